@@ -1,0 +1,24 @@
+"""itwinai: from a PyTorch training pipeline to a distributed hyper-parameter study.
+
+Importing this package is cheap: neither torch nor ray is loaded until a module that needs it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+__version__ = "0.1.0"
+
+#: The library's logger: to standard output, at the level of ``ITWINAI_LOG_LEVEL`` (INFO).
+logger = logging.getLogger("itwinai")
+
+if not logger.handlers:
+    _handler = logging.StreamHandler(sys.stdout)
+    _handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(_handler)
+    logger.setLevel(os.environ.get("ITWINAI_LOG_LEVEL", "INFO").upper())
+    logger.propagate = False
+
+__all__ = ["__version__", "logger"]

@@ -1,0 +1,31 @@
+"""The errors itwinai raises, and the sentence that points at a likely typing mistake.
+
+Every message says what was wrong, where, and what to do. Nothing in the library ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ItwinaiError(Exception):
+    """Base of every error that itwinai raises on purpose."""
+
+
+class ConfigurationError(ItwinaiError, ValueError):
+    """A configuration cannot work; raised before anything has started."""
+
+
+class MissingPackageError(ItwinaiError, ImportError):
+    """An optional package is needed; the message holds the command that installs it."""
+
+
+class CheckpointError(ItwinaiError):
+    """A checkpoint is missing, incomplete or damaged."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or an empty string."""
+    closest = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{closest[0]}'?" if closest else ""
