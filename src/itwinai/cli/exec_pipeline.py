@@ -1,0 +1,154 @@
+"""``itwinai exec-pipeline``: Hydra composes the configuration, the pipeline runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from itwinai.cli.exits import clean_exit
+from itwinai.errors import ConfigurationError
+from itwinai.utils import add_to_sys_path, make_config_paths_absolute, yaml_problem
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_SHORTHANDS = {"--strategy": "strategy", "--run-name": "run_name"}
+_OPTIONS_WITH_VALUE = {
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+}
+
+
+@clean_exit()
+def exec_pipeline() -> None:
+    """Run a pipeline with the arguments in ``sys.argv``, as the command does."""
+    args = sys.argv[1:]
+    run_pipeline(args[1:] if args[:1] == ["exec-pipeline"] else args)
+
+
+def exec_pipeline_with_compose(cfg: DictConfig) -> None:
+    """Run the pipeline of a configuration that is already composed.
+
+    Raises:
+        ItwinaiError: If the configuration cannot work.
+    """
+    _execute(cfg)
+
+
+def run_pipeline(args: Sequence[str]) -> None:
+    """Run a pipeline with these command line arguments; all of them are Hydra's, but two.
+
+    Raises:
+        ConfigurationError: If no configuration can be composed.
+    """
+    import hydra
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from itwinai.config.compose import register_resolvers
+
+    composed = []
+
+    @clean_exit()
+    def task(cfg: DictConfig) -> None:
+        from itwinai.cli.retrain import retrain_hints
+
+        composed.append(cfg)
+        pipeline = _execute(cfg)
+        for hint in retrain_hints(cfg, _arguments_of_this_job(args), pipeline):
+            typer.echo(hint)
+
+    options, overrides = split_arguments(args)
+    here = add_to_sys_path(os.getcwd())
+    register_resolvers()
+    _quieten_hydra()
+    try:
+        with _hydra_reads([*make_config_paths_absolute(options), *overrides]):
+            hydra.main(version_base="1.3", config_path=here, config_name="config")(task)()
+    except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        # What a running pipeline raises is not about its composition.
+        if composed:
+            raise
+        raise _composition_error(error) from error
+
+
+def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part options from overrides: Hydra's parser wants all overrides in one piece.
+
+    Returns:
+        Hydra's options, and the overrides, to which our own options have been turned.
+    """
+    options: list[str] = []
+    overrides: list[str] = []
+    remaining = iter(args)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        if flag in _SHORTHANDS:
+            value = value if equals else next(remaining, "")
+            if not value:
+                raise ConfigurationError(f"{flag}: give a value, as in {flag}=VALUE.")
+            overrides.append(f"++{_SHORTHANDS[flag]}={value}")
+        elif argument.startswith("-"):
+            options += [argument, *islice(remaining, int(argument in _OPTIONS_WITH_VALUE))]
+        else:
+            overrides.append(argument)
+    return options, overrides
+
+
+def _arguments_of_this_job(args: Sequence[str]) -> list[str]:
+    """Return the arguments that run this job alone, also when it is one of a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return list(args)
+    options = [option for option in split_arguments(args)[0] if option not in ("-m", "--multirun")]
+    return [*options, *HydraConfig.get().overrides.task]
+
+
+def _composition_error(error: Exception) -> ConfigurationError:
+    from yaml import YAMLError
+
+    if isinstance(error, YAMLError):
+        return ConfigurationError(yaml_problem(error))
+    override = getattr(error, "override", None)
+    return ConfigurationError(f"{override}: {error}" if override else str(error))
+
+
+def _execute(cfg: DictConfig) -> Any:
+    from itwinai.config.compose import build_pipeline
+
+    pipeline = build_pipeline(cfg)
+    pipeline.execute()
+    return pipeline
+
+
+def _quieten_hydra() -> None:
+    """By default Hydra shall write no files and leave logging alone; the user may ask for both."""
+    from hydra.conf import HydraConf, RunDir
+    from hydra.core.config_store import ConfigStore
+
+    conf = HydraConf(output_subdir=None, run=RunDir(dir="."))
+    quiet = {"hydra_logging": "none", "job_logging": "none"}
+    conf.defaults = [
+        {key: quiet.get(key, value) for key, value in entry.items()} for entry in conf.defaults
+    ]
+    ConfigStore.instance().store(group="hydra", name="config", node=conf, provider="itwinai")
+
+
+@contextmanager
+def _hydra_reads(args: Sequence[str]) -> Iterator[None]:
+    ours = sys.argv
+    sys.argv = ["itwinai exec-pipeline", *args]
+    # Hydra then hands its errors to us, instead of printing them and ending the process.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = ours

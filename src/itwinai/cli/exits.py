@@ -1,0 +1,28 @@
+"""How a command ends when it cannot go on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from itwinai.errors import ItwinaiError
+
+
+@contextmanager
+def clean_exit() -> Iterator[None]:
+    """End an expected error with one message and code 1, and Ctrl-C with code 130.
+
+    Also a decorator. With ``ITWINAI_DEBUG=1`` the error goes on, traceback and all.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except ItwinaiError as error:
+        if os.environ.get("ITWINAI_DEBUG") == "1":
+            raise
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None

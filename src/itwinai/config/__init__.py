@@ -1,0 +1,1 @@
+"""Configuration: validated models, and the composition of a pipeline from YAML."""

@@ -1,0 +1,104 @@
+"""What the record holds beyond Optuna's own fields: the names of our user attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from itwinai.hpo.trial import TrialResult
+
+#: Version of this layout.
+FORMAT = 1
+
+#: Of the study: format, metric, mode, epochs, space.
+FACTS = "itwinai"
+
+#: Of a trial.
+NUMBER = "trial"
+STATE = "state"
+REASON = "reason"
+SECONDS = "seconds"
+CHECKPOINT = "checkpoint"
+DEFAULT = "default"
+GIVEN = "given"
+CONTINUES = "continues"
+_EPOCH = "epoch "
+
+
+def epoch_key(epoch: int) -> str:
+    """Name of the attribute that holds an epoch's metrics."""
+    return f"{_EPOCH}{epoch}"
+
+
+def history_of(attrs: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """Collect the metrics of a trial's epochs, by epoch."""
+    return {
+        int(key.removeprefix(_EPOCH)): metrics
+        for key, metrics in attrs.items()
+        if key.startswith(_EPOCH)
+    }
+
+
+def number_of(trial: FrozenTrial) -> int | None:
+    """The study's number of a trial, or None if it was never handed out.
+
+    A trial that was interrupted and continued has several numbers in Optuna, but one of ours.
+    """
+    number = trial.user_attrs.get(NUMBER)
+    return None if number is None else int(number)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a trial before it is asked for.
+
+    Attributes:
+        number: Its number, or None for the next free one.
+        given: Values that are set beforehand; the sampler proposes the others.
+        checkpoint: Checkpoint to continue from.
+        epochs: Epochs that the checkpoint holds.
+        is_default: Whether it is the default configuration.
+    """
+
+    number: int | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    epochs: int = 0
+    is_default: bool = False
+
+    @classmethod
+    def read(cls, attrs: Mapping[str, Any]) -> Plan:
+        """Read a plan back from a queued trial."""
+        epochs, checkpoint = attrs.get(CONTINUES, (0, None))
+        return cls(
+            number=attrs.get(NUMBER),
+            given=attrs.get(GIVEN, {}),
+            checkpoint=checkpoint,
+            epochs=epochs,
+            is_default=DEFAULT in attrs,
+        )
+
+    @classmethod
+    def to_continue(cls, trial: TrialResult) -> Plan:
+        """Plan an interrupted trial's continuation, from its checkpoint if it still exists."""
+        usable = trial.checkpoint is not None and trial.checkpoint.exists()
+        return cls(
+            number=trial.number,
+            checkpoint=str(trial.checkpoint) if usable else None,
+            epochs=trial.checkpoint_epochs if usable else 0,
+            is_default=trial.is_default,
+        )
+
+    def attributes(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a queued trial carries."""
+        attrs: dict[str, Any] = {GIVEN: dict(given)}
+        if self.number is not None:
+            attrs[NUMBER] = self.number
+        if self.is_default:
+            attrs[DEFAULT] = True
+        if self.checkpoint is not None:
+            attrs[CONTINUES] = [self.epochs, self.checkpoint]
+        return attrs

@@ -1,0 +1,81 @@
+"""Ray, started embedded where there is no cluster, and used where there is one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from itwinai.environ import environment
+from itwinai.hpo.engine.resources import this_machine
+
+#: Ray's settings for an embedded start. They must be in the environment before ray is imported:
+#: the last one binds Ray to the loopback interface, on Linux as on the other systems.
+_QUIET_AND_LOCAL = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
+@contextmanager
+def ray_cluster() -> Iterator[list[dict[str, float]]]:
+    """Connect to Ray for the length of a block, and give the resources of each node.
+
+    A Ray that this process uses already is used and left alone. Otherwise ``RAY_ADDRESS`` names the
+    cluster; without it Ray starts inside this program, bound to loopback, without dashboard and
+    usage statistics, with a token of its own, and ends with the block.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None and not _ray_is_ours_already():
+        with _embedded() as nodes:
+            yield nodes
+        return
+    import ray
+
+    connected = ray.is_initialized()
+    if not connected:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    finally:
+        if not connected:
+            ray.shutdown()
+
+
+def _ray_is_ours_already() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+@contextmanager
+def _embedded() -> Iterator[list[dict[str, float]]]:
+    # A short path: Ray puts sockets below it, whose names are limited to 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="itwinai-"))
+    token = folder / "token"
+    token.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    token.write_text(os.urandom(32).hex())
+    private = {"RAY_TMPDIR": str(folder), "RAY_AUTH_TOKEN_PATH": str(token)}
+    try:
+        with environment({**_QUIET_AND_LOCAL, **private}):
+            import ray
+
+            ray.init(
+                address="local",
+                num_cpus=int(this_machine()["CPU"]),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            try:
+                yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            finally:
+                ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,52 @@
+"""Ray Tune's search-space objects, read into ours and written from ours.
+
+The classes come from ``ray.tune.search.sample``, where Ray's own search adapters take them from.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from itwinai.hpo.space import SearchSpace
+
+
+def read_domain(form: Any) -> dict[str, Any] | None:
+    """Return the YAML form of a Ray Tune domain, or None if ``form`` is none that can be read."""
+    if "ray" not in sys.modules:  # nobody can hold one of its objects
+        return None
+    from ray.tune.search import sample
+
+    if isinstance(form, sample.Categorical):
+        return {"type": "choice", "categories": list(form.categories)}
+    if not isinstance(form, sample.Float | sample.Integer) or form.sampler is None:
+        return None
+    sampler, quantum = form.sampler, None
+    if isinstance(sampler, sample.Quantized):
+        sampler, quantum = sampler.sampler, sampler.q
+    if not isinstance(sampler, sample.Uniform | sample.LogUniform):
+        return None
+    quantised = quantum not in (None, 1)
+    names = {
+        (sample.Float, False): "uniform",
+        (sample.Float, True): "loguniform",
+        (sample.Integer, False): "randint",
+        (sample.Integer, True): "lograndint",
+    }
+    name = names[type(form), isinstance(sampler, sample.LogUniform)]
+    described = {"type": name, "lower": form.lower, "upper": form.upper}
+    return described | {"type": f"q{name}", "q": quantum} if quantised else described
+
+
+def write_domains(space: SearchSpace) -> dict[str, Any]:
+    """Return a space as Ray Tune's ``Searcher`` objects expect it."""
+    from ray import tune
+
+    domains = {}
+    for name, form in space.describe().items():
+        arguments = {key: value for key, value in form.items() if key != "type"}
+        if "grid_search" in form:
+            domains[name] = tune.choice(form["grid_search"])
+        else:
+            domains[name] = getattr(tune, form["type"])(**arguments)
+    return domains

@@ -1,0 +1,191 @@
+"""The processes that train one trial together, kept warm from trial to trial."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import ray
+from ray.util import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from itwinai.hpo.engine.worker import Ended, Event, Place, Program, Raised, Reported, Worker
+from itwinai.hpo.trial import Assignment
+
+
+class TrialGroup(Protocol):
+    """Runs one trial after another."""
+
+    def begin(self, assignment: Assignment) -> None:
+        """Start a trial."""
+        ...
+
+    def proceed(self) -> Event:
+        """Let the trial go on after its last report, and wait for what comes next."""
+        ...
+
+    def stop(self) -> None:
+        """End the running trial, if any, at its last report."""
+        ...
+
+    def close(self) -> None:
+        """End the running trial and the processes."""
+        ...
+
+
+class InProcess:
+    """A group of one: the slot's own process trains.
+
+    Args:
+        program: What every trial runs.
+        cpus: Threads that it may use.
+    """
+
+    def __init__(self, program: Program, cpus: int) -> None:
+        self._worker = Worker(program)
+        self._place = Place(cpus=cpus)
+        self._unanswered = False
+
+    def begin(self, assignment: Assignment) -> None:
+        """Start a trial."""
+        self._worker.begin(assignment, self._place)
+
+    def proceed(self) -> Event:
+        """Let the trial go on after its last report, and wait for what comes next."""
+        return self._after_answer(stop=False)
+
+    def stop(self) -> None:
+        """End the running trial, if any, at its last report."""
+        while self._unanswered:
+            self._after_answer(stop=True)
+
+    def close(self) -> None:
+        """End the running trial; the process is the slot's."""
+        self.stop()
+
+    def _after_answer(self, stop: bool) -> Event:
+        if self._unanswered:
+            self._worker.answer(stop)
+        event = self._worker.next_event()
+        self._unanswered = isinstance(event, Reported)
+        return event
+
+
+class RemoteWorker(Worker):
+    """A worker in a process of its own."""
+
+    def host(self) -> str:
+        """Address of this process's node."""
+        return str(ray.util.get_node_ip_address())
+
+    def free_port(self) -> int:
+        """A port that is free on this node."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return int(probe.getsockname()[1])
+
+
+class Processes:
+    """A group of several processes, one per bundle of the slot's placement group.
+
+    Rank 0 speaks for the trial. The first error of any rank ends the trial, and all processes with
+    it, because the other ranks may wait for the failed one for ever; the next trial gets new ones.
+
+    Args:
+        program: Reference to what every trial runs.
+        count: Number of processes.
+        resources: Ray resources of each.
+        cpus: Threads that each may use.
+    """
+
+    def __init__(
+        self, program: ray.ObjectRef, count: int, resources: Mapping[str, float], cpus: int
+    ) -> None:
+        self._program = program
+        self._count = count
+        self._resources = resources
+        self._cpus = cpus
+        self._actors: list[Any] = []
+        self._unanswered = False
+        self._start_actors()
+
+    def begin(self, assignment: Assignment) -> None:
+        """Start a trial in all processes."""
+        if not self._actors:
+            self._start_actors()
+        port = ray.get(self._actors[0].free_port.remote())
+        for actor, place in zip(self._actors, self._places(port), strict=True):
+            actor.begin.remote(assignment, place)
+        self._pending = {actor.next_event.remote(): rank for rank, actor in enumerate(self._actors)}
+
+    def proceed(self) -> Event:
+        """Let the trial go on after its last report, and wait for what comes next."""
+        return self._after_answer(stop=False)
+
+    def stop(self) -> None:
+        """End the running trial, if any, at its last report."""
+        while self._unanswered:
+            self._after_answer(stop=True)
+
+    def close(self) -> None:
+        """End the running trial and the processes."""
+        self.stop()
+        self._kill_actors()
+
+    def _after_answer(self, stop: bool) -> Event:
+        if self._unanswered:
+            self._actors[0].answer.remote(stop)
+            self._pending[self._actors[0].next_event.remote()] = 0
+            self._unanswered = False
+        while self._pending:
+            (done,), _ = ray.wait(list(self._pending), num_returns=1)
+            rank, event = self._pending.pop(done), ray.get(done)
+            if isinstance(event, Raised):
+                self._kill_actors()
+                return Raised(event.kind, f"{event.message} (rank {rank})", event.traceback)
+            if isinstance(event, Reported):
+                self._unanswered = True
+                return event
+        return Ended()
+
+    def _start_actors(self) -> None:
+        group = get_current_placement_group()
+        # An empty head bundle is dropped by Ray, so the workers' bundles are the last ones.
+        first = len(group.bundle_specs) - self._count
+        options = _actor_options(self._resources)
+        self._actors = [
+            ray.remote(RemoteWorker)
+            .options(
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, first + rank), **options
+            )
+            .remote(self._program)
+            for rank in range(self._count)
+        ]
+        self._hosts: Sequence[str] = ray.get([actor.host.remote() for actor in self._actors])
+
+    def _kill_actors(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors, self._pending, self._unanswered = [], {}, False
+
+    def _places(self, port: int) -> list[Place]:
+        return [
+            Place(
+                rank=rank,
+                world_size=self._count,
+                local_rank=list(self._hosts[:rank]).count(host),
+                local_world_size=list(self._hosts).count(host),
+                cpus=self._cpus,
+                address=self._hosts[0],
+                port=port,
+            )
+            for rank, host in enumerate(self._hosts)
+        ]
+
+
+def _actor_options(resources: Mapping[str, float]) -> dict[str, Any]:
+    named = {"CPU": "num_cpus", "GPU": "num_gpus"}
+    options: dict[str, Any] = {named[key]: resources[key] for key in named if key in resources}
+    others = {key: value for key, value in resources.items() if key not in named}
+    return {"num_cpus": 0, **options, "resources": others or None}

@@ -1,0 +1,66 @@
+"""What a trial prints goes to the trial's log file, which exists only if anything was printed."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+
+class LazyFile(io.TextIOBase):
+    """A text file that is made by its first write.
+
+    Args:
+        path: The file; text is appended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def writable(self) -> bool:
+        """Tell that text can be written."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Append text; it is on its way to disk at once, so that a killed process loses none."""
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        return self._file.write(text)
+
+    def close(self) -> None:
+        """Close the file if it was ever made."""
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+
+@contextmanager
+def captured_output(path: Path) -> Iterator[None]:
+    """Send standard output and error, and log handlers bound to them, to ``path``."""
+    file = LazyFile(path)
+    with (
+        closing(file),
+        _handlers_follow_stdout(file),
+        redirect_stdout(file),
+        redirect_stderr(file),
+    ):
+        yield
+
+
+@contextmanager
+def _handlers_follow_stdout(file: LazyFile) -> Iterator[None]:
+    import itwinai
+
+    streams = (sys.stdout, sys.stderr)
+    bound = [h for h in itwinai.logger.handlers if getattr(h, "stream", None) in streams]
+    before = [handler.setStream(file) for handler in bound]  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(bound, before, strict=True):
+            handler.setStream(stream)  # type: ignore[attr-defined]

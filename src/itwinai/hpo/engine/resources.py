@@ -1,0 +1,92 @@
+"""What one trial needs, and whether any machine can ever give it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from itwinai.errors import ConfigurationError
+from itwinai.hpo.config import StudyConfiguration
+
+#: Slots that a study takes by itself; each is a process with torch in memory.
+_MOST_SLOTS = 8
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """Resources of one trial.
+
+    Attributes:
+        workers: Processes of a trial.
+        per_worker: Ray resources of each.
+        concurrent: Trials at the same time, or None for as many as fit.
+    """
+
+    workers: int
+    per_worker: Mapping[str, float]
+    concurrent: int | None
+
+
+def this_machine() -> dict[str, float]:
+    """Cores that this process may use."""
+    return {"CPU": float(len(os.sched_getaffinity(0)))}
+
+
+def plan_resources(
+    configuration: StudyConfiguration, nodes: Sequence[Mapping[str, float]], trials: int
+) -> TrialResources:
+    """Decide what each trial gets.
+
+    Without a wish of the user's, the machines are divided evenly among as many trials as there are
+    cores (or GPUs, where there are any), 8 at the most.
+
+    Args:
+        configuration: The study's settings.
+        nodes: Resources of each node.
+        trials: Trials that the study will run.
+
+    Raises:
+        ConfigurationError: If no node has what one worker needs, or all together cannot hold a trial.
+    """
+    workers = configuration.workers_per_trial
+    wish = configuration.resources_per_worker
+    per_worker = dict(wish) if wish else _even_share(configuration, nodes, trials)
+    _check_feasible(workers, per_worker, nodes)
+    return TrialResources(workers, per_worker, configuration.max_concurrent_trials)
+
+
+def _even_share(
+    configuration: StudyConfiguration, nodes: Sequence[Mapping[str, float]], trials: int
+) -> dict[str, float]:
+    cores = int(sum(node.get("CPU", 0) for node in nodes))
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    workers = configuration.workers_per_trial
+    fitting = max(1, (gpus or cores) // workers)
+    slots = min(configuration.max_concurrent_trials or _MOST_SLOTS, fitting, trials)
+    share: dict[str, float] = {"CPU": max(1, cores // (slots * workers))}
+    return share | ({"GPU": 1} if gpus else {})
+
+
+def _check_feasible(
+    workers: int, per_worker: Mapping[str, float], nodes: Sequence[Mapping[str, float]]
+) -> None:
+    places = sum(_fitting(per_worker, node) for node in nodes)
+    if places >= workers:
+        return
+    asked = ", ".join(f"{amount:g} {name}" for name, amount in per_worker.items())
+    have = "; ".join(
+        ", ".join(f"{node.get(name, 0):g} {name}" for name in per_worker) for node in nodes
+    )
+    raise ConfigurationError(
+        f"study.resources_per_worker: a trial needs {workers} worker(s) with {asked} each, which "
+        f"no machine here can ever give (there is: {have}). Ask for less per worker, or for fewer "
+        "study.workers_per_trial."
+    )
+
+
+def _fitting(per_worker: Mapping[str, float], node: Mapping[str, float]) -> int:
+    return min(
+        (int(node.get(name, 0) // amount) for name, amount in per_worker.items() if amount > 0),
+        default=1,
+    )

@@ -1,0 +1,90 @@
+"""Running a study: Tune's controller over warm slots, until the study has no more trials."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray import tune
+
+from itwinai.environ import environment
+from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
+from itwinai.hpo.engine.resources import TrialResources
+from itwinai.hpo.engine.slot import TrialSlot
+from itwinai.hpo.engine.worker import Program
+from itwinai.hpo.study import Study
+
+#: Tune writes, checks and prints for its own record; ours takes its place.
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "31536000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def run_trials(study: Study, program: Program, resources: TrialResources) -> None:
+    """Run a study's trials on the connected Ray cluster.
+
+    Returns when the study has no more trials, or when it was interrupted (SIGINT); what then still
+    runs is the caller's to close.
+
+    Args:
+        study: Asked for trials, told of epochs and ends.
+        program: What every trial runs; it crosses to each process once.
+        resources: What every trial gets.
+    """
+    scratch = study.directory / ".tune"
+    tuner = tune.Tuner(
+        _slot(program, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(study),
+            scheduler=StudyScheduler(study),
+            num_samples=-1,
+            max_concurrent_trials=resources.concurrent,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=str(scratch),
+            verbose=0,
+            log_to_file=False,
+            failure_config=tune.FailureConfig(max_failures=study.configuration.max_failures),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    try:
+        with environment(_TUNE_SETTINGS), _quiet():
+            tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _slot(program: Program, resources: TrialResources) -> type[TrialSlot]:
+    bundles = [dict(resources.per_worker)] * resources.workers
+    # With several workers the slot itself only waits; it takes no resources.
+    groups = bundles if resources.workers == 1 else [{}, *bundles]
+    trainable = tune.with_parameters(
+        TrialSlot,
+        program=[ray.put(program)],
+        workers=resources.workers,
+        resources=dict(resources.per_worker),
+    )
+    slot: type[TrialSlot] = tune.with_resources(trainable, tune.PlacementGroupFactory(groups))
+    return slot
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Tune's own messages; what a user should know, the study says."""
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

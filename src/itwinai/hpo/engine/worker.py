@@ -1,0 +1,158 @@
+"""One process of a trial slot: it trains one trial after another, in a thread.
+
+The thread stops at each report until the slot has answered, so that the slot's owner can be asked
+for the next event (a report, or the end) like any other method call.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from itwinai.environ import environment
+from itwinai.hpo.engine.output import captured_output
+from itwinai.hpo.trial import Assignment
+from itwinai.reporting import Reporter, TrialStopped
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among those of its trial.
+
+    Attributes:
+        rank: From 0 to ``world_size`` - 1.
+        world_size: Processes of the trial.
+        local_rank: Rank among those on the same node.
+        local_world_size: Processes of the trial on the same node.
+        cpus: Threads that one process may use.
+        address: Host name of rank 0.
+        port: A free port of rank 0.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    cpus: int = 1
+    address: str = "127.0.0.1"
+    port: int = 0
+
+    def environment(self) -> dict[str, str]:
+        """The variables of torchrun that describe this place; empty for a single process."""
+        if self.world_size == 1:
+            return {}
+        return {
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.world_size),
+            "LOCAL_RANK": str(self.local_rank),
+            "LOCAL_WORLD_SIZE": str(self.local_world_size),
+            "MASTER_ADDR": self.address,
+            "MASTER_PORT": str(self.port),
+        }
+
+
+@dataclass(frozen=True)
+class Reported:
+    """An epoch has ended."""
+
+    metrics: Mapping[str, float]
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The training has ended of itself, or because it was told to."""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The training raised an error.
+
+    Attributes:
+        kind: The error's class name.
+        message: Its text.
+        traceback: The whole trace, also in the trial's log.
+    """
+
+    kind: str
+    message: str
+    traceback: str
+
+
+Event = Reported | Ended | Raised
+
+
+class Program(Protocol):
+    """What a slot runs: one training, for given hyper-parameters, in one process of a trial."""
+
+    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
+        """Train, reporting each epoch, until the end or until the reporter says stop."""
+        ...
+
+
+class Worker:
+    """Runs a program's trials, one at a time.
+
+    Args:
+        program: Shared by all trials of this process, with the data sets it holds.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._thread: threading.Thread | None = None
+
+    def begin(self, assignment: Assignment, place: Place) -> None:
+        """Start a trial."""
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._answers: queue.Queue[bool] = queue.Queue()
+        self._thread = threading.Thread(
+            target=self._train, args=(assignment, place), name=f"trial-{assignment.number}", daemon=True
+        )
+        self._thread.start()
+
+    def next_event(self) -> Event:
+        """Wait for the next report, or the end, of the running trial."""
+        return self._events.get()
+
+    def answer(self, stop: bool) -> None:
+        """Let the trial go on after a report, or end there."""
+        self._answers.put(stop)
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
+        """Hand an epoch over and wait for the answer (called by the training)."""
+        plain = {name: float(value) for name, value in metrics.items()}
+        self._events.put(Reported(plain, None if checkpoint is None else str(checkpoint)))
+        return self._answers.get()
+
+    def _train(self, assignment: Assignment, place: Place) -> None:
+        name = "log.txt" if place.rank == 0 else f"log-{place.rank}.txt"
+        event: Event = Ended()
+        try:
+            with (
+                captured_output(Path(assignment.directory) / name),
+                environment(place.environment()),
+            ):
+                event = self._outcome(assignment, place)
+        except OSError as error:
+            event = _raised(error)
+        finally:
+            self._events.put(event)
+
+    def _outcome(self, assignment: Assignment, place: Place) -> Event:
+        try:
+            self._program(assignment, place, self)
+        except TrialStopped:
+            return Ended()
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            traceback.print_exc()
+            return _raised(error)
+        return Ended()
+
+
+def _raised(error: Exception) -> Raised:
+    return Raised(type(error).__name__, str(error), traceback.format_exc())

@@ -1,0 +1,22 @@
+"""Reading ``algorithm`` and ``scheduler``: a name, a mapping with options, or an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from itwinai.errors import ConfigurationError, did_you_mean
+
+
+def name_and_options(where: str, value: Any, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Split a name or a mapping into the name and its options.
+
+    Raises:
+        ConfigurationError: If there is no name, or it is not among ``known``.
+    """
+    options = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = options.pop("name", None)
+    if name not in known:
+        hint = did_you_mean(str(name), known) or f"; known names: {', '.join(known)}"
+        raise ConfigurationError(f"{where}={name!r}: unknown{hint}")
+    return str(name), options

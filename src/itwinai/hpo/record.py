@@ -1,0 +1,96 @@
+"""The record: Optuna's journal of a study, written by one process alone.
+
+The file is Optuna's own JSON-lines journal and opens with its ``JournalFileBackend``. Because the
+study's driver is the only writer, one lock serves the whole study instead of one per line. A line
+reaches the operating system as soon as it is written (a killed driver loses none), and the disk
+when a trial ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from optuna.storages.journal import BaseJournalBackend
+
+from itwinai.hpo.errors import StudyError
+
+FILE_NAME = "record.log"
+
+
+class StudyRecord(BaseJournalBackend):
+    """Optuna journal backend for a single writer.
+
+    Args:
+        path: The journal; made if it does not exist. A torn last line, left by a crash in the
+            middle of a write, is cut off.
+
+    Raises:
+        StudyError: If another live process writes this record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115 - lives as long as the study
+        self._lock()
+        self._cut_torn_tail()
+        self._unread = list(self._lines())
+        self._read = 0
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Give the entries from ``log_number_from`` on; each is kept only until it is read."""
+        skip = log_number_from - self._read
+        entries, self._unread = self._unread[skip:], []
+        self._read = log_number_from + len(entries)
+        return iter(entries)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append entries in one write."""
+        lines = [json.dumps(log, separators=(",", ":")) for log in logs]
+        self._file.write(("\n".join(lines) + "\n").encode())
+        self._file.flush()
+        self._unread.extend(json.loads(line) for line in lines)
+
+    def sync(self) -> None:
+        """Force all entries to disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and give up the lock."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+    def _lock(self) -> None:
+        # The operating system drops the lock with its owner, so a dead driver holds nothing.
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise StudyError(
+                f"{self.path}: another process is running this study. Wait for it, stop it, "
+                "or give this study another name."
+            ) from None
+
+    def _cut_torn_tail(self) -> None:
+        self._file.seek(0)
+        content = self._file.read()
+        complete = content.rfind(b"\n") + 1
+        if complete < len(content):
+            self._file.truncate(complete)
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        self._file.seek(0)
+        for number, line in enumerate(self._file, start=1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                raise StudyError(
+                    f"{self.path}, line {number}: not a journal entry. The record is damaged "
+                    "in the middle; restore it from a copy, or remove the lines from there on."
+                ) from None

@@ -1,0 +1,106 @@
+"""A trial: what it was asked to do, how it ended, and what remains of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState as OptunaState
+
+
+class TrialState(str, Enum):
+    """Where a trial stands; all but ``running`` are final."""
+
+    RUNNING = "running"
+    #: Trained to the last epoch.
+    COMPLETED = "completed"
+    #: Ended early by the scheduler.
+    STOPPED = "stopped"
+    #: The metric became NaN or infinite.
+    DIVERGED = "diverged"
+    #: The user's code raised, or the worker was lost more often than allowed.
+    FAILED = "failed"
+    #: The study ended first; a resumed study continues this trial.
+    INTERRUPTED = "interrupted"
+
+    @property
+    def in_optuna(self) -> OptunaState:
+        """How Optuna's record names this state."""
+        return _OPTUNA_STATES.get(self, OptunaState.FAIL)
+
+
+_OPTUNA_STATES = {
+    TrialState.RUNNING: OptunaState.RUNNING,
+    TrialState.COMPLETED: OptunaState.COMPLETE,
+    TrialState.STOPPED: OptunaState.PRUNED,
+}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial as it is handed to a slot.
+
+    Attributes:
+        number: The trial's number in the study, from 0.
+        params: Hyper-parameter values.
+        directory: The trial's folder: checkpoints and log.
+        checkpoint: Checkpoint to continue from, or None to start afresh.
+        epochs: Epochs that ``checkpoint`` already holds.
+        seed: Random seed of the training, or None.
+    """
+
+    number: int
+    params: dict[str, Any]
+    directory: str
+    checkpoint: str | None = None
+    epochs: int = 0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial as the record tells it.
+
+    Attributes:
+        number: The trial's number, from 0; a continued trial keeps its number.
+        state: How it ended.
+        params: Hyper-parameter values.
+        history: One mapping of metric names to values per epoch.
+        checkpoint: Folder of the last kept checkpoint, or None.
+        checkpoint_epochs: Epochs that the checkpoint holds.
+        reason: Why it ended, in words.
+        is_default: Whether it ran the configuration's own values, without any search.
+    """
+
+    number: int
+    state: TrialState
+    params: Mapping[str, Any]
+    history: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
+    checkpoint: Path | None = None
+    checkpoint_epochs: int = 0
+    reason: str = ""
+    is_default: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained."""
+        return len(self.history)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Metrics of the last epoch; empty before the first."""
+        return self.history[-1] if self.history else {}
+
+    def metric(self, name: str) -> float | None:
+        """Value of a metric at the last epoch, or None if it was never reported."""
+        return metric_value(self.metrics, name)
+
+
+def metric_value(metrics: Mapping[str, float], name: str) -> float | None:
+    """Look a metric up; ``loss`` means ``validation_loss`` where no ``loss`` was reported."""
+    if name == "loss" and name not in metrics:
+        name = "validation_loss"
+    return metrics.get(name)

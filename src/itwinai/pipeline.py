@@ -1,0 +1,96 @@
+"""A pipeline: components in a row, each fed with what the one before returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from itwinai.components import BaseComponent, monitor_exec
+from itwinai.utils import SignatureInspector
+
+
+class Pipeline(BaseComponent):
+    """Executes its steps one after the other.
+
+    A step that returns a tuple gives the next one its positional arguments; None gives none.
+
+    Args:
+        steps: The components, in a list or by name.
+        name: Name in messages.
+    """
+
+    def __init__(
+        self, steps: dict[str, BaseComponent] | list[BaseComponent], name: str | None = None
+    ) -> None:
+        super().__init__(name)
+        self.save_parameters(steps=steps, name=name)
+        self.steps = steps
+
+    def __getitem__(self, subscript: int | str | slice) -> Any:
+        """Return one step by position or name, or a pipeline of some of them."""
+        if isinstance(subscript, slice):
+            return type(self)(self._slice(subscript), name=self.name)
+        if isinstance(subscript, int):
+            return self._components()[subscript]
+        if isinstance(self.steps, dict):
+            return self.steps[subscript]
+        raise TypeError(
+            f"'{self.name}', step '{subscript}': the steps are a list; give a position instead."
+        )
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @monitor_exec
+    def execute(self, *args: Any) -> Any:
+        """Execute all steps.
+
+        Args:
+            *args: Arguments of the first step.
+
+        Returns:
+            What the last step returned.
+
+        Raises:
+            TypeError: If a step cannot take what the step before it returned.
+        """
+        output: Any = args
+        for component in self._components():
+            inputs = self._pack_args(output)
+            self.validate_args(inputs, component)
+            output = component.execute(*inputs)
+        return output
+
+    @staticmethod
+    def _pack_args(args: Any) -> tuple[Any, ...]:
+        if args is None:
+            return ()
+        return args if isinstance(args, tuple) else (args,)
+
+    @staticmethod
+    def validate_args(input_args: Sequence[Any], component: BaseComponent) -> None:
+        """Check that ``component`` can be executed with this many arguments.
+
+        Raises:
+            TypeError: If they are too few or too many.
+        """
+        signature = SignatureInspector(component.execute)
+        received = f"{len(input_args)} ({', '.join(type(arg).__name__ for arg in input_args)})"
+        if len(input_args) < signature.min_params_num:
+            raise TypeError(
+                f"Component '{component.name}' received too few input arguments: {received}; "
+                f"it requires {signature.min_params_num}: {', '.join(signature.required_params)}."
+            )
+        if len(input_args) > signature.max_params_num:
+            raise TypeError(
+                f"Component '{component.name}' received too many input arguments: {received}; "
+                f"it takes at most {signature.max_params_num}."
+            )
+
+    def _components(self) -> list[BaseComponent]:
+        return list(self.steps.values()) if isinstance(self.steps, dict) else self.steps
+
+    def _slice(self, part: slice) -> dict[str, BaseComponent] | list[BaseComponent]:
+        if isinstance(self.steps, dict):
+            return dict(list(self.steps.items())[part])
+        return self.steps[part]
