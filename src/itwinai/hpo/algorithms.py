@@ -127,7 +127,9 @@ def _axes(space: SearchSpace) -> dict[str, list[Any]]:
 
 
 def _check_exhaustive(name: str, space: SearchSpace) -> None:
-    exhaustive = [key for key, parameter in space.items() if getattr(parameter, "exhaustive", False)]
+    exhaustive = [
+        key for key, parameter in space.items() if getattr(parameter, "exhaustive", False)
+    ]
     if exhaustive and name != "grid":
         raise ConfigurationError(
             f"search_space.{exhaustive[0]}: grid_search asks for every value, but study.algorithm "

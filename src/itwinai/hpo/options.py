@@ -8,7 +8,9 @@ from typing import Any
 from itwinai.errors import ConfigurationError, did_you_mean
 
 
-def name_and_options(where: str, value: Any, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def name_and_options(
+    where: str, value: Any, known: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """Split a name or a mapping into the name and its options.
 
     Raises:

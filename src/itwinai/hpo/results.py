@@ -67,7 +67,9 @@ class StudyResult:
         Trials that were trained to the end come first: a good early epoch of a trial that was
         stopped promises nothing about its last one.
         """
-        scored = [t for t in self.trials if t.state in _RANKED and t.metric(self.metric) is not None]
+        scored = [
+            t for t in self.trials if t.state in _RANKED and t.metric(self.metric) is not None
+        ]
         return max(scored, key=self._rank, default=None)
 
     @property
@@ -111,7 +113,9 @@ def load_study(path: str | Path) -> StudyResult:
     record = Path(path)
     record = record if record.name == FILE_NAME else record / FILE_NAME
     if not record.is_file():
-        raise StudyError(f"{record}: no such record. Give the study's folder, <storage_path>/<name>.")
+        raise StudyError(
+            f"{record}: no such record. Give the study's folder, <storage_path>/<name>."
+        )
     storage = JournalStorage(JournalFileBackend(str(record)))
     names = optuna.get_all_study_names(storage)
     if not names:
@@ -180,7 +184,9 @@ def _existing(checkpoint: Path) -> Path | None:
     return checkpoint if checkpoint.exists() else None
 
 
-def _cost(attempts: Iterable[list[FrozenTrial]], trials: tuple[TrialResult, ...], epochs: int) -> Cost:
+def _cost(
+    attempts: Iterable[list[FrozenTrial]], trials: tuple[TrialResult, ...], epochs: int
+) -> Cost:
     every = [attempt for of_trial in attempts for attempt in of_trial]
     return Cost(
         epochs=sum(len(attributes.history_of(attempt.user_attrs)) for attempt in every),

@@ -100,7 +100,9 @@ def build_scheduler(value: Any, epochs: int) -> Scheduler:
 
         grace, max_t = limits_of(value)
         # A larger max_t of Ray's only spaces its rungs wider; a smaller one cuts trials short.
-        check_limits(type(value).__name__, epochs, grace, max_t if (max_t or epochs) < epochs else None)
+        check_limits(
+            type(value).__name__, epochs, grace, max_t if (max_t or epochs) < epochs else None
+        )
         return Scheduler(type(value).__name__, NopPruner(), ray=value)
     name, options = name_and_options("study.scheduler", value, SCHEDULERS)
     model = validate(SCHEDULERS[name], options, f"study.scheduler({name})")

@@ -58,7 +58,9 @@ class Float:
         """Let the study's sampler propose a value."""
         # Optuna has no steps on a log scale: there the proposal is rounded.
         step = None if self.log else self.step
-        return self.decode(trial.suggest_float(name, self.lower, self.upper, log=self.log, step=step))
+        return self.decode(
+            trial.suggest_float(name, self.lower, self.upper, log=self.log, step=step)
+        )
 
     def contains(self, value: Any) -> bool:
         """Tell whether ``value`` lies in the range."""
@@ -138,7 +140,9 @@ class Choice:
 
     def suggest(self, trial: Trial, name: str) -> Any:
         """Let the study's sampler propose a value."""
-        return self.decode(trial.suggest_categorical(name, [self.encode(c) for c in self.categories]))
+        return self.decode(
+            trial.suggest_categorical(name, [self.encode(c) for c in self.categories])
+        )
 
     def contains(self, value: Any) -> bool:
         """Tell whether ``value`` is one of the categories."""
@@ -192,7 +196,9 @@ class SearchSpace(Mapping[str, Parameter]):
                 "search_space: at least one hyper-parameter is needed, for example "
                 "{optim_lr: {type: loguniform, lower: 1e-4, upper: 1e-1}}"
             )
-        return cls({str(name): _parse(f"search_space.{name}", form) for name, form in forms.items()})
+        return cls(
+            {str(name): _parse(f"search_space.{name}", form) for name, form in forms.items()}
+        )
 
     def suggest(self, trial: Trial, given: Mapping[str, Any]) -> dict[str, Any]:
         """Propose all values.
@@ -239,7 +245,9 @@ def _parse(where: str, form: Any) -> Parameter:
     kind = form.get("type")
     if kind not in _TYPES:
         known = "; known types: " + ", ".join([*_TYPES, "grid_search"])
-        raise ConfigurationError(f"{where}.type={kind!r}: unknown{did_you_mean(str(kind), _TYPES) or known}")
+        raise ConfigurationError(
+            f"{where}.type={kind!r}: unknown{did_you_mean(str(kind), _TYPES) or known}"
+        )
     arguments = {key: value for key, value in form.items() if key != "type"}
     try:
         return _TYPES[kind](where, **arguments)
@@ -273,14 +281,18 @@ def _whole(where: str, *, lower: Any, upper: Any, log: bool, q: Any = 1) -> Inte
         raise ConfigurationError(f"{where}: the bounds of an integer range must be integers")
     last = int(high) if step > 1 else int(high) - 1
     if last < low:
-        raise ConfigurationError(f"{where}: the range from {lower} up to, not including, {upper} is empty")
+        raise ConfigurationError(
+            f"{where}: the range from {lower} up to, not including, {upper} is empty"
+        )
     _check_range(where, low, max(last, low + 1), log)
     return Integer(int(low), int(low) + (last - int(low)) // step * step, log, step)
 
 
 def _categories(where: str, categories: Any, exhaustive: bool = False) -> Choice:
     if not isinstance(categories, list | tuple) or not categories:
-        raise ConfigurationError(f"{where}: a choice needs a list of at least one value, got {categories!r}")
+        raise ConfigurationError(
+            f"{where}: a choice needs a list of at least one value, got {categories!r}"
+        )
     return Choice(tuple(categories), exhaustive)
 
 

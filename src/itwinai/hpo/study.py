@@ -361,7 +361,11 @@ class Study:
         if best is None or best.state is not TrialState.COMPLETED or best.checkpoint is None:
             return None
         value = best.metric(self.configuration.metric)
-        return None if value is None else (value if self.configuration.mode == "max" else -value, best.checkpoint)
+        return (
+            None
+            if value is None
+            else (value if self.configuration.mode == "max" else -value, best.checkpoint)
+        )
 
     def _out_of_time(self) -> bool:
         budget = self.configuration.time_budget_s
@@ -390,4 +394,6 @@ def _missing(metric: str, metrics: Mapping[str, float]) -> str:
     if not metrics:
         return f"study.metric={metric!r} was never reported; the training reported nothing"
     hint = did_you_mean(metric, metrics) or "."
-    return f"study.metric={metric!r} was never reported{hint} Reported: {', '.join(sorted(metrics))}"
+    return (
+        f"study.metric={metric!r} was never reported{hint} Reported: {', '.join(sorted(metrics))}"
+    )

@@ -111,7 +111,10 @@ class Worker:
         self._events: queue.Queue[Event] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
         self._thread = threading.Thread(
-            target=self._train, args=(assignment, place), name=f"trial-{assignment.number}", daemon=True
+            target=self._train,
+            args=(assignment, place),
+            name=f"trial-{assignment.number}",
+            daemon=True,
         )
         self._thread.start()
 

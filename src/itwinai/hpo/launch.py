@@ -1,0 +1,129 @@
+"""From a configuration to a result: check, plan, run, summarise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from itwinai.hpo.algorithms import Algorithm, build_algorithm
+from itwinai.hpo.checks import check_direction, check_total
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.engine.cluster import ray_cluster
+from itwinai.hpo.engine.resources import plan_resources, this_machine
+from itwinai.hpo.engine.worker import Program
+from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
+from itwinai.hpo.progress import StudyProgress
+from itwinai.hpo.results import StudyResult
+from itwinai.hpo.schedulers import Scheduler, build_scheduler
+from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.study import Study
+from itwinai.hpo.summary import summary
+from itwinai.hpo.trial import TrialState
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study that has been checked and can start.
+
+    Attributes:
+        configuration: The study's settings.
+        space: What is tuned.
+        epochs: Epochs of a full training.
+        default: The default configuration's values of the tuned hyper-parameters, or None.
+        algorithm: Who proposes.
+        scheduler: Who stops trials early.
+    """
+
+    configuration: StudyConfiguration
+    space: SearchSpace
+    epochs: int
+    default: Mapping[str, Any] | None
+    algorithm: Algorithm
+    scheduler: Scheduler
+
+
+def plan_study(
+    configuration: StudyConfiguration,
+    space: SearchSpace,
+    epochs: int,
+    default: Mapping[str, Any] | None,
+) -> StudyPlan:
+    """Check everything that can be known before anything starts.
+
+    Raises:
+        ConfigurationError: For whatever cannot work, naming the key and what to do.
+    """
+    check_direction(configuration)
+    algorithm = build_algorithm(configuration.algorithm, space, configuration.seed)
+    scheduler = build_scheduler(configuration.scheduler, epochs)
+    default = default if configuration.default_first else None
+    check_total(configuration, algorithm, default is not None)
+    if "RAY_ADDRESS" not in os.environ:
+        plan_resources(configuration, [this_machine()], trials=1)
+    return StudyPlan(configuration, space, epochs, default, algorithm, scheduler)
+
+
+def run_study(
+    plan: StudyPlan, make_program: Callable[[], Program], console: Console | None = None
+) -> StudyResult:
+    """Run a study to its end, showing its progress and its outcome.
+
+    Args:
+        plan: The checked study.
+        make_program: Makes what every trial runs, once Ray is there.
+        console: Where to show it; None: standard output.
+
+    Raises:
+        StudyError: If the study exists already, or met an error that every trial would meet.
+        StudyInterrupted: If it was interrupted; it can be resumed.
+        TrialsFailedError: If no trial produced a result.
+    """
+    console = console or Console()
+    with _quiet_optuna(), ray_cluster() as nodes:
+        from itwinai.hpo.engine.run import run_trials
+
+        progress = StudyProgress(plan.configuration, plan.epochs, console=console)
+        study = Study(**vars(plan), listener=progress.update)
+        try:
+            with progress:
+                resources = plan_resources(plan.configuration, nodes, study.total)
+                run_trials(study, make_program(), resources)
+        finally:
+            complete = study.finished
+            result = study.close()
+    if study.fatal is not None:
+        raise study.fatal
+    console.print(summary(result))
+    _check_outcome(result, complete)
+    return result
+
+
+def _check_outcome(result: StudyResult, complete: bool) -> None:
+    if not complete or any(trial.state is TrialState.INTERRUPTED for trial in result.trials):
+        ended = sum(trial.state is not TrialState.INTERRUPTED for trial in result.trials)
+        raise StudyInterrupted(
+            f"study {result.name!r} was interrupted after {ended} trials; the same command with "
+            "study.resume=true goes on to the same total"
+        )
+    if result.best is None:
+        reasons = [trial.reason for trial in result.trials if trial.reason]
+        raise TrialsFailedError(
+            f"study {result.name!r}: no trial produced a result. The first one: "
+            f"{reasons[0] if reasons else 'unknown'}. Logs: {result.record.parent / 'trials'}"
+        )
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)

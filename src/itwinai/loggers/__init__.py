@@ -1,0 +1,33 @@
+"""Loggers: one interface to the places where metrics, parameters and files are kept.
+
+Importing this package loads no back end; a logger imports its own when its context is created.
+"""
+
+from __future__ import annotations
+
+from itwinai.loggers.base import (
+    BASE_EXP_NAME,
+    EmptyLogger,
+    Logger,
+    LogMixin,
+    check_initialized,
+    check_not_initialized,
+    py_logger,
+)
+from itwinai.loggers.collection import LoggersCollection, get_mlflow_logger
+from itwinai.loggers.console import ConsoleLogger
+from itwinai.loggers.mlflow import MLFlowLogger
+
+__all__ = [
+    "BASE_EXP_NAME",
+    "ConsoleLogger",
+    "EmptyLogger",
+    "LogMixin",
+    "Logger",
+    "LoggersCollection",
+    "MLFlowLogger",
+    "check_initialized",
+    "check_not_initialized",
+    "get_mlflow_logger",
+    "py_logger",
+]

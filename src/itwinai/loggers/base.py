@@ -1,0 +1,253 @@
+"""What every logger shares: its context, which worker logs, and how often."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+from itwinai import logger as library_logger
+from itwinai.errors import ConfigurationError
+
+#: Experiment or project that runs belong to when none is named.
+BASE_EXP_NAME = "default_experiment"
+
+LogFrequency = int | Literal["epoch", "batch"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class _StdoutHandler(logging.Handler):
+    """Writes to what ``sys.stdout`` is at that moment: in a trial, the trial's log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stdout.write(self.format(record) + "\n")
+
+
+#: Shows logged values; its level follows the ``itwinai`` logger's.
+py_logger = logging.getLogger("itwinai.loggers")
+
+if not py_logger.handlers:
+    py_logger.addHandler(_StdoutHandler())
+    py_logger.propagate = False
+
+
+def check_initialized(method: Method) -> Method:
+    """Decorate a logger's method: a RuntimeError outside of the logger's context."""
+
+    @wraps(method)
+    def checked(self: Logger, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_initialized:
+            raise RuntimeError(
+                f"{type(self).__name__} has not been initialized. "
+                "Use it within 'with logger.start_logging():'."
+            )
+        return method(self, *args, **kwargs)
+
+    return cast(Method, checked)
+
+
+def check_not_initialized(method: Method) -> Method:
+    """Decorate a logger's method: a warning, and nothing else, inside the logger's context."""
+
+    @wraps(method)
+    def checked(self: Logger, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_initialized:
+            return method(self, *args, **kwargs)
+        library_logger.warning(
+            "Trying to initialize %s twice.. Skipping initialization.", type(self).__name__
+        )
+        return None
+
+    return cast(Method, checked)
+
+
+class LogMixin(ABC):
+    """Something that values can be logged to."""
+
+    @abstractmethod
+    def log(
+        self,
+        item: Any,
+        identifier: str,
+        kind: str = "metric",
+        step: int | None = None,
+        batch_idx: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log one item.
+
+        Args:
+            item: What to log.
+            identifier: Its name.
+            kind: What it is, such as "metric", "param" or "artifact".
+            step: Position in the training, for values that form a series.
+            batch_idx: Number of the batch; None for a value that is no batch's.
+            **kwargs: Options of the back end.
+        """
+
+
+class Logger(LogMixin):
+    """Base of all loggers.
+
+    A back end fills in ``_open``, ``_close``, ``_write_hyperparameters`` and the table
+    ``_writers``; they are only called on the workers that log.
+
+    Args:
+        savedir: Folder for what the logger writes.
+        log_freq: "epoch": nothing of single batches; "batch": every batch; N: every N-th batch.
+        log_on_workers: Rank or ranks of the workers that log; -1 for all.
+        experiment_id: Experiment of the back end.
+        run_id: Run of the back end.
+    """
+
+    #: Method for each kind of item; called with the item, its identifier, the step, and options.
+    _writers: ClassVar[Mapping[str, Callable[..., None]]] = {}
+    #: Kinds of items the back end can keep; others are left out.
+    supported_kinds: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        savedir: str | Path = "mllogs",
+        log_freq: LogFrequency = "epoch",
+        log_on_workers: int | list[int] = 0,
+        experiment_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        self.savedir = savedir
+        self.log_freq = log_freq
+        self.log_on_workers = log_on_workers
+        self.experiment_id = experiment_id
+        self.run_id = run_id
+        self.worker_rank = 0
+        self.is_initialized = False
+
+    @property
+    def log_freq(self) -> LogFrequency:
+        """How often the values of batches are logged."""
+        return self._log_freq
+
+    @log_freq.setter
+    def log_freq(self, value: LogFrequency) -> None:
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not is_count and value not in ("epoch", "batch"):
+            raise ConfigurationError(
+                f"{type(self).__name__}: log_freq is {value!r}; "
+                "it must be 'epoch', 'batch' or a number above zero."
+            )
+        self._log_freq = value
+
+    @contextmanager
+    def start_logging(self, rank: int = 0) -> Iterator[None]:
+        """Create the context and destroy it after; a run left by an exception counts as failed.
+
+        Args:
+            rank: Global rank of this worker.
+        """
+        self.create_logger_context(rank=rank)
+        try:
+            yield
+        except BaseException:
+            self.destroy_logger_context(status="FAILED")
+            raise
+        self.destroy_logger_context()
+
+    @check_not_initialized
+    def create_logger_context(self, rank: int = 0, **kwargs: Any) -> None:
+        """Make ready to log.
+
+        Args:
+            rank: Global rank of this worker.
+            **kwargs: Options of the back end; those it does not know are ignored.
+        """
+        self.worker_rank = rank
+        if self.should_log():
+            self._open(**kwargs)
+        self.is_initialized = True
+
+    def destroy_logger_context(self, status: str = "FINISHED") -> None:
+        """Close what :meth:`create_logger_context` opened; without a context, do nothing.
+
+        Args:
+            status: How the run ended: "FINISHED", "FAILED" or "KILLED".
+        """
+        if not self.is_initialized:
+            return
+        self.is_initialized = False
+        if self.should_log():
+            self._close(status)
+
+    @check_initialized
+    def save_hyperparameters(self, params: Mapping[str, Any]) -> None:
+        """Log the hyper-parameters of the run."""
+        if self.should_log():
+            self._write_hyperparameters(params)
+
+    @check_initialized
+    def log(  # noqa: D102
+        self,
+        item: Any,
+        identifier: str,
+        kind: str = "metric",
+        step: int | None = None,
+        batch_idx: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kind in self._writers and self.should_log(batch_idx):
+            self._writers[kind](self, item, identifier, step, **kwargs)
+
+    def serialize(self, obj: Any, identifier: str) -> str:
+        """Pickle an object to ``<savedir>/<identifier>``; return the file's path."""
+        path = Path(self.savedir) / identifier
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(obj))
+        return str(path)
+
+    def should_log(self, batch_idx: int | None = None) -> bool:
+        """Tell whether this worker logs, and logs this batch.
+
+        Args:
+            batch_idx: Number of the batch; None for a value that is no batch's.
+        """
+        workers = self.log_on_workers
+        ranks = [workers] if isinstance(workers, int) else workers
+        if self.worker_rank not in ranks and -1 not in ranks:
+            return False
+        if batch_idx is None:
+            return True
+        if isinstance(self.log_freq, int):
+            return batch_idx % self.log_freq == 0
+        return self.log_freq == "batch"
+
+    def _open(self, **kwargs: Any) -> None:
+        """Open the back end."""
+
+    def _close(self, status: str) -> None:
+        """Close the back end."""
+
+    def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
+        """Hand the hyper-parameters to the back end."""
+
+
+class EmptyLogger(Logger):
+    """Accepts everything, at any time, and keeps nothing."""
+
+    def save_hyperparameters(self, params: Mapping[str, Any]) -> None:  # noqa: D102
+        return
+
+    def log(  # noqa: D102
+        self,
+        item: Any,
+        identifier: str,
+        kind: str = "metric",
+        step: int | None = None,
+        batch_idx: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        return

@@ -1,0 +1,287 @@
+"""A logger for MLflow: a local folder by default, or any tracking server.
+
+What the logger writes names its run, and does not depend on the run and server that mlflow keeps
+in global variables; those are set only for the user's own calls of mlflow's functions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+from urllib.parse import unquote, urlparse
+
+from itwinai import logger as library_logger
+from itwinai.errors import MissingPackageError
+from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+PARAMS_PER_REQUEST = 100
+
+
+class MLFlowLogger(Logger):
+    """Logs to a run of MLflow.
+
+    Args:
+        savedir: Folder for what the logger writes.
+        experiment_name: Experiment of the runs; made if there is none of that name.
+        tracking_uri: A server or folder; None: what ``MLFLOW_TRACKING_URI`` says, else the folder
+            ``<savedir>/mlflow``.
+        run_description: Text shown with the run.
+        run_name: Name of the run; None: mlflow makes one up.
+        log_freq: "epoch": nothing of single batches; "batch": every batch; N: every N-th batch.
+        log_on_workers: Rank or ranks of the workers that log, each to its own run; -1 for all.
+    """
+
+    def __init__(
+        self,
+        savedir: str | Path = "mllogs",
+        experiment_name: str = BASE_EXP_NAME,
+        tracking_uri: str | None = None,
+        run_description: str | None = None,
+        run_name: str | None = None,
+        log_freq: LogFrequency = "epoch",
+        log_on_workers: int | list[int] = 0,
+    ) -> None:
+        super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
+        uri = tracking_uri or os.environ.get(URI_VARIABLE) or str(Path(savedir) / "mlflow")
+        self.tracking_uri = _absolute(uri)
+        self.experiment_name = experiment_name
+        self.run_description = run_description
+        self.run_name = run_name
+        self._client: Any = None
+        self._run: Any = None
+        self._globals = ExitStack()
+
+    @property
+    def mlflow(self) -> Any:
+        """The package ``mlflow``; within the context its functions reach this logger's run."""
+        return _import_mlflow()
+
+    @property
+    def active_run(self) -> Any:
+        """The open ``mlflow.entities.Run``; None outside of the context."""
+        return self._run
+
+    def resolve_experiment_id(self) -> str:
+        """Return the id of the experiment, which is made if it does not exist."""
+        client = self._client or self._connect()
+        with _one_process_at_a_time(self.tracking_uri):
+            experiment = client.get_experiment_by_name(self.experiment_name)
+            if experiment is None:
+                return self._create_experiment(client)
+        return str(experiment.experiment_id)
+
+    def _create_experiment(self, client: Any) -> str:
+        try:
+            return str(client.create_experiment(self.experiment_name))
+        except self.mlflow.MlflowException:
+            experiment = client.get_experiment_by_name(self.experiment_name)
+            if experiment is None:
+                raise
+            return str(experiment.experiment_id)  # another process was faster
+
+    def _connect(self) -> Any:
+        mlflow = self.mlflow
+        if _local_folder(self.tracking_uri):
+            # mlflow 3 keeps runs in plain files only when asked to; its default needs a database.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        with _one_process_at_a_time(self.tracking_uri):
+            return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+
+    def _open(
+        self,
+        run_id: str | None = None,
+        run_name: str | None = None,
+        parent_run_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Start a run, or go on with the run ``run_id``."""
+        client = self._client = self._connect()
+        if run_id is None:
+            tags = {
+                "mlflow.parentRunId": parent_run_id,
+                "mlflow.note.content": self.run_description,
+            }
+            run = client.create_run(
+                self.resolve_experiment_id(),
+                tags={name: value for name, value in tags.items() if value},
+                run_name=run_name or self.run_name,
+            )
+        else:
+            client.update_run(run_id, status="RUNNING")
+            run = client.get_run(run_id)
+        self._run = run
+        self.run_id = run.info.run_id
+        self.experiment_id = run.info.experiment_id
+        self._globals.enter_context(_global_uri(self.tracking_uri))
+        self._globals.enter_context(_global_run(run.info.run_id))
+
+    def _close(self, status: str) -> None:
+        client, self._client = self._client, None
+        run, self._run = self._run, None
+        try:
+            self._globals.close()
+        finally:
+            client.set_terminated(run.info.run_id, status)
+
+    def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
+        param = self.mlflow.entities.Param
+        rest = iter([param(name, str(value)) for name, value in params.items()])
+        while batch := list(islice(rest, PARAMS_PER_REQUEST)):
+            self._client.log_batch(self.run_id, params=batch)
+
+    def _metric(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        self._client.log_metric(self.run_id, identifier, item, step=step)
+
+    def _param(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        self._client.log_param(self.run_id, identifier, item)
+
+    def _figure(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        self._client.log_figure(self.run_id, item, identifier, **kwargs)
+
+    def _image(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        self._client.log_image(self.run_id, item, identifier, **kwargs)
+
+    def _dict(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        self._client.log_dict(self.run_id, item, identifier)
+
+    def _text(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        self._client.log_text(self.run_id, item, identifier)
+
+    def _artifact(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        if not isinstance(item, (str, Path)):
+            with self._new_file(identifier) as path:
+                path.write_bytes(pickle.dumps(item))
+        elif Path(item).is_dir():
+            self._client.log_artifacts(self.run_id, str(item), identifier)
+        else:
+            self._client.log_artifact(self.run_id, str(item), identifier)
+
+    def _torch(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        import torch
+
+        with self._new_file(identifier) as path:
+            torch.save(item, path)
+
+    def _model(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        from mlflow import pytorch
+
+        # A recent mlflow traces models by default, for which it needs an example.
+        can_choose = "serialization_format" in inspect.signature(pytorch.save_model).parameters
+        if can_choose and "input_example" not in kwargs:
+            kwargs.setdefault("serialization_format", "pickle")
+        with self._new_file(identifier) as path:
+            pytorch.save_model(item, str(path), **kwargs)
+
+    def _dataset(
+        self,
+        item: Any,
+        identifier: str,
+        step: int | None,
+        context: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        entities = self.mlflow.entities
+        dataset = entities.Dataset.from_dictionary(item.to_dict())
+        tags = [entities.InputTag("mlflow.data.context", kwargs.get("context", identifier))]
+        self._client.log_inputs(self.run_id, [entities.DatasetInput(dataset, tags)])
+
+    @contextmanager
+    def _new_file(self, identifier: str) -> Iterator[Path]:
+        """Give the path of a file or folder to write, which then becomes an artifact."""
+        target = PurePosixPath(identifier)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / target.name
+            yield path
+            parent = str(target.parent) if target.parent.name else None
+            self._client.log_artifact(self.run_id, str(path), parent)
+
+    _writers: ClassVar[Mapping[str, Callable[..., None]]] = {
+        "metric": _metric,
+        "figure": _figure,
+        "image": _image,
+        "artifact": _artifact,
+        "torch": _torch,
+        "dict": _dict,
+        "param": _param,
+        "text": _text,
+        "model": _model,
+        "dataset": _dataset,
+    }
+    supported_kinds = tuple(_writers)
+
+
+def _import_mlflow() -> Any:
+    try:
+        import mlflow
+    except ImportError as error:
+        raise MissingPackageError(
+            f"MLFlowLogger needs mlflow ({error}): pip install 'itwinai[mlflow]'"
+        ) from error
+    return mlflow
+
+
+def _absolute(uri: str) -> str:
+    """Turn a path into a URI that holds in any working folder; leave URIs as they are."""
+    if urlparse(uri).scheme or uri == "databricks":
+        return uri
+    return Path(uri).expanduser().resolve().as_uri()
+
+
+def _local_folder(uri: str) -> Path | None:
+    parts = urlparse(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+@contextmanager
+def _one_process_at_a_time(uri: str) -> Iterator[None]:
+    """Keep trials that start together from making a folder's experiments twice."""
+    folder = _local_folder(uri)
+    if folder is None:
+        yield
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f".{folder.name}.lock"), "w") as file:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _global_uri(uri: str) -> Iterator[None]:
+    """Let mlflow's own functions use a server or folder.
+
+    mlflow copies it to an environment variable, where the next trial would find it.
+    """
+    mlflow = _import_mlflow()
+    before = os.environ.get(URI_VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        os.environ.pop(URI_VARIABLE, None)
+        if before is not None:
+            os.environ[URI_VARIABLE] = before
+
+
+@contextmanager
+def _global_run(run_id: str) -> Iterator[None]:
+    """Let mlflow's own functions write to a run, also within another run that the user opened."""
+    mlflow = _import_mlflow()
+    try:
+        mlflow.start_run(run_id=run_id, nested=True)
+    except mlflow.MlflowException as error:
+        library_logger.warning("Functions of mlflow itself will not log to this run: %s", error)
+    yield
+    active = mlflow.active_run()
+    if active is not None and active.info.run_id == run_id:
+        mlflow.end_run()

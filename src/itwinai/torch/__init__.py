@@ -1,0 +1,1 @@
+"""Training with PyTorch: configuration, strategies, metrics, checkpoints and the trainers."""

@@ -1,0 +1,170 @@
+"""Checkpoints: a folder that is either complete or absent, and loads without running any code.
+
+``model.pt`` holds the plain state of the user's model, ``state.pt`` everything else that a
+training needs to go on, ``config.yaml`` the configuration it was trained with.
+"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from omegaconf import OmegaConf
+
+from itwinai.errors import CheckpointError
+from itwinai.io.files import atomic_folder, newest_complete
+
+MODEL, STATE, CONFIG = "model.pt", "state.pt", "config.yaml"
+
+
+def save(
+    path: Path, model: Mapping[str, Any], state: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint folder.
+
+    Args:
+        path: The folder; one that exists is replaced.
+        model: State dictionary of the user's model, without any wrapper's prefix.
+        state: Tensors, numbers, strings and containers of them.
+        config: The training's configuration.
+    """
+    with atomic_folder(path) as scratch:
+        torch.save(dict(model), scratch / MODEL)
+        torch.save(dict(state), scratch / STATE)
+        OmegaConf.save(OmegaConf.create(_plain(config)), scratch / CONFIG)
+
+
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the model's state dictionary and the training's state.
+
+    Raises:
+        CheckpointError: If the checkpoint is missing, incomplete, damaged, or would run code.
+    """
+    found = newest_complete(path)
+    if found is None:
+        raise CheckpointError(f"{path}: there is no checkpoint here")
+    return _load_file(found / MODEL), _load_file(found / STATE)
+
+
+def load_model(path: Path) -> dict[str, Any]:
+    """Read the model's state dictionary alone.
+
+    Raises:
+        CheckpointError: As of :func:`load`.
+    """
+    found = newest_complete(path)
+    if found is None:
+        raise CheckpointError(f"{path}: there is no checkpoint here")
+    return _load_file(found / MODEL)
+
+
+def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:
+    """Copy what a user's own ``train()`` hands to a report into a checkpoint folder.
+
+    Args:
+        path: The folder to make.
+        file: A file to copy, or None.
+        folder: A folder whose contents are copied, or None.
+        data: Saved as ``data.pt``, or None.
+    """
+    with atomic_folder(path) as scratch:
+        if folder is not None:
+            shutil.copytree(folder, scratch, dirs_exist_ok=True)
+        if file is not None:
+            shutil.copy2(file, scratch)
+        if data is not None:
+            torch.save(data, scratch / "data.pt")
+    return path
+
+
+class CheckpointPolicy(Protocol):
+    """Says which checkpoints a training writes, and which it keeps."""
+
+    newest: Path | None
+
+    def due(self, epoch: int, improved: bool) -> list[str]:
+        """Names of the checkpoints to write after an epoch (counted from 0)."""
+        ...
+
+    def written(self, path: Path) -> None:
+        """Hear that a checkpoint is complete."""
+        ...
+
+
+class KeepEvery:
+    """Of a training alone: ``epoch_<n>`` every so many epochs, and ``best_model``.
+
+    Args:
+        every: Epochs between two checkpoints; None writes only the best model.
+    """
+
+    def __init__(self, every: int | None) -> None:
+        self._every = every
+        self.newest: Path | None = None
+
+    def due(self, epoch: int, improved: bool) -> list[str]:
+        """The epoch's own, where it is its turn, and the best."""
+        regular = bool(self._every) and (epoch + 1) % (self._every or 1) == 0
+        return ([f"epoch_{epoch}"] if regular else []) + (["best_model"] if improved else [])
+
+    def written(self, path: Path) -> None:
+        """Remember the newest."""
+        self.newest = path
+
+
+class KeepNewest:
+    """Of a trial: one checkpoint, which each new one replaces.
+
+    Args:
+        every: Epochs between two checkpoints; the study's record follows the last one.
+        epochs: Epochs of a full training; the last one always has a checkpoint.
+        previous: The checkpoint that the trial continues from.
+    """
+
+    def __init__(self, every: int | None, epochs: int, previous: Path | None) -> None:
+        self._every = every or 1
+        self._epochs = epochs
+        self.newest = previous
+
+    def due(self, epoch: int, improved: bool) -> list[str]:
+        """The epoch's own, where it is its turn."""
+        due = (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs
+        return [f"epoch_{epoch}"] if due else []
+
+    def written(self, path: Path) -> None:
+        """Delete the one before."""
+        before, self.newest = self.newest, path
+        if before is not None and before != path:
+            shutil.rmtree(before, ignore_errors=True)
+
+
+def _load_file(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: this file of the checkpoint is missing") from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole checkpoint, or one that holds more than tensors and plain "
+            f"values ({str(error).splitlines()[0]})"
+        ) from None
+    return content
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what YAML can write; anything else by its text."""
+
+    def plain(value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [plain(item) for item in value]
+        return str(value)
+
+    return {str(key): plain(value) for key, value in config.items()}

@@ -1,0 +1,131 @@
+"""Data loaders whose epochs are exact over several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sized
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
+
+
+class ExactSampler(DistributedSampler[Any]):
+    """Deals a data set out to ranks, counting no sample twice.
+
+    PyTorch's own sampler repeats samples until all ranks have the same number. Here a rank may get
+    one sample less. Only where a rank's last batch would be empty it gets one repeated sample, so
+    that all ranks do the same number of steps; that batch has weight 0 (see :func:`batch_share`).
+
+    The k-th batches of all ranks together are the k-th batch of a single process whose batch is as
+    large as theirs together.
+
+    Args:
+        dataset: Anything with a length.
+        batch_size: Samples per batch and rank.
+        rank: This process.
+        world_size: Number of processes.
+        shuffle: Whether each epoch has another order.
+        seed: Seed of the order; the epoch is added.
+        drop_last: Whether the last, smaller batch is left out.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(
+            cast("Dataset[Any]", dataset), world_size, rank, shuffle=shuffle, seed=seed
+        )
+        self.batch_size = batch_size
+        self.drop_incomplete = drop_last
+        self.total = len(dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        order = self._order()
+        own = order[self.rank :: self.num_replicas]
+        # One more than there are means that the last batch would be empty: repeat a sample.
+        return iter((own + order[:1])[: len(self)])
+
+    def __len__(self) -> int:
+        if self.drop_incomplete:
+            return self._steps() * self.batch_size
+        own = len(range(self.rank, self.total, self.num_replicas))
+        return own + int(math.ceil(own / self.batch_size) < self._steps())
+
+    def share(self, batch_idx: int) -> float:
+        """Weight of a batch of this rank, relative to the mean of all ranks' k-th batches.
+
+        1 for a full batch. The mean over ranks of gradients weighted so is the gradient of the
+        mean over all samples of the k-th batches.
+        """
+        before = batch_idx * self.batch_size * self.num_replicas
+        together = min(self.total - before, self.batch_size * self.num_replicas)
+        own = min(len(range(before + self.rank, self.total, self.num_replicas)), self.batch_size)
+        return own * self.num_replicas / together
+
+    def _order(self) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.total))
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return cast("list[int]", torch.randperm(self.total, generator=generator).tolist())
+
+    def _steps(self) -> int:
+        together = self.batch_size * self.num_replicas
+        return self.total // together if self.drop_incomplete else math.ceil(self.total / together)
+
+
+def batch_share(loader: DataLoader[Any], batch_idx: int) -> float:
+    """Weight of a loader's batch in the mean over ranks; 1 where the loader is not one of ours."""
+    sampler = loader.sampler
+    return sampler.share(batch_idx) if isinstance(sampler, ExactSampler) else 1.0
+
+
+def set_epoch(loader: DataLoader[Any] | None, epoch: int) -> None:
+    """Tell a loader's sampler the epoch, so that it draws that epoch's order."""
+    for holder in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+        hook = getattr(holder, "set_epoch", None)
+        if hook is not None:
+            hook(epoch)
+
+
+def is_iterable(dataset: Any) -> bool:
+    """Whether a data set can only be read from front to back."""
+    return isinstance(dataset, IterableDataset)
+
+
+def samples_in(batch: Any) -> int:
+    """Number of samples of a batch: the length of the first tensor in it.
+
+    Raises:
+        TypeError: If there is no tensor in it.
+    """
+    if isinstance(batch, torch.Tensor):
+        return len(batch)
+    parts = batch.values() if isinstance(batch, dict) else batch
+    if isinstance(parts, list | tuple) or isinstance(batch, dict):
+        for part in parts:
+            if isinstance(part, torch.Tensor | list | tuple | dict):
+                return samples_in(part)
+    raise TypeError(
+        f"cannot count the samples of a batch of type {type(batch).__name__}: "
+        "there is no tensor in it"
+    )
+
+
+def to_device(batch: Any, device: str) -> Any:
+    """Move the tensors of a batch to a device."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return [to_device(part, device) for part in batch]
+    return batch

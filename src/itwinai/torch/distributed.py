@@ -1,0 +1,54 @@
+"""Strategies by name, and the public import path of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.torch.config import TrainingConfiguration
+from itwinai.torch.strategies.base import (
+    NonDistributedStrategy,
+    TorchDistributedStrategy,
+    distributed_resources_available,
+)
+from itwinai.torch.strategies.ddp import TorchDDPStrategy
+
+__all__ = [
+    "NonDistributedStrategy",
+    "TorchDDPStrategy",
+    "TorchDistributedStrategy",
+    "distributed_resources_available",
+    "resolve_strategy",
+]
+
+#: Strategies by name, for trainings of several processes.
+STRATEGIES: dict[str, Callable[[TrainingConfiguration], TorchDistributedStrategy]] = {
+    "ddp": lambda config: TorchDDPStrategy(backend=config.dist_backend),
+}
+
+
+def check_strategy(strategy: str | TorchDistributedStrategy | None) -> None:
+    """Refuse a name that is in no table.
+
+    Raises:
+        ConfigurationError: If the strategy's name is unknown.
+    """
+    if isinstance(strategy, str) and strategy not in STRATEGIES:
+        hint = did_you_mean(strategy, STRATEGIES) or f"; known names: {', '.join(STRATEGIES)}"
+        raise ConfigurationError(f"strategy={strategy!r}: unknown{hint}")
+
+
+def resolve_strategy(
+    strategy: str | TorchDistributedStrategy | None, config: TrainingConfiguration
+) -> TorchDistributedStrategy:
+    """Return a strategy: an object as it is, a name only where several processes train.
+
+    Raises:
+        ConfigurationError: If the strategy's name is unknown.
+    """
+    check_strategy(strategy)
+    if isinstance(strategy, TorchDistributedStrategy):
+        return strategy
+    if strategy is None or not distributed_resources_available():
+        return NonDistributedStrategy()
+    return STRATEGIES[strategy](config)

@@ -1,0 +1,138 @@
+"""Model, loss, optimizer and schedule from a configuration: tables with one entry each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler as schedules
+
+from itwinai.errors import ConfigurationError
+from itwinai.torch.config import Configuration, TrainingConfiguration
+
+ModelFactory = Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to build something from a configuration.
+
+    Attributes:
+        build: Called with what it works on (parameters, or an optimizer) and the options.
+        fields: Configuration field for each option.
+    """
+
+    build: Callable[..., Any]
+    fields: Mapping[str, str]
+
+
+LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "mse": nn.MSELoss,
+    "l2": nn.MSELoss,
+    "l1": nn.L1Loss,
+    "nllloss": nn.NLLLoss,
+    "cross_entropy": nn.CrossEntropyLoss,
+    "bceloss": nn.BCELoss,
+}
+
+_COMMON = {"lr": "optim_lr", "weight_decay": "optim_weight_decay"}
+_MOMENTUM = {**_COMMON, "momentum": "optim_momentum"}
+_BETAS = {**_COMMON, "betas": "optim_betas"}
+
+OPTIMIZERS: dict[str, Recipe] = {
+    "adadelta": Recipe(torch.optim.Adadelta, _COMMON),
+    "adam": Recipe(torch.optim.Adam, _BETAS),
+    "adamw": Recipe(torch.optim.AdamW, _BETAS),
+    "rmsprop": Recipe(torch.optim.RMSprop, _MOMENTUM),
+    "sgd": Recipe(torch.optim.SGD, _MOMENTUM),
+}
+
+_STEP, _GAMMA = "lr_scheduler_step_size", "lr_scheduler_gamma"
+
+LR_SCHEDULERS: dict[str, Recipe] = {
+    "step": Recipe(schedules.StepLR, {"step_size": _STEP, "gamma": _GAMMA}),
+    "multistep": Recipe(schedules.MultiStepLR, {"milestones": _STEP, "gamma": _GAMMA}),
+    "constant": Recipe(schedules.ConstantLR, {"total_iters": _STEP}),
+    "linear": Recipe(schedules.LinearLR, {"total_iters": _STEP}),
+    "exponential": Recipe(schedules.ExponentialLR, {"gamma": _GAMMA}),
+    "polynomial": Recipe(schedules.PolynomialLR, {"total_iters": _STEP}),
+}
+
+#: Configuration field that chooses an entry, and the table it chooses from.
+CHOOSERS: dict[str, Mapping[str, Recipe]] = {"optimizer": OPTIMIZERS, "lr_scheduler": LR_SCHEDULERS}
+
+
+def build_model(model: nn.Module | ModelFactory, config: Configuration) -> nn.Module:
+    """Return the model, built from the configuration if it is a class or function.
+
+    A factory gets those keys of the configuration that are its parameters.
+
+    Raises:
+        ConfigurationError: If a parameter without default is not in the configuration.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    given = {name: config[name] for name in factory_parameters(model) if name in config}
+    missing = [
+        name
+        for name, parameter in _parameters(model).items()
+        if parameter.default is parameter.empty and name not in given
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"config.{missing[0]}: {_name(model)} needs it to build the model; set it in the config"
+        )
+    return model(**given)
+
+
+def factory_parameters(model: Any) -> dict[str, Any]:
+    """Names and defaults (``inspect.Parameter.empty`` for none) of what a model factory takes."""
+    if isinstance(model, nn.Module) or not callable(model):
+        return {}
+    return {name: parameter.default for name, parameter in _parameters(model).items()}
+
+
+def build_loss(config: TrainingConfiguration) -> nn.Module:
+    """Build the loss function that the configuration names."""
+    return LOSSES[config.loss]()
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfiguration) -> torch.optim.Optimizer:
+    """Build the optimizer that the configuration names."""
+    optimizer: torch.optim.Optimizer = _cook(
+        OPTIMIZERS, config.optimizer, model.parameters(), config
+    )
+    return optimizer
+
+
+def build_lr_scheduler(
+    optimizer: torch.optim.Optimizer, config: TrainingConfiguration
+) -> schedules.LRScheduler | None:
+    """Build the learning-rate schedule that the configuration names, if any."""
+    if config.lr_scheduler is None:
+        return None
+    schedule: schedules.LRScheduler = _cook(LR_SCHEDULERS, config.lr_scheduler, optimizer, config)
+    return schedule
+
+
+def _cook(table: Mapping[str, Recipe], name: str, subject: Any, config: Configuration) -> Any:
+    # All options count as read: where the name itself is tuned, another trial uses the others.
+    options = {
+        field: config[field] for recipe in table.values() for field in recipe.fields.values()
+    }
+    recipe = table[name]
+    return recipe.build(subject, **{key: options[field] for key, field in recipe.fields.items()})
+
+
+def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(factory).parameters
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind in named}
+
+
+def _name(factory: Any) -> str:
+    return getattr(factory, "__name__", type(factory).__name__)

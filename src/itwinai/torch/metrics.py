@@ -1,0 +1,96 @@
+"""Metrics of an epoch, exact over all samples and all ranks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torchmetrics import Metric as TorchMetric
+
+from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.type import Metric
+
+
+class EpochMetrics:
+    """Adds an epoch of one stage (train, validation, test) up.
+
+    The loss is the mean over samples, on whatever rank they were. A torchmetrics object accumulates
+    its own state, which is brought together over ranks; any other metric is a function of one
+    batch, of which the mean over samples is taken.
+
+    Args:
+        metrics: By name; each stage works on copies.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self.metrics = {name: copy.deepcopy(metric) for name, metric in metrics.items()}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._counting = True
+
+    def to(self, device: str) -> None:
+        """Move the metrics' states to a device."""
+        for metric in self.metrics.values():
+            if isinstance(metric, torch.nn.Module):
+                metric.to(device)
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self._sums, self._counts = {}, {}
+        for metric in self._stateful().values():
+            metric.reset()
+
+    def skip_batch(self, skip: bool) -> None:
+        """Say whether the coming batch only repeats a sample of another rank's."""
+        self._counting = not skip
+
+    def observe(self, target: Any, prediction: Any) -> dict[str, Any]:
+        """Add a batch's predictions; return its metrics."""
+        if not self._counting:
+            return {}
+        return {name: metric(prediction, target) for name, metric in self.metrics.items()}
+
+    def add(self, loss: Any, batch_metrics: Mapping[str, Any], samples: int) -> None:
+        """Add a batch's loss, and those of its metrics that do not accumulate by themselves."""
+        if not self._counting:
+            return
+        stateful = self._stateful()
+        values = {name: value for name, value in batch_metrics.items() if name not in stateful}
+        for name, value in {"loss": loss, **values}.items():
+            if value is None:
+                continue
+            amount = torch.as_tensor(value).detach().double() * samples
+            self._sums[name] = self._sums[name] + amount if name in self._sums else amount
+            self._counts[name] = self._counts.get(name, 0) + samples
+
+    def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
+        """Return the epoch's loss and metrics; the same on all ranks."""
+        result = self._means(strategy)
+        stateful = self._stateful()
+        # Bringing a state together needs all ranks, also those that saw no batch of their own.
+        updated = [name for name, metric in stateful.items() if metric.update_called]
+        for name in sorted(set().union(*strategy.allgather_obj(updated))):
+            result |= _flatten(name, stateful[name].compute())
+        return result
+
+    def _means(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
+        # A rank may have seen no batch of its own: all ranks agree on the names first.
+        names = sorted(set().union(*strategy.allgather_obj(list(self._sums))))
+        if not names:
+            return {}
+        own = [[float(self._sums.get(n, 0.0)), float(self._counts.get(n, 0))] for n in names]
+        totals = strategy.sum_over_ranks(torch.tensor(own, dtype=torch.float64))
+        return {name: (row[0] / row[1]).item() for name, row in zip(names, totals, strict=True)}
+
+    def _stateful(self) -> dict[str, TorchMetric]:
+        return {n: metric for n, metric in self.metrics.items() if isinstance(metric, TorchMetric)}
+
+
+def _flatten(name: str, value: Any) -> dict[str, float]:
+    """One number per metric; a vector (per class, say) becomes ``name_0``, ``name_1``, ..."""
+    values = torch.as_tensor(value).detach().flatten()
+    if values.numel() == 1:
+        return {name: values.item()}
+    return {f"{name}_{index}": item.item() for index, item in enumerate(values)}

@@ -1,0 +1,62 @@
+"""The ``ray_*`` arguments of existing user code, read into the same typed study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from itwinai.config.model import validate
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.space import SearchSpace
+
+
+def read_ray_arguments(
+    space: Mapping[str, Any] | None, tune: Any, run: Any, scaling: Any
+) -> tuple[SearchSpace, StudyConfiguration]:
+    """Translate a search space, ``TuneConfig``, ``RunConfig`` and ``ScalingConfig``.
+
+    Raises:
+        ConfigurationError: For what the study's own configuration refuses.
+    """
+    parsed = SearchSpace.parse(space or {})
+    exhaustive = any(getattr(parameter, "exhaustive", False) for parameter in parsed.values())
+    fields = {**_from_tune(tune, exhaustive), **_from_run(run), **_from_scaling(scaling)}
+    given = {name: value for name, value in fields.items() if value is not None}
+    return parsed, validate(StudyConfiguration, given, "ray_tune_config, ray_run_config")
+
+
+def _from_tune(tune: Any, exhaustive: bool) -> dict[str, Any]:
+    metric = getattr(tune, "metric", None)
+    searcher = getattr(tune, "search_alg", None)
+    return {
+        "metric": metric,
+        # Upstream's metric is the validation loss unless another is named.
+        "mode": getattr(tune, "mode", None) or ("min" if metric in (None, "loss") else None),
+        # Ray repeats a grid num_samples times; a study runs each of its points once.
+        "num_samples": None if exhaustive else getattr(tune, "num_samples", None),
+        "scheduler": getattr(tune, "scheduler", None) or "none",
+        "algorithm": searcher or ("grid" if exhaustive else "random"),
+        "max_concurrent_trials": getattr(tune, "max_concurrent_trials", None),
+        "time_budget_s": getattr(tune, "time_budget_s", None),
+    }
+
+
+def _from_run(run: Any) -> dict[str, Any]:
+    path = getattr(run, "storage_path", None)
+    return {
+        "name": getattr(run, "name", None),
+        "storage_path": None if path is None else Path(path),
+    }
+
+
+def _from_scaling(scaling: Any) -> dict[str, Any]:
+    if scaling is None:
+        return {}
+    resources = getattr(scaling, "resources_per_worker", None)
+    if resources is None and getattr(scaling, "use_gpu", False):
+        resources = {"CPU": 1, "GPU": 1}
+    return {
+        "workers_per_trial": getattr(scaling, "num_workers", None),
+        "resources_per_worker": resources,
+    }

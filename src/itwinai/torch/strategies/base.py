@@ -1,0 +1,264 @@
+"""What every strategy can do, and the strategy of a single process."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sized
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
+
+import itwinai.distributed as cluster
+from itwinai.torch.data import ExactSampler, is_iterable
+from itwinai.torch.reproducibility import seed_worker
+from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
+
+
+class TorchDistributedStrategy(ABC):
+    """Brings processes together, wraps the model and reduces values over ranks.
+
+    A new strategy implements the abstract methods, in a file of its own, and is added to
+    :data:`itwinai.torch.distributed.STRATEGIES`.
+    """
+
+    #: Name for logs.
+    name: str = "strategy"
+    #: Whether several processes train together.
+    is_distributed: bool = True
+    #: Whether :meth:`init` was called.
+    is_initialized: bool = False
+
+    @abstractmethod
+    def init(self) -> None:
+        """Join the other processes.
+
+        Raises:
+            DistributedStrategyError: If it was called before, or the processes cannot meet.
+        """
+
+    @abstractmethod
+    def clean_up(self) -> None:
+        """Leave the other processes."""
+
+    @abstractmethod
+    def distributed(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        lr_scheduler: LRScheduler | None = None,
+        **kwargs: Any,
+    ) -> tuple[nn.Module, Optimizer, LRScheduler | None]:
+        """Wrap what trains, so that all ranks hold the same weights after each step."""
+
+    @abstractmethod
+    def global_world_size(self) -> int:
+        """Number of processes."""
+
+    @abstractmethod
+    def local_world_size(self) -> int:
+        """Number of processes on this node."""
+
+    @abstractmethod
+    def global_rank(self) -> int:
+        """Number of this process, from 0."""
+
+    @abstractmethod
+    def local_rank(self) -> int:
+        """Number of this process on its node, from 0."""
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait for all processes."""
+
+    @abstractmethod
+    def allgather_obj(self, obj: Any) -> list[Any]:
+        """Collect an object from each rank, on every rank."""
+
+    @abstractmethod
+    def gather_obj(self, obj: Any, dst_rank: int = 0) -> list[Any] | None:
+        """Collect an object from each rank, on one; None on the others."""
+
+    @abstractmethod
+    def gather(self, tensor: torch.Tensor, dst_rank: int = 0) -> list[torch.Tensor] | None:
+        """Collect a tensor from each rank, on one (in main memory); None on the others."""
+
+    @abstractmethod
+    def broadcast_obj(self, obj: Any, src_rank: int) -> Any:
+        """Give every rank the object of one."""
+
+    def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Add a tensor up over all ranks, on every rank."""
+        return cast("torch.Tensor", sum(self.allgather_obj(tensor.cpu()))).to(tensor.device)
+
+    def unwrap(self, model: nn.Module) -> nn.Module:
+        """Return the user's model inside the wrapper."""
+        return model
+
+    @property
+    def is_main_worker(self) -> bool:
+        """Whether this is rank 0."""
+        return self.global_rank() == 0
+
+    def device(self) -> str:
+        """Device of this process: ``cuda:<n>``, or ``cpu`` without GPUs."""
+        self.check_initialized()
+        if not torch.cuda.is_available():
+            return "cpu"
+        return f"cuda:{self.local_rank() % torch.cuda.device_count()}"
+
+    def set_device(self) -> None:
+        """Make :meth:`device` the default GPU of this thread."""
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.device())
+
+    def check_initialized(self) -> None:
+        """Raise UninitializedStrategyError before :meth:`init`."""
+        if not self.is_initialized:
+            raise UninitializedStrategyError(
+                f"{type(self).__name__} is used before its init(). Call strategy.init() first, "
+                "in the process that trains."
+            )
+
+    def check_not_initialized(self) -> None:
+        """Raise DistributedStrategyError after :meth:`init`."""
+        if self.is_initialized:
+            raise DistributedStrategyError(f"{type(self).__name__}.init() was called twice")
+
+    def create_dataloader(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        num_workers: int = 0,
+        **options: Any,
+    ) -> DataLoader[Any]:
+        """Make a loader that deals the data set out to the ranks, counting no sample twice.
+
+        Args:
+            dataset: The data.
+            batch_size: Samples per batch and rank.
+            shuffle: Whether each epoch has another order.
+            sampler: A sampler of the user's own; only its random or sequential order is kept where
+                several processes share the data.
+            batch_sampler: A batch sampler of the user's own, for a single process.
+            num_workers: Processes that load.
+            options: As of ``torch.utils.data.DataLoader``.
+
+        Raises:
+            RuntimeError: If a user's own sampler cannot be shared by several processes.
+        """
+        options = {"worker_init_fn": seed_worker, **options, "num_workers": num_workers}
+        if batch_sampler is not None and self.global_world_size() == 1:
+            return DataLoader(dataset, batch_sampler=batch_sampler, **options)
+        if is_iterable(dataset):
+            return DataLoader(dataset, batch_size=batch_size, **options)
+        if self._keeps_own_sampler(sampler, batch_sampler):
+            return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
+        generator = options.get("generator")
+        exact = ExactSampler(
+            cast("Sized", dataset),
+            batch_size=batch_size or 1,
+            rank=self.global_rank(),
+            world_size=self.global_world_size(),
+            shuffle=isinstance(sampler, RandomSampler) or bool(shuffle),
+            seed=0 if generator is None else generator.initial_seed(),
+            drop_last=bool(options.get("drop_last", False)),
+        )
+        return DataLoader(dataset, batch_size=batch_size, sampler=exact, **options)
+
+    def _keeps_own_sampler(self, sampler: Any, batch_sampler: Any) -> bool:
+        if sampler is None and batch_sampler is None:
+            return False
+        if self.global_world_size() == 1 or isinstance(sampler, ExactSampler):
+            return True
+        if batch_sampler is None and isinstance(sampler, RandomSampler | SequentialSampler):
+            return False
+        raise RuntimeError(
+            f"{type(batch_sampler or sampler).__name__}: with several processes each must get its "
+            "own part of the data, which this sampler does not say. Leave it out (use shuffle), or "
+            "pass an itwinai.torch.data.ExactSampler."
+        )
+
+
+class NonDistributedStrategy(TorchDistributedStrategy):
+    """A single process."""
+
+    name = "non-distributed"
+    is_distributed = False
+
+    def init(self) -> None:
+        """Choose the device."""
+        self.check_not_initialized()
+        self.is_initialized = True
+        self.set_device()
+
+    def clean_up(self) -> None:
+        """Forget :meth:`init`."""
+        self.is_initialized = False
+
+    def device(self) -> str:
+        """``cuda:0``, or ``cpu`` without GPUs."""
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+    def distributed(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        lr_scheduler: LRScheduler | None = None,
+        **kwargs: Any,
+    ) -> tuple[nn.Module, Optimizer, LRScheduler | None]:
+        """Move the model to the device."""
+        return model.to(self.device()), optimizer, lr_scheduler
+
+    def global_world_size(self) -> int:
+        """1."""
+        return 1
+
+    def local_world_size(self) -> int:
+        """1."""
+        return 1
+
+    def global_rank(self) -> int:
+        """0."""
+        return 0
+
+    def local_rank(self) -> int:
+        """0."""
+        return 0
+
+    def barrier(self) -> None:
+        """Go on at once."""
+
+    def allgather_obj(self, obj: Any) -> list[Any]:
+        """A list of this one object."""
+        return [obj]
+
+    def gather_obj(self, obj: Any, dst_rank: int = 0) -> list[Any]:
+        """A list of this one object."""
+        return [obj]
+
+    def gather(self, tensor: torch.Tensor, dst_rank: int = 0) -> list[torch.Tensor]:
+        """A list of this one tensor."""
+        return [tensor.cpu()]
+
+    def broadcast_obj(self, obj: Any, src_rank: int) -> Any:
+        """The object itself."""
+        return obj
+
+    def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor itself."""
+        return tensor
+
+
+def distributed_resources_available() -> bool:
+    """Whether this process is one of several (``ITWINAI_FORCE_DIST=1`` says so of a single one)."""
+    if os.environ.get("ITWINAI_FORCE_DIST") == "1":
+        return True
+    return cluster.detect_distributed_environment().global_world_size > 1

@@ -1,0 +1,466 @@
+"""``TorchTrainer``: wires model, data, strategy, metrics, loggers and checkpoints together.
+
+Every method without underscore is a hook that a subclass may override, or a service that it may
+call. The parts themselves live in modules of their own: epochs and batches in ``loop``, what the
+configuration builds in ``factories``, exact sums over ranks in ``metrics``, files in
+``checkpoint``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
+
+from itwinai.components import Trainer, monitor_exec
+from itwinai.errors import CheckpointError, ConfigurationError
+from itwinai.loggers import Logger, LogMixin
+from itwinai.reporting import NullReporter, Reporter, TrialStopped
+from itwinai.torch import checkpoint as checkpoints
+from itwinai.torch.config import TrainingConfiguration, read_configuration
+from itwinai.torch.data import set_epoch, to_device
+from itwinai.torch.distributed import check_strategy, resolve_strategy
+from itwinai.torch.factories import (
+    ModelFactory,
+    build_loss,
+    build_lr_scheduler,
+    build_model,
+    build_optimizer,
+)
+from itwinai.torch.loop import run_batches, run_epochs
+from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.reporting import report_as_one
+from itwinai.torch.reproducibility import set_seed
+from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.type import Batch, Metric
+
+if TYPE_CHECKING:
+    from itwinai.torch.ray_trainer import RayTorchTrainer
+
+__all__ = ["RayTorchTrainer", "TorchTrainer"]
+
+Stage = Literal["train", "validation", "test"]
+
+
+def __getattr__(name: str) -> Any:
+    # RayTorchTrainer needs Optuna; a plain training does not.
+    if name == "RayTorchTrainer":
+        from itwinai.torch.ray_trainer import RayTorchTrainer
+
+        return RayTorchTrainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class TorchTrainer(Trainer, LogMixin):
+    """Trains a PyTorch model, alone or as one of several processes.
+
+    Args:
+        config: Hyper-parameters: a mapping, a :class:`TrainingConfiguration` or a subclass of it.
+        epochs: Epochs to train, in total.
+        model: A module, or a class or function that builds one from the configuration's keys of
+            the same names as its parameters.
+        strategy: ``ddp``, a strategy object, or None for a single process. A name takes effect
+            where several processes were started (torchrun, Slurm, a study's trial).
+        test_every: Epochs between two evaluations on the test set; None: never.
+        random_seed: Seed of all random numbers; None: not seeded.
+        logger: Where metrics go.
+        metrics: By name; torchmetrics objects, or functions ``metric(prediction, target)``.
+        checkpoints_location: Folder of the checkpoints.
+        checkpoint_every: Epochs between two checkpoints; None writes ``best_model`` only.
+        name: Name in messages.
+        from_checkpoint: Checkpoint folder to continue from.
+        initial_best_validation_metric: What the validation loss must fall below.
+        run_name: Name of the logger's run.
+        ray_scaling_config: A ``ray.train.ScalingConfig``: processes and resources per trial.
+        ray_tune_config: A ``ray.tune.TuneConfig``.
+        ray_run_config: A ``ray.tune.RunConfig``.
+        ray_search_space: A search space; with it ``execute`` runs a study.
+
+    Raises:
+        ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
+        CheckpointError: If ``from_checkpoint`` does not exist.
+    """
+
+    model: Any
+    loss: Any
+    optimizer: Optimizer
+    lr_scheduler: LRScheduler | None = None
+    strategy: Any
+    train_dataloader: DataLoader[Any]
+    validation_dataloader: DataLoader[Any] | None = None
+    test_dataloader: DataLoader[Any] | None = None
+    torch_rng: torch.Generator
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | TrainingConfiguration | None,
+        epochs: int,
+        model: nn.Module | ModelFactory | None = None,
+        strategy: str | TorchDistributedStrategy | None = "ddp",
+        test_every: int | None = None,
+        random_seed: int | None = None,
+        logger: Logger | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        checkpoints_location: str | Path = "checkpoints",
+        checkpoint_every: int | None = None,
+        name: str | None = None,
+        from_checkpoint: str | Path | None = None,
+        initial_best_validation_metric: float | str = "inf",
+        run_name: str | None = None,
+        ray_scaling_config: Any = None,
+        ray_tune_config: Any = None,
+        ray_run_config: Any = None,
+        ray_search_space: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.save_parameters(**self.locals2params(locals()))
+        check_strategy(strategy)
+        _check_epochs(epochs)
+        _check_exists(from_checkpoint)
+        self.config: Any = read_configuration(config)
+        self.epochs = epochs
+        self.model = model
+        self.strategy = strategy
+        self.test_every = test_every
+        self.random_seed = random_seed
+        self.logger = logger
+        self.metrics = dict(metrics or {})
+        self.checkpoints_location = checkpoints_location
+        self.checkpoint_every = checkpoint_every
+        self.from_checkpoint = from_checkpoint
+        self.best_validation_metric = float(initial_best_validation_metric)
+        self.run_name = run_name
+        self.ray_scaling_config = ray_scaling_config
+        self.ray_tune_config = ray_tune_config
+        self.ray_run_config = ray_run_config
+        self.ray_search_space = ray_search_space
+
+        self.current_epoch = 0
+        self.train_glob_step = self.validation_glob_step = self.test_glob_step = 0
+        #: Metrics of the current epoch: ``{stage}_loss`` and ``{stage}_{metric}``.
+        self.epoch_metrics: dict[str, float] = {}
+        self.reporter: Reporter = NullReporter()
+        self.checkpoints: checkpoints.CheckpointPolicy = checkpoints.KeepEvery(checkpoint_every)
+        #: Weight of the current batch in the mean over ranks; below 1 only in an uneven last step.
+        self.batch_share = 1.0
+        self._stages: dict[str, EpochMetrics] = {}
+        self._restored: dict[str, Any] = {}
+
+    # -- hooks: what is built ------------------------------------------------------------------
+
+    def create_model_loss_optimizer(self) -> None:
+        """Build model, loss, optimizer and schedule, and hand them to the strategy."""
+        if self.model is None:
+            raise ConfigurationError(
+                "model: the trainer has none. Pass model=..., or override "
+                "create_model_loss_optimizer()."
+            )
+        model = build_model(self.model, self.config)
+        self.loss = build_loss(self.config)
+        optimizer = build_optimizer(model, self.config)
+        schedule = build_lr_scheduler(optimizer, self.config)
+        self.model, self.optimizer, self.lr_scheduler = self.strategy.distributed(
+            model, optimizer, schedule, **self.get_default_distributed_kwargs()
+        )
+
+    def create_dataloaders(
+        self,
+        train_dataset: Dataset[Any],
+        validation_dataset: Dataset[Any] | None = None,
+        test_dataset: Dataset[Any] | None = None,
+    ) -> None:
+        """Make one loader per data set; each rank's is its own part of the data."""
+        self.train_dataloader = self._loader(train_dataset, self.config.shuffle_train)
+        if validation_dataset is not None:
+            self.validation_dataloader = self._loader(
+                validation_dataset, self.config.shuffle_validation
+            )
+        if test_dataset is not None:
+            self.test_dataloader = self._loader(test_dataset, self.config.shuffle_test)
+
+    def get_default_distributed_kwargs(self) -> dict[str, Any]:
+        """Options for the strategy's ``distributed()``."""
+        return {}
+
+    # -- hooks: what happens -------------------------------------------------------------------
+
+    @monitor_exec
+    def execute(
+        self,
+        train_dataset: Any,
+        validation_dataset: Any | None = None,
+        test_dataset: Any | None = None,
+    ) -> tuple[Any, Any, Any, Any]:
+        """Train, and return the three data sets and the model.
+
+        With ``ray_search_space`` this runs a study, and the model is the best trial's.
+        """
+        if self.ray_search_space:
+            from itwinai.torch.ray_trainer import study_from_ray_arguments
+
+            model = study_from_ray_arguments(
+                self, (train_dataset, validation_dataset, test_dataset)
+            )
+        else:
+            self.train_in_this_process(train_dataset, validation_dataset, test_dataset)
+            model = self.model
+        return train_dataset, validation_dataset, test_dataset, model
+
+    def train(self) -> None:
+        """Run the epochs; a subclass with a loop of its own reports with :meth:`ray_report`."""
+        run_epochs(self)
+
+    def set_epoch(self) -> None:
+        """Tell the loaders the current epoch, so that each epoch has an order of its own."""
+        for loader in (self.train_dataloader, self.validation_dataloader, self.test_dataloader):
+            set_epoch(loader, self.current_epoch)
+
+    def train_epoch(self) -> Any:
+        """Train one epoch; return the mean loss over all samples and ranks."""
+        self.model.train()
+        return self._run_stage("train", self.train_dataloader)
+
+    def validation_epoch(self) -> Any:
+        """Evaluate on the validation set; return the mean loss, or None without such a set."""
+        return self._evaluate("validation", self.validation_dataloader)
+
+    def test_epoch(self) -> Any:
+        """Evaluate on the test set; return the mean loss, or None without such a set."""
+        return self._evaluate("test", self.test_dataloader)
+
+    def train_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
+        """Train on one batch of inputs and targets; return its loss and metrics."""
+        inputs, target = to_device(batch, self.device)
+        self.optimizer.zero_grad()
+        prediction = self.model(inputs)
+        loss = self.loss(prediction, target)
+        (loss * self.batch_share).backward()
+        self.optimizer.step()
+        return loss, self.compute_metrics(target, prediction, self.train_glob_step, batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
+        """Evaluate on one batch of inputs and targets; return its loss and metrics."""
+        return self._evaluation_step(batch, self.validation_glob_step, batch_idx, "validation")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
+        """Evaluate on one batch of inputs and targets; return its loss and metrics."""
+        return self._evaluation_step(batch, self.test_glob_step, batch_idx, "test")
+
+    # -- services ------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Device of this process."""
+        return str(self.strategy.device())
+
+    def compute_metrics(
+        self,
+        true: Any,
+        pred: Any,
+        logger_step: int,
+        batch_idx: int | None,
+        stage: Stage = "train",
+    ) -> dict[str, Any]:
+        """Add a batch to the epoch's metrics, and return the batch's own."""
+        return self._stage_metrics(stage).observe(true, pred)
+
+    def log(
+        self,
+        item: Any,
+        identifier: str,
+        kind: str = "metric",
+        step: int | None = None,
+        batch_idx: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log through the trainer's logger; without one this does nothing."""
+        if self.logger is not None:
+            self.logger.log(item, identifier, kind, step, batch_idx, **kwargs)
+
+    def ray_report(
+        self,
+        metrics: Mapping[str, Any],
+        checkpoint_file: str | Path | None = None,
+        checkpoint_dir: str | Path | None = None,
+        checkpoint_data: Any | None = None,
+    ) -> None:
+        """Report an epoch from an own ``train()``; call it on every rank. Outside a study: no-op.
+
+        Args:
+            metrics: By name, as they shall be known to the study.
+            checkpoint_file: A file to keep with the trial.
+            checkpoint_dir: A folder to keep with the trial.
+            checkpoint_data: Data to save with the trial. Without any of these, the newest that
+                :meth:`save_checkpoint` wrote counts.
+
+        Raises:
+            TrialStopped: If the study ends this trial. Let it pass.
+        """
+        given = (checkpoint_file, checkpoint_dir, checkpoint_data)
+        if any(part is not None for part in given) and self.strategy.is_main_worker:
+            path = Path(self.checkpoints_location) / f"report_{self.current_epoch}"
+            self.checkpoints.written(checkpoints.keep_with_trial(path, *given))
+            self.current_epoch += 1
+        if report_as_one(self.reporter, self.strategy, metrics, self.checkpoints.newest):
+            raise TrialStopped
+
+    def save_checkpoint(
+        self,
+        name: str,
+        best_validation_metric: float | None = None,
+        checkpoints_root: str | Path | None = None,
+        force: bool = False,
+    ) -> Path | None:
+        """Write a checkpoint on rank 0; return its folder there, None on other ranks.
+
+        Args:
+            name: Name of the folder.
+            best_validation_metric: Recorded in it; None: the trainer's.
+            checkpoints_root: Folder it is put in; None: ``checkpoints_location``.
+            force: Write on this rank, whichever it is.
+        """
+        if not (self.strategy.is_main_worker or force):
+            return None
+        path = Path(checkpoints_root or self.checkpoints_location) / name
+        model = self.strategy.unwrap(self.model).state_dict()
+        state = self._state(best_validation_metric)
+        checkpoints.save(path, model, state, self.config.snapshot())
+        self.checkpoints.written(path)
+        return path
+
+    def load_checkpoint(self) -> None:
+        """Read ``from_checkpoint``; its weights go into the model once that is built."""
+        if self.from_checkpoint is None:
+            return
+        model, state = checkpoints.load(Path(self.from_checkpoint))
+        self._restored = {**state, "model_state_dict": model}
+        self.current_epoch = state["epoch"] + 1
+        self.best_validation_metric = state["best_validation_metric"]
+
+    def train_in_this_process(self, *datasets: Any) -> None:
+        """Do all of one training here: join the other ranks, build everything, train, leave."""
+        self.load_checkpoint()
+        self.torch_rng = set_seed(self.random_seed)
+        self.strategy = resolve_strategy(self.strategy, self.config)
+        self.strategy.init()
+        try:
+            with self._logging():
+                self.create_dataloaders(*datasets)
+                self.create_model_loss_optimizer()
+                self._restore()
+                self.train()
+        finally:
+            self.strategy.clean_up()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
+        loader: DataLoader[Any] = self.strategy.create_dataloader(
+            dataset,
+            batch_size=self.config.batch_size,
+            shuffle=shuffle,
+            num_workers=self.config.num_workers_dataloader,
+            pin_memory=self.config.pin_gpu_memory,
+            generator=self.torch_rng,
+        )
+        return loader
+
+    def _stage_metrics(self, stage: str) -> EpochMetrics:
+        if stage not in self._stages:
+            self._stages[stage] = EpochMetrics(self.metrics)
+            self._stages[stage].to(self.device)
+        return self._stages[stage]
+
+    def _run_stage(self, stage: Stage, loader: DataLoader[Any]) -> torch.Tensor:
+        metrics = self._stage_metrics(stage)
+        step = getattr(self, f"{stage}_step")
+        for index, loss, batch_metrics in run_batches(loader, step, metrics, self._set_share):
+            glob_step = getattr(self, f"{stage}_glob_step")
+            for name, value in {"loss": loss, **batch_metrics}.items():
+                self.log(value, f"{stage}_{name}", step=glob_step, batch_idx=index)
+            setattr(self, f"{stage}_glob_step", glob_step + 1)
+        results = metrics.compute(self.strategy)
+        for name, value in results.items():
+            self.epoch_metrics[f"{stage}_{name}"] = value
+            self.log(value, f"{stage}_{name}_epoch", step=self.current_epoch)
+        return torch.tensor(results.get("loss", float("nan")))
+
+    def _set_share(self, share: float) -> None:
+        self.batch_share = share
+
+    def _evaluate(self, stage: Stage, loader: DataLoader[Any] | None) -> torch.Tensor | None:
+        if loader is None:
+            return None
+        self.model.eval()
+        with torch.no_grad():
+            return self._run_stage(stage, loader)
+
+    def _evaluation_step(
+        self, batch: Batch, logger_step: int, batch_idx: int, stage: Stage
+    ) -> tuple[Any, dict[str, Any]]:
+        inputs, target = to_device(batch, self.device)
+        prediction = self.model(inputs)
+        loss = self.loss(prediction, target)
+        return loss, self.compute_metrics(target, prediction, logger_step, batch_idx, stage)
+
+    def _state(self, best_validation_metric: float | None) -> dict[str, Any]:
+        best = (
+            self.best_validation_metric
+            if best_validation_metric is None
+            else best_validation_metric
+        )
+        schedule = self.lr_scheduler
+        return {
+            "epoch": self.current_epoch,
+            "best_validation_metric": float(best),
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "lr_scheduler_state_dict": None if schedule is None else schedule.state_dict(),
+            "torch_rng_state": torch.get_rng_state(),
+            "random_seed": self.random_seed,
+        }
+
+    def _restore(self) -> None:
+        """Put a checkpoint's state into what was just built."""
+        if not self._restored:
+            return
+        self.strategy.unwrap(self.model).load_state_dict(self._restored["model_state_dict"])
+        self.optimizer.load_state_dict(self._restored["optimizer_state_dict"])
+        if self.lr_scheduler is not None and self._restored["lr_scheduler_state_dict"] is not None:
+            self.lr_scheduler.load_state_dict(self._restored["lr_scheduler_state_dict"])
+        torch.set_rng_state(self._restored["torch_rng_state"])
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        if self.logger is None:
+            yield
+            return
+        self.logger.create_logger_context(rank=self.strategy.global_rank(), run_name=self.run_name)
+        status = "FAILED"
+        try:
+            hyper_parameters = self.config.snapshot()
+            hyper_parameters["distributed_strategy"] = type(self.strategy).__name__
+            self.logger.save_hyperparameters(hyper_parameters)
+            yield
+            status = "FINISHED"
+        except TrialStopped:
+            status = "KILLED"
+            raise
+        finally:
+            self.logger.destroy_logger_context(status)
+
+
+def _check_epochs(epochs: int) -> None:
+    if epochs < 1:
+        raise ConfigurationError(f"epochs={epochs}: a training has at least one epoch")
+
+
+def _check_exists(checkpoint: str | Path | None) -> None:
+    if checkpoint is not None and not Path(checkpoint).exists():
+        raise CheckpointError(f"from_checkpoint={str(checkpoint)!r}: there is no such folder")

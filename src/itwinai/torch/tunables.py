@@ -1,0 +1,135 @@
+"""Which names a training reads, so that nothing is tuned in vain."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.torch.factories import CHOOSERS, factory_parameters
+from itwinai.torch.trainer import TorchTrainer
+
+#: Hooks in which a subclass may read any key of its configuration.
+_READING_HOOKS = (
+    "create_model_loss_optimizer",
+    "create_dataloaders",
+    "train",
+    "train_epoch",
+    "train_step",
+    "validation_epoch",
+    "validation_step",
+    "test_epoch",
+    "test_step",
+    "compute_metrics",
+    "get_default_distributed_kwargs",
+)
+
+
+def check_names(trainer: TorchTrainer, names: Iterable[str], space: Mapping[str, Any]) -> None:
+    """Refuse tuned names that nothing can read, as far as that is known before the start.
+
+    Raises:
+        ConfigurationError: For the first such name, with what was probably meant.
+    """
+    for name in names:
+        _check_choosers(trainer, name, space)
+        if name in _known_names(trainer):
+            continue
+        if isinstance(trainer.model, nn.Module) and name in _constructor(type(trainer.model)):
+            raise ConfigurationError(
+                f"search_space.{name}: the model is built already, so its {name!r} cannot change. "
+                f"Pass the class (model={type(trainer.model).__name__}), or in YAML add "
+                "_partial_: true to the model."
+            )
+        if not _may_read_anything(trainer):
+            _refuse(trainer, name)
+
+
+def default_values(trainer: TorchTrainer, names: Iterable[str]) -> dict[str, Any] | None:
+    """Values of the tuned names in the configuration as it stands; None if one has no value."""
+    defaults = {
+        **_own_arguments(trainer),
+        **{
+            name: default
+            for name, default in factory_parameters(trainer.model).items()
+            if default is not inspect.Parameter.empty
+        },
+        **trainer.config.snapshot(),
+    }
+    names = list(names)
+    return {name: defaults[name] for name in names} if set(names) <= set(defaults) else None
+
+
+def apply_values(trainer: TorchTrainer, values: Mapping[str, Any]) -> list[str]:
+    """Give a trainer a trial's values; return the names that went into its configuration."""
+    arguments = _own_arguments(trainer)
+    in_config = {name: value for name, value in values.items() if name not in arguments}
+    for name in set(values) & set(arguments):
+        setattr(trainer, name, values[name])
+    trainer.config = trainer.config.with_values(in_config)
+    return list(in_config)
+
+
+def _known_names(trainer: TorchTrainer) -> set[str]:
+    fields = set(type(trainer.config).model_fields)
+    return fields | set(factory_parameters(trainer.model)) | set(_own_arguments(trainer))
+
+
+def _own_arguments(trainer: TorchTrainer) -> dict[str, Any]:
+    """Constructor arguments that a subclass adds and keeps under their names."""
+    from itwinai.torch.ray_trainer import RayTorchTrainer
+
+    base = _constructor(TorchTrainer) | _constructor(RayTorchTrainer)
+    own = _constructor(type(trainer)) - base
+    return {name: getattr(trainer, name) for name in own if hasattr(trainer, name)}
+
+
+def _may_read_anything(trainer: TorchTrainer) -> bool:
+    own_hooks = any(
+        getattr(type(trainer), hook) is not getattr(TorchTrainer, hook) or hook in vars(trainer)
+        for hook in _READING_HOOKS
+    )
+    return own_hooks or _takes_anything(trainer.model)
+
+
+def _takes_anything(model: Any) -> bool:
+    if isinstance(model, nn.Module) or not callable(model):
+        return False
+    kinds = [parameter.kind for parameter in inspect.signature(model).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _check_choosers(trainer: TorchTrainer, name: str, space: Mapping[str, Any]) -> None:
+    """Refuse an option of an optimizer (or schedule) that none of the possible ones takes."""
+    if type(trainer).create_model_loss_optimizer is not TorchTrainer.create_model_loss_optimizer:
+        return
+    for field, table in CHOOSERS.items():
+        if not any(name in recipe.fields.values() for recipe in table.values()):
+            continue
+        chosen = space[field].grid() if field in space else [trainer.config.snapshot()[field]]
+        if not any(name in table[c].fields.values() for c in chosen or () if c in table):
+            takers = [key for key, recipe in table.items() if name in recipe.fields.values()]
+            raise ConfigurationError(
+                f"search_space.{name}: nothing reads it with {field}={chosen[0]!r}; "
+                f"it is for {', '.join(takers)}. Remove it, or choose one of those."
+            )
+
+
+def _refuse(trainer: TorchTrainer, name: str) -> None:
+    known = sorted(_known_names(trainer))
+    hint = did_you_mean(name, known) or f". Names that are read: {', '.join(known)}"
+    raise ConfigurationError(f"search_space.{name}: nothing would read it{hint}")
+
+
+def _constructor(cls: type) -> set[str]:
+    names: set[str] = set()
+    for base in cls.__mro__[:-1]:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+            if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
+                break
+    return names - {"self", "args"}
