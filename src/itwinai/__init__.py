@@ -14,10 +14,16 @@ __version__ = "0.1.0"
 #: The library's logger: to standard output, at the level of ``ITWINAI_LOG_LEVEL`` (INFO).
 logger = logging.getLogger("itwinai")
 
+
+class _StdoutHandler(logging.Handler):
+    """Writes to what ``sys.stdout`` is at that moment: in a trial, the trial's log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stdout.write(self.format(record) + "\n")
+
+
 if not logger.handlers:
-    _handler = logging.StreamHandler(sys.stdout)
-    _handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(_handler)
+    logger.addHandler(_StdoutHandler())
     logger.setLevel(os.environ.get("ITWINAI_LOG_LEVEL", "INFO").upper())
     logger.propagate = False
 

@@ -9,7 +9,6 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from itwinai import logger
 from itwinai.hpo import attributes
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.study import RunningTrial, Study
+from itwinai.hpo.summary import OTHER_ENDS, duration, name_of, number, one_line, parameters, plural
 from itwinai.hpo.trial import TrialResult, TrialState
 
 #: Completed trials that stay in view however many others have ended since.
@@ -33,6 +33,9 @@ _BEST_SHOWN = 3
 #: Lines around the rows: header and rule, "... n more", two of status, a failure, the cursor.
 _OTHER_LINES = 7
 
+#: Characters of a hyper-parameter's column at most.
+_WIDEST = 20
+
 _STYLES = {
     TrialState.RUNNING: "cyan",
     TrialState.COMPLETED: "green",
@@ -40,14 +43,6 @@ _STYLES = {
     TrialState.DIVERGED: "yellow",
     TrialState.FAILED: "red",
     TrialState.INTERRUPTED: "yellow",
-}
-
-#: How the counts name the states that are worth counting.
-COUNTED = {
-    TrialState.STOPPED: "stopped early",
-    TrialState.DIVERGED: "diverged",
-    TrialState.FAILED: "failed",
-    TrialState.INTERRUPTED: "interrupted",
 }
 
 
@@ -122,9 +117,7 @@ class StudyProgress:
         result = study.result()
         self._trials = {trial.number: trial for trial in result.trials}
         self._began, self._first_heard = self._clock(), None
-        self._now = Snapshot(
-            result, study.total, slots, budget=study.configuration.time_budget_s
-        )
+        self._now = Snapshot(result, study.total, slots, budget=study.configuration.time_budget_s)
         if self._console.is_interactive:
             with self._table():
                 yield
@@ -204,7 +197,9 @@ def visible(result: StudyResult, count: int) -> tuple[TrialResult, ...]:
     running = [trial for trial in result.trials if trial.state is TrialState.RUNNING]
     ended = [trial for trial in result.trials if trial.state is not TrialState.RUNNING]
     complete = [trial for trial in ended if trial.state is TrialState.COMPLETED]
-    best = sorted(complete, key=lambda t: t.metric(result.metric) or 0, reverse=result.mode == "max")
+    best = sorted(
+        complete, key=lambda t: t.metric(result.metric) or 0, reverse=result.mode == "max"
+    )
     wanted = [*running, *best[:_BEST_SHOWN], *reversed(ended)]
     numbers = list(dict.fromkeys(trial.number for trial in wanted))[:count]
     by_number = {trial.number: trial for trial in wanted}
@@ -214,7 +209,9 @@ def visible(result: StudyResult, count: int) -> tuple[TrialResult, ...]:
 def counts(now: Snapshot) -> str:
     """Say how many trials are done, run, and ended in some other way than by completion."""
     parts = [f"{len(now.done)}/{now.total} trials done", f"{now.count(TrialState.RUNNING)} running"]
-    parts += [f"{now.count(state)} {word}" for state, word in COUNTED.items() if now.count(state)]
+    parts += [
+        f"{now.count(state)} {word}" for state, word in OTHER_ENDS.items() if now.count(state)
+    ]
     return ", ".join(parts)
 
 
@@ -227,10 +224,9 @@ def outlook(now: Snapshot) -> str:
 
 def ended_line(now: Snapshot, trial: TrialResult) -> str:
     """Describe a trial that just ended, and where the study stands, in one line."""
-    value = trial.metric(now.result.metric)
     parts = [
         f"{name_of(trial)} {trial.state.value} at epoch {trial.epochs}/{now.result.epochs}",
-        "" if value is None else f"{now.result.metric}={number(value)}",
+        f"{now.result.metric}={score(now.result, trial)}" if trial.epochs else "",
         "" if trial.state is TrialState.COMPLETED else f"({one_line(trial.reason)})",
         parameters(trial.params),
     ]
@@ -240,17 +236,17 @@ def ended_line(now: Snapshot, trial: TrialResult) -> str:
 
 def starting(slots: int | None) -> str:
     """Say that nothing can be seen yet."""
-    return f"starting {'' if slots is None else f'{slots} '}slot{'' if slots == 1 else 's'} ..."
+    return f"starting {'slots' if slots is None else plural(slots, 'slot')} ..."
 
 
 def best_so_far(result: StudyResult) -> str:
-    """Name the best trial; one that was not trained to the end is said to be none."""
+    """Name the best trial; the epoch is said if it did not reach the last."""
     best = result.best
     if best is None:
         return "best -"
-    value = best.metric(result.metric)
+    default = ", default" if best.is_default else ""
     at = "" if best.state is TrialState.COMPLETED else f" at epoch {best.epochs}"
-    return f"best {'-' if value is None else number(value)} ({name_of(best)}{at})"
+    return f"best {score(result, best)} (trial {best.number}{default}{at})"
 
 
 def seconds_left(now: Snapshot) -> float | None:
@@ -270,36 +266,6 @@ def seconds_left(now: Snapshot) -> float | None:
     return seconds if now.budget is None else min(seconds, max(0.0, now.budget - now.elapsed))
 
 
-def name_of(trial: TrialResult) -> str:
-    """Name a trial in a sentence."""
-    return f"trial {trial.number}{' (default)' if trial.is_default else ''}"
-
-
-def parameters(params: Mapping[str, Any], digits: int = 3) -> str:
-    """Write hyper-parameters as ``lr=0.00123 hidden=32``."""
-    return " ".join(f"{name}={number(value, digits)}" for name, value in params.items())
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """Write a real number with few digits, anything else as it is, on one line."""
-    return f"{value:.{digits}g}" if isinstance(value, float) else one_line(str(value))
-
-
-def one_line(text: str, longest: int = 200) -> str:
-    """Cut a message down to what fits a line."""
-    text = " ".join(text.split())
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
-
-
-def duration(seconds: float) -> str:
-    """Write seconds as people say them."""
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes = whole // 60
-    return f"{minutes} min {whole % 60:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def _left(now: Snapshot) -> list[str]:
     if len(now.done) >= now.total:
         return []
@@ -308,25 +274,45 @@ def _left(now: Snapshot) -> list[str]:
 
 
 def _rows(result: StudyResult, shown: tuple[TrialResult, ...]) -> Table:
-    table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, expand=True, padding=(0, 1, 0, 0))
+    widths = _widths(result)
     # Fixed widths: a column that grew with its contents would jump.
-    fixed = {"trial": 9, "state": 11, "epoch": 2 * len(str(result.epochs)) + 1}
-    for title, width in fixed.items():
-        table.add_column(title, width=max(width, len(title)), no_wrap=True)
-    table.add_column(result.metric, width=max(10, min(20, len(result.metric))), no_wrap=True)
-    table.add_column("hyper-parameters", ratio=1, no_wrap=True)
+    for title, width in (
+        (" trial", 10),
+        ("state", 11),
+        ("epoch", max(5, 2 * len(str(result.epochs)) + 1)),
+        (result.metric, max(10, min(20, len(result.metric)))),
+    ):
+        table.add_column(title, width=width, no_wrap=True)
+    names = {name: name for name in widths}
+    table.add_column(_aligned(names, widths), ratio=1, no_wrap=True)
     best = result.best
     for trial in shown:
-        value = trial.metric(result.metric)
         table.add_row(
-            f"{trial.number}{' default' if trial.is_default else ''}",
+            f" {trial.number}{' default' if trial.is_default else ''}",
             Text(trial.state.value, _STYLES[trial.state]),
             f"{trial.epochs}/{result.epochs}",
-            "-" if value is None else number(value),
-            Text(parameters(trial.params)),
+            score(result, trial),
+            _aligned(trial.params, widths),
             style="bold" if best and trial.number == best.number else None,
         )
     return table
+
+
+def _widths(result: StudyResult) -> dict[str, int]:
+    """Width of each hyper-parameter, from all trials so that it does not depend on those shown."""
+    widths: dict[str, int] = {}
+    for trial in result.trials:
+        for name, value in trial.params.items():
+            widths[name] = max(widths.get(name, len(name)), len(number(value, 3)))
+    return {name: min(width, _WIDEST) for name, width in widths.items()}
+
+
+def _aligned(values: Mapping[str, Any], widths: Mapping[str, int]) -> Text:
+    cells = (
+        number(values.get(name, "-"), 3)[:width].ljust(width) for name, width in widths.items()
+    )
+    return Text("  ".join(cells).rstrip())
 
 
 def _line(text: str, style: str) -> Text:
@@ -336,7 +322,9 @@ def _line(text: str, style: str) -> Text:
 def _seen(trial: RunningTrial, state: TrialState, before: TrialResult | None) -> TrialResult:
     """Add what is new of a trial to what was known of it."""
     known = before.history if before else ()
-    history = (*known[: trial.epochs - 1], trial.metrics) if trial.metrics else known[: trial.epochs]
+    history = (
+        (*known[: trial.epochs - 1], trial.metrics) if trial.metrics else known[: trial.epochs]
+    )
     # Optuna copies all attributes at every look, so look only when there is news.
     attrs = trial.optuna.user_attrs if before is None or state is not TrialState.RUNNING else {}
     return TrialResult(
@@ -353,7 +341,9 @@ def _seen(trial: RunningTrial, state: TrialState, before: TrialResult | None) ->
 @contextmanager
 def _log_messages_move(old: Any, new: Any) -> Iterator[None]:
     """Let the library's log handlers that write to one stream write to another."""
-    streams = [h for h in logger.handlers if isinstance(h, logging.StreamHandler) and h.stream is old]
+    streams = [
+        h for h in logger.handlers if isinstance(h, logging.StreamHandler) and h.stream is old
+    ]
     for handler in streams:
         handler.setStream(new)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,19 +22,8 @@ LogFrequency = int | Literal["epoch", "batch"]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class _StdoutHandler(logging.Handler):
-    """Writes to what ``sys.stdout`` is at that moment: in a trial, the trial's log file."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        sys.stdout.write(self.format(record) + "\n")
-
-
-#: Shows logged values; its level follows the ``itwinai`` logger's.
+#: Shows logged values, as the ``itwinai`` logger does.
 py_logger = logging.getLogger("itwinai.loggers")
-
-if not py_logger.handlers:
-    py_logger.addHandler(_StdoutHandler())
-    py_logger.propagate = False
 
 
 def check_initialized(method: Method) -> Method:

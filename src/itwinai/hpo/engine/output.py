@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -41,26 +40,6 @@ class LazyFile(io.TextIOBase):
 
 @contextmanager
 def captured_output(path: Path) -> Iterator[None]:
-    """Send standard output and error, and log handlers bound to them, to ``path``."""
-    file = LazyFile(path)
-    with (
-        closing(file),
-        _handlers_follow_stdout(file),
-        redirect_stdout(file),
-        redirect_stderr(file),
-    ):
+    """Send standard output and error to ``path``."""
+    with closing(LazyFile(path)) as file, redirect_stdout(file), redirect_stderr(file):
         yield
-
-
-@contextmanager
-def _handlers_follow_stdout(file: LazyFile) -> Iterator[None]:
-    import itwinai
-
-    streams = (sys.stdout, sys.stderr)
-    bound = [h for h in itwinai.logger.handlers if getattr(h, "stream", None) in streams]
-    before = [handler.setStream(file) for handler in bound]  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        for handler, stream in zip(bound, before, strict=True):
-            handler.setStream(stream)  # type: ignore[attr-defined]
