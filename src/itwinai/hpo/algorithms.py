@@ -16,7 +16,7 @@ from pydantic import Field
 
 from itwinai.config.model import StrictModel, validate
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.options import name_and_options
+from itwinai.hpo.options import check_object, name_and_options
 from itwinai.hpo.space import SearchSpace
 
 
@@ -88,15 +88,22 @@ def build_algorithm(value: Any, space: SearchSpace, seed: int | None) -> Algorit
     Raises:
         ConfigurationError: For an unknown name or option, or a space the algorithm cannot search.
     """
-    if isinstance(value, BaseSampler):
-        return Algorithm(type(value).__name__, value)
     if not isinstance(value, str | Mapping):
-        return Algorithm(type(value).__name__, RandomSampler(seed=seed), searcher=value)
+        return _from_object(value, space, seed)
     name, options = name_and_options("study.algorithm", value, ALGORITHMS)
     model = validate(ALGORITHMS[name], options, f"study.algorithm({name})")
     _check_exhaustive(name, space)
     points = tuple(_grid_points(space)) if name == "grid" else None
     return Algorithm(name, model.sampler(seed), points)
+
+
+def _from_object(value: Any, space: SearchSpace, seed: int | None) -> Algorithm:
+    name = type(value).__name__
+    _check_exhaustive(name, space)
+    if isinstance(value, BaseSampler):
+        return Algorithm(name, value)
+    check_object("study.algorithm", value, "suggest", ALGORITHMS)
+    return Algorithm(name, RandomSampler(seed=seed), searcher=value)
 
 
 def grid_size(space: SearchSpace) -> int:

@@ -16,8 +16,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 class StudyConfiguration(StrictModel):
     """Everything that describes a study apart from its search space.
 
-    The ``algorithm`` and the ``scheduler`` are a name, a mapping ``{name, **its options}``, or an object
-    (Optuna sampler or pruner, Ray Tune ``Searcher`` or ``TrialScheduler``).
+    The ``algorithm`` and the ``scheduler`` are a name, a mapping ``{name, **its options}``, or an
+    object (Optuna sampler or pruner, Ray Tune ``Searcher`` or ``TrialScheduler``).
     """
 
     #: Name of the study and of its folder: letters, digits, ``. _ -``.
@@ -58,7 +58,8 @@ class StudyConfiguration(StrictModel):
     def _name_is_a_folder_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
             raise ValueError(
-                "a study's name is 1 to 100 letters, digits, '.', '_' or '-', and does not start with '.'"
+                "a study's name is 1 to 100 letters, digits, '.', '_' or '-', "
+                "and does not start with '.'"
             )
         return name
 

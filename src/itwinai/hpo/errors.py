@@ -9,7 +9,7 @@ class StudyError(ItwinaiError):
     """A study cannot go on, or its record cannot be used."""
 
 
-class StudyInterrupted(StudyError):
+class StudyInterrupted(StudyError):  # noqa: N818 - an end, not a mistake
     """The study was interrupted; the same command with ``study.resume=true`` goes on."""
 
 

@@ -88,18 +88,18 @@ def run_study(
     with _quiet_optuna(), ray_cluster() as nodes:
         from itwinai.hpo.engine.run import run_trials
 
-        progress = StudyProgress(plan.configuration, plan.epochs, console=console)
+        progress = StudyProgress(console)
         study = Study(**vars(plan), listener=progress.update)
-        try:
-            with progress:
-                resources = plan_resources(plan.configuration, nodes, study.total)
+        resources = plan_resources(plan.configuration, nodes, study.total)
+        with progress.follow(study, slots=resources.concurrent):
+            try:
                 run_trials(study, make_program(), resources)
-        finally:
-            complete = study.finished
-            result = study.close()
+            finally:
+                complete = study.finished
+                result = study.close()
     if study.fatal is not None:
         raise study.fatal
-    console.print(summary(result))
+    console.print(summary(result), soft_wrap=True)
     _check_outcome(result, complete)
     return result
 

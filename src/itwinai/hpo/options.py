@@ -18,7 +18,20 @@ def name_and_options(
     """
     options = dict(value) if isinstance(value, Mapping) else {"name": value}
     name = options.pop("name", None)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         hint = did_you_mean(str(name), known) or f"; known names: {', '.join(known)}"
         raise ConfigurationError(f"{where}={name!r}: unknown{hint}")
-    return str(name), options
+    return name, options
+
+
+def check_object(where: str, value: Any, method: str, known: Mapping[str, Any]) -> None:
+    """Refuse what is neither a name nor an object of the expected kind.
+
+    Raises:
+        ConfigurationError: If ``value`` is a class, or lacks ``method``.
+    """
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        raise ConfigurationError(
+            f"{where}={value!r}: expected a name ({', '.join(known)}), a mapping with a name, "
+            "or an object of Optuna or Ray Tune (not its class)"
+        )

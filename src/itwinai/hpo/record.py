@@ -30,7 +30,7 @@ class StudyRecord(BaseJournalBackend):
             middle of a write, is cut off.
 
     Raises:
-        StudyError: If another live process writes this record.
+        StudyError: If another live process writes this record, or it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,11 @@ class StudyRecord(BaseJournalBackend):
         self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115 - lives as long as the study
         self._lock()
         self._cut_torn_tail()
-        self._unread = list(self._lines())
+        try:
+            self._unread = list(self._lines())
+        except StudyError:
+            self._file.close()
+            raise
         self._read = 0
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
@@ -87,10 +91,18 @@ class StudyRecord(BaseJournalBackend):
     def _lines(self) -> Iterator[dict[str, Any]]:
         self._file.seek(0)
         for number, line in enumerate(self._file, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+            entry = _entry(line)
+            if entry is None:
                 raise StudyError(
                     f"{self.path}, line {number}: not a journal entry. The record is damaged "
                     "in the middle; restore it from a copy, or remove the lines from there on."
-                ) from None
+                )
+            yield entry
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:  # neither JSON nor text
+        return None
+    return entry if isinstance(entry, dict) else None

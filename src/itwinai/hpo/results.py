@@ -110,7 +110,7 @@ def load_study(path: str | Path) -> StudyResult:
     Raises:
         StudyError: If there is no record, or it is not one of ours.
     """
-    record = Path(path)
+    record = Path(path).absolute()
     record = record if record.name == FILE_NAME else record / FILE_NAME
     if not record.is_file():
         raise StudyError(

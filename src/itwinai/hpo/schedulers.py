@@ -15,7 +15,7 @@ from pydantic import Field
 
 from itwinai.config.model import StrictModel, validate
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.options import name_and_options
+from itwinai.hpo.options import check_object, name_and_options
 
 
 class NoneOptions(StrictModel):
@@ -98,6 +98,7 @@ def build_scheduler(value: Any, epochs: int) -> Scheduler:
     if not isinstance(value, str | Mapping):
         from itwinai.hpo.engine.private import limits_of
 
+        check_object("study.scheduler", value, "on_trial_result", SCHEDULERS)
         grace, max_t = limits_of(value)
         # A larger max_t of Ray's only spaces its rungs wider; a smaller one cuts trials short.
         check_limits(
@@ -119,7 +120,8 @@ def check_limits(name: str, epochs: int, grace: float | None, max_t: float | Non
     if grace is not None and grace >= epochs:
         raise ConfigurationError(
             f"study.scheduler({name}).grace_period={grace:g} with epochs={epochs}: no trial could "
-            f"ever be stopped early. Use a grace period below {epochs}, more epochs, or scheduler: none."
+            f"ever be stopped early. Use a grace period below {epochs}, more epochs, "
+            "or scheduler: none."
         )
     if max_t is not None and max_t != epochs:
         raise ConfigurationError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from optuna.trial import Trial
@@ -58,19 +58,20 @@ class Float:
         """Let the study's sampler propose a value."""
         # Optuna has no steps on a log scale: there the proposal is rounded.
         step = None if self.log else self.step
-        return self.decode(
-            trial.suggest_float(name, self.lower, self.upper, log=self.log, step=step)
-        )
+        proposal = trial.suggest_float(name, self.lower, self.upper, log=self.log, step=step)
+        return self.decode(proposal)
 
     def contains(self, value: Any) -> bool:
-        """Tell whether ``value`` lies in the range."""
-        return _is_number(value) and self.lower <= value <= self.upper
+        """Tell whether ``value`` lies in the range, on a step if there are steps."""
+        if not _is_number(value) or not self.lower <= value <= self.upper:
+            return False
+        return self.step is None or math.isclose(self.decode(value), value, rel_tol=1e-9)
 
     def decode(self, stored: Any) -> float:
-        """Round to the step."""
+        """Round to the nearest step, counted from ``lower``."""
         if self.step is None:
             return float(stored)
-        return min(max(round(stored / self.step) * self.step, self.lower), self.upper)
+        return self._at(round((stored - self.lower) / self.step))
 
     def encode(self, value: Any) -> float:
         """Return the number."""
@@ -80,14 +81,18 @@ class Float:
         """Return the steps from lower to upper, or None without a step."""
         if self.step is None:
             return None
-        count = math.floor((self.upper - self.lower) / self.step + 1e-9)
-        return [self.lower + index * self.step for index in range(count + 1)]
+        count = math.floor((self.upper - self.lower) / self.step + 1e-9) + 1
+        return [self._at(index) for index in range(count)]
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""
         name = ("q" if self.step else "") + ("loguniform" if self.log else "uniform")
         form = {"type": name, "lower": self.lower, "upper": self.upper}
         return form | ({"q": self.step} if self.step else {})
+
+    def _at(self, index: int) -> float:
+        # Without the digits that binary fractions add: 0.3, not 0.30000000000000004.
+        return float(f"{self.lower + index * (self.step or 0):.15g}")
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,13 @@ class Integer:
         return self.decode(trial.suggest_int(name, self.lower, self.upper, log=self.log, step=step))
 
     def contains(self, value: Any) -> bool:
-        """Tell whether ``value`` is an integer in the range."""
-        return _is_number(value) and value == int(value) and self.lower <= value <= self.upper
+        """Tell whether ``value`` is an integer in the range, on a step if there are steps."""
+        inside = _is_number(value) and self.lower <= value <= self.upper
+        return inside and value == int(value) and self.decode(value) == value
 
     def decode(self, stored: Any) -> int:
-        """Round to the step."""
-        value = round(stored / self.step) * self.step if self.log else stored
-        return int(min(max(value, self.lower), self.upper))
+        """Round to the nearest step, counted from ``lower``."""
+        return int(self.lower + round((stored - self.lower) / self.step) * self.step)
 
     def encode(self, value: Any) -> int:
         """Return the integer."""
@@ -140,9 +145,8 @@ class Choice:
 
     def suggest(self, trial: Trial, name: str) -> Any:
         """Let the study's sampler propose a value."""
-        return self.decode(
-            trial.suggest_categorical(name, [self.encode(c) for c in self.categories])
-        )
+        choices = [self.encode(category) for category in self.categories]
+        return self.decode(trial.suggest_categorical(name, choices))
 
     def contains(self, value: Any) -> bool:
         """Tell whether ``value`` is one of the categories."""
@@ -201,17 +205,17 @@ class SearchSpace(Mapping[str, Parameter]):
         )
 
     def suggest(self, trial: Trial, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Propose all values.
+        """Propose all values that are not ``given``.
 
-        Of ``given`` values those inside the space are queued with the sampler already; it is not
-        asked about those outside (a default configuration may hold some).
+        Of those given, the ones inside the space are queued with the sampler, which thereby hears
+        of them; it is not asked about those outside (a default configuration may hold some).
         """
-        return {
-            name: given[name]
-            if name in given and not parameter.contains(given[name])
-            else parameter.suggest(trial, name)
+        proposed = {
+            name: parameter.suggest(trial, name)
             for name, parameter in self.items()
+            if name not in given or parameter.contains(given[name])
         }
+        return {name: given.get(name, proposed.get(name)) for name in self}
 
     def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Turn the record's values into the user's."""
@@ -243,11 +247,10 @@ def _parse(where: str, form: Any) -> Parameter:
     if set(form) == {"grid_search"}:
         return _categories(where, form["grid_search"], exhaustive=True)
     kind = form.get("type")
-    if kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in _TYPES:
         known = "; known types: " + ", ".join([*_TYPES, "grid_search"])
-        raise ConfigurationError(
-            f"{where}.type={kind!r}: unknown{did_you_mean(str(kind), _TYPES) or known}"
-        )
+        hint = did_you_mean(str(kind), _TYPES) or known
+        raise ConfigurationError(f"{where}.type={kind!r}: unknown{hint}")
     arguments = {key: value for key, value in form.items() if key != "type"}
     try:
         return _TYPES[kind](where, **arguments)
@@ -271,28 +274,45 @@ def _from_ray(where: str, form: Any) -> Parameter:
 def _real(where: str, *, lower: Any, upper: Any, log: bool, q: Any = None) -> Float:
     low, high = _number(where, "lower", lower), _number(where, "upper", upper)
     _check_range(where, low, high, log)
-    return Float(low, high, log, None if q is None else _positive(where, "q", q))
+    if q is None:
+        return Float(low, high, log)
+    step = _positive(where, "q", q)
+    steps = math.floor((high - low) / step + 1e-9)
+    if steps == 0:
+        raise ConfigurationError(f"{where}: not one step of {q} fits between {lower} and {upper}")
+    domain = Float(low, high, log, step)
+    return replace(domain, upper=domain.decode(low + steps * step))
 
 
 def _whole(where: str, *, lower: Any, upper: Any, log: bool, q: Any = 1) -> Integer:
     low, high = _number(where, "lower", lower), _number(where, "upper", upper)
     step = int(_positive(where, "q", q))
-    if low != int(low) or high != int(high):
-        raise ConfigurationError(f"{where}: the bounds of an integer range must be integers")
+    if low != int(low) or high != int(high) or step != float(q):
+        raise ConfigurationError(f"{where}: bounds and step of an integer range must be integers")
     last = int(high) if step > 1 else int(high) - 1
     if last < low:
-        raise ConfigurationError(
-            f"{where}: the range from {lower} up to, not including, {upper} is empty"
-        )
+        until = f"to {upper}" if step > 1 else f"up to, not including, {upper}"
+        raise ConfigurationError(f"{where}: the range from {lower} {until} is empty")
     _check_range(where, low, max(last, low + 1), log)
     return Integer(int(low), int(low) + (last - int(low)) // step * step, log, step)
 
 
-def _categories(where: str, categories: Any, exhaustive: bool = False) -> Choice:
+def _choice(where: str, categories: Any) -> Choice:
+    return _categories(where, categories, exhaustive=False)
+
+
+def _categories(where: str, categories: Any, exhaustive: bool) -> Choice:
     if not isinstance(categories, list | tuple) or not categories:
         raise ConfigurationError(
             f"{where}: a choice needs a list of at least one value, got {categories!r}"
         )
+    try:
+        json.dumps(categories)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{where}: {error}. Choices are numbers, strings, true, false, null, "
+            "or lists and mappings of them."
+        ) from None
     return Choice(tuple(categories), exhaustive)
 
 
@@ -338,7 +358,7 @@ _TYPES: dict[str, Callable[..., Parameter]] = {
     "qrandint": _qrandint,
     "lograndint": _lograndint,
     "qlograndint": _qlograndint,
-    "choice": _categories,
+    "choice": _choice,
 }
 
 

@@ -6,6 +6,7 @@ Whoever runs the trials (the Ray engine, a simulation) drives it through :meth:`
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import optuna
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from itwinai.errors import ConfigurationError, did_you_mean
@@ -91,6 +93,8 @@ class Study:
         self._record = _open_record(configuration)
         self._optuna = self._open_study()
         self._keep_or_refuse_facts()
+        self._waiting = 0
+        self._has_default = default is not None
         self._next_number = self._plan(default)
         self._best = self._best_so_far()
 
@@ -120,7 +124,12 @@ class Study:
         )
         # The number is written last: a trial without one was never handed out.
         trial.set_user_attr(attributes.NUMBER, number)
-        self._running[number] = running = RunningTrial(assignment, trial, planned.epochs)
+        running = RunningTrial(assignment, trial, planned.epochs)
+        if planned.checkpoint is not None:
+            running.metrics = self._last_metrics(number)
+            running.checkpoint = Path(planned.checkpoint)
+            running.checkpoint_epochs = planned.epochs
+        self._running[number] = running
         self._listener(running, TrialState.RUNNING)
         return assignment
 
@@ -132,7 +141,8 @@ class Study:
         Args:
             number: The trial.
             metrics: All that it reported.
-            checkpoint: Its newest checkpoint, or None.
+            checkpoint: Its newest checkpoint, or None. A path not reported before is one that holds
+                all epochs trained so far; the same path again is the same checkpoint.
             epoch: Epochs it has trained. One that the record holds already, reported again by a
                 trial whose worker was lost, is heard but not recorded twice.
         """
@@ -142,7 +152,7 @@ class Study:
         trial.epochs = epoch
         trial.metrics = dict(metrics)
         trial.optuna.set_user_attr(attributes.epoch_key(trial.epochs), dict(metrics))
-        if checkpoint is not None:
+        if checkpoint is not None and Path(checkpoint) != trial.checkpoint:
             trial.checkpoint, trial.checkpoint_epochs = Path(checkpoint), epoch
             trial.optuna.set_user_attr(attributes.CHECKPOINT, [trial.epochs, checkpoint])
         trial.ending = trial.ending or self._judge(trial)
@@ -158,12 +168,14 @@ class Study:
             trial.assignment, checkpoint=str(trial.checkpoint), epochs=trial.checkpoint_epochs
         )
 
-    def end(self, number: int, state: TrialState, reason: str) -> None:
-        """Decide from outside the study how a running trial shall end (a Ray scheduler's stop)."""
-        trial = self._running[number]
-        if trial.epochs >= self.epochs:
-            state, reason = TrialState.COMPLETED, "trained to the last epoch"
-        trial.ending = trial.ending or (state, reason)
+    def stop(self, number: int) -> None:
+        """Decide from outside the study that a trial stops early (a Ray Tune scheduler's verdict).
+
+        A trial that has trained to the last epoch is complete all the same.
+        """
+        trial = self._running.get(number)
+        if trial is not None and trial.ending is None and trial.epochs < self.epochs:
+            trial.ending = (TrialState.STOPPED, f"{self.scheduler.name} after epoch {trial.epochs}")
 
     def tell(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; an ending that the study itself decided takes precedence.
@@ -200,13 +212,13 @@ class Study:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether the next trial is planned already (the default, a grid's point, a resumed one)."""
+        """Whether the next trial is planned already (default, grid's point, resumed one)."""
         return self._waiting > 0
 
     @property
     def total(self) -> int:
         """Trials that the study runs in all."""
-        return _total(self.configuration, self.algorithm)
+        return _total(self.configuration, self.algorithm, self._has_default)
 
     @property
     def directory(self) -> Path:
@@ -244,8 +256,10 @@ class Study:
             "epochs": self.epochs,
             "space": self.space.describe(),
         }
+        facts = json.loads(json.dumps(facts))  # as the record gives them back
         known = self._optuna.user_attrs.get(attributes.FACTS)
         if known is None:
+            self._refuse_foreign_trials()
             self._optuna.set_user_attr(attributes.FACTS, facts)
             return
         changed = [key for key, value in facts.items() if known.get(key) != value]
@@ -258,13 +272,17 @@ class Study:
                 "another name."
             )
 
+    def _refuse_foreign_trials(self) -> None:
+        if self._optuna.get_trials(deepcopy=False):
+            self._record.close()
+            raise StudyError(f"{self._record.path}: this Optuna study was not written by itwinai")
+
     def _plan(self, default: Mapping[str, Any] | None) -> int:
         """Queue what is known beforehand; return the first number that is still free."""
         trials = self._optuna.get_trials(deepcopy=False)
         for trial in trials:
             if trial.state == OptunaState.RUNNING:
-                # Without a state of ours, a closed trial reads as interrupted.
-                self._optuna.tell(trial.number, state=OptunaState.FAIL)
+                self._close_lost(trial)
         waiting = {
             attributes.number_of(trial) for trial in trials if trial.state == OptunaState.WAITING
         }
@@ -273,7 +291,19 @@ class Study:
             if result.state is TrialState.INTERRUPTED and result.number not in waiting:
                 self._enqueue(result.params, attributes.Plan.to_continue(result))
         numbers = [n for n in map(attributes.number_of, trials) if n is not None]
-        return max(numbers) + 1 if numbers else self._queue_first_trials(default)
+        if not numbers:
+            return self._queue_first_trials(default)
+        # With the seed it began with, the sampler would propose its first points again.
+        self.algorithm.sampler.reseed_rng()
+        return max(numbers) + 1
+
+    def _close_lost(self, trial: FrozenTrial) -> None:
+        """Close a trial whose driver died: as it had been decided already, or as interrupted."""
+        number, state = attributes.number_of(trial), trial.user_attrs.get(attributes.STATE)
+        if number is None or state is None:  # without a state of ours it reads as interrupted
+            self._tell_optuna(trial.number, TrialState.INTERRUPTED, {})
+        else:
+            self._tell_optuna(trial.number, TrialState(state), self._last_metrics(number))
 
     def _queue_first_trials(self, default: Mapping[str, Any] | None) -> int:
         plans = [] if default is None else [(default, True)]
@@ -281,6 +311,10 @@ class Study:
         for number, (params, is_default) in enumerate(plans[: self.total]):
             self._enqueue(params, attributes.Plan(number=number, is_default=is_default))
         return len(plans[: self.total])
+
+    def _last_metrics(self, number: int) -> Mapping[str, float]:
+        """Metrics of a trial's last epoch, in whichever of its attempts that was."""
+        return next(trial.metrics for trial in self.result().trials if trial.number == number)
 
     def _take_number(self) -> int:
         self._next_number += 1
@@ -322,18 +356,20 @@ class Study:
             reason = _missing(self.configuration.metric, {})
             self.fail(MissingMetricError(reason))
             return TrialState.FAILED, reason
-        return state, reason or "trained to the last epoch"
+        last = trial.epochs >= self.epochs
+        usual = "trained to the last epoch" if last else f"ended itself after epoch {trial.epochs}"
+        return state, reason or usual
 
     def _close(self, trial: RunningTrial, state: TrialState, reason: str) -> None:
-        trial.optuna.set_user_attr(attributes.STATE, state.value)
         trial.optuna.set_user_attr(attributes.REASON, reason)
         trial.optuna.set_user_attr(attributes.SECONDS, time.monotonic() - trial.started)
-        value = metric_value(trial.metrics, self.configuration.metric)
-        self._optuna.tell(
-            trial.optuna,
-            values=value if state is TrialState.COMPLETED else None,
-            state=state.in_optuna,
-        )
+        trial.optuna.set_user_attr(attributes.STATE, state.value)
+        self._tell_optuna(trial.optuna.number, state, trial.metrics)
+
+    def _tell_optuna(self, number: int, state: TrialState, metrics: Mapping[str, float]) -> None:
+        value = metric_value(metrics, self.configuration.metric)
+        complete = state is TrialState.COMPLETED
+        self._optuna.tell(number, values=value if complete else None, state=state.in_optuna)
 
     def _tidy(self, trial: RunningTrial, state: TrialState) -> None:
         """Delete checkpoints that nobody will ask for, as ``keep_checkpoints`` says."""
@@ -347,8 +383,9 @@ class Study:
 
     def _keep_better(self, trial: RunningTrial) -> None:
         value = metric_value(trial.metrics, self.configuration.metric)
-        assert value is not None and trial.checkpoint is not None
-        score = value if self.configuration.mode == "max" else -value
+        assert value is not None
+        assert trial.checkpoint is not None
+        score = self._score(value)
         if self._best is None or score > self._best[0]:
             loser, self._best = self._best, (score, trial.checkpoint)
         else:
@@ -361,11 +398,10 @@ class Study:
         if best is None or best.state is not TrialState.COMPLETED or best.checkpoint is None:
             return None
         value = best.metric(self.configuration.metric)
-        return (
-            None
-            if value is None
-            else (value if self.configuration.mode == "max" else -value, best.checkpoint)
-        )
+        return None if value is None else (self._score(value), best.checkpoint)
+
+    def _score(self, value: float) -> float:
+        return value if self.configuration.mode == "max" else -value
 
     def _out_of_time(self) -> bool:
         budget = self.configuration.time_budget_s
@@ -382,11 +418,11 @@ def _open_record(configuration: StudyConfiguration) -> StudyRecord:
     return StudyRecord(path)
 
 
-def _total(configuration: StudyConfiguration, algorithm: Algorithm) -> int:
+def _total(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> int:
     if configuration.num_samples is not None:
         return configuration.num_samples
     if algorithm.points is not None:
-        return len(algorithm.points) + int(configuration.default_first)
+        return len(algorithm.points) + int(default)
     return 20
 
 
@@ -394,6 +430,5 @@ def _missing(metric: str, metrics: Mapping[str, float]) -> str:
     if not metrics:
         return f"study.metric={metric!r} was never reported; the training reported nothing"
     hint = did_you_mean(metric, metrics) or "."
-    return (
-        f"study.metric={metric!r} was never reported{hint} Reported: {', '.join(sorted(metrics))}"
-    )
+    reported = ", ".join(sorted(metrics))
+    return f"study.metric={metric!r} was never reported{hint} Reported: {reported}"

@@ -38,12 +38,13 @@ def summary(result: StudyResult) -> Text:
 
 
 def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
-    yield "study", f"{result.name}: {_ends(result)}"
+    yield "study", f"{result.name}, {plural(len(result.trials), 'trial')}"
+    yield "ended", _ends(result)
     failed = _in_state(result, TrialState.FAILED)
     if failed:
         yield "failed", f"first {name_of(failed[0])}: {one_line(failed[0].reason)}"
     yield from _best(result)
-    yield "default", _default(result)
+    yield from _default(result)
     yield "epochs", _epochs(result)
     if result.best is not None:
         yield "checkpoint", str(result.best.checkpoint or "the best trial has none")
@@ -63,7 +64,7 @@ def _ends(result: StudyResult) -> str:
     words = {TrialState.COMPLETED: "completed", **OTHER_ENDS, TrialState.RUNNING: "running"}
     counts = {word: len(_in_state(result, state)) for state, word in words.items()}
     parts = [f"{n} {word}" for word, n in counts.items() if n or word == "completed"]
-    return f"{plural(len(result.trials), 'trial')}, {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
@@ -80,20 +81,23 @@ def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield "", parameters(best.params, digits=6)
 
 
-def _default(result: StudyResult) -> str:
+def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
     """Set the best trial against the default configuration, where the two can be compared."""
     default, best = result.default, result.best
     if default is None:
-        return "no default trial"
-    if default.state in (TrialState.FAILED, TrialState.DIVERGED):
-        return f"default {default.state.value}: {one_line(default.reason)}"
-    value = f"trial {default.number}, {result.metric}={score(result, default)}"
-    if default.state is not TrialState.COMPLETED:
-        at = f"at epoch {default.epochs}/{result.epochs}"
-        return f"{value}, {OTHER_ENDS.get(default.state, 'running')} {at}"
-    if best is None or best.number == default.number:
-        return f"{value}; nothing was better"
-    return f"{value}; {_difference(result, best, default)}"
+        yield "default", "no default trial"
+    elif default.state in (TrialState.FAILED, TrialState.DIVERGED):
+        yield "default", f"default {default.state.value}: {one_line(default.reason)}"
+    else:
+        value = f"{name_of(default)}, {result.metric}={score(result, default)}"
+        if default.state is not TrialState.COMPLETED:
+            at = f"at epoch {default.epochs}/{result.epochs}"
+            yield "default", f"{value}, {OTHER_ENDS.get(default.state, 'running')} {at}"
+        elif best is None or best.number == default.number:
+            yield "default", f"{value}; nothing was better"
+        else:
+            yield "default", value
+            yield "", _difference(result, best, default)
 
 
 def _difference(result: StudyResult, best: TrialResult, default: TrialResult) -> str:

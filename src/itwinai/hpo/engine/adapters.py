@@ -36,6 +36,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._study = study
         self._user = study.algorithm.searcher
         self._numbers: dict[str, int] = {}
+        #: Trials that the user's searcher proposed; it knows no others (the default, resumed ones).
+        self._users: set[str] = set()
         if self._user is not None:
             configuration = study.configuration
             self._user.set_search_properties(
@@ -53,8 +55,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         proposal = None
         if self._user is not None and not self._study.finished and not self._study.has_waiting:
             proposal = self._user.suggest(trial_id)
-            if proposal is None or proposal == Searcher.FINISHED:
-                return proposal
+            if proposal is None:
+                return None
+            if proposal == Searcher.FINISHED:
+                return str(proposal)
+            self._users.add(trial_id)
         assignment = self._study.ask(proposal)
         if assignment is None:
             return str(Searcher.FINISHED)
@@ -63,7 +68,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass an epoch on to a user's searcher."""
-        if self._user is not None and result.get("event") == "reported":
+        if trial_id in self._users and result.get("event") == "reported":
             self._user.on_trial_result(trial_id, _with_metric(self._study, result))
 
     def on_trial_complete(
@@ -73,7 +78,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         number = self._numbers.get(trial_id)
         if number is not None:
             close_trial(self._study, number, result or {}, error)
-        if self._user is not None:
+        if trial_id in self._users:
             self._user.on_trial_complete(trial_id, _with_metric(self._study, result or {}), error)
 
     def save(self, checkpoint_path: str) -> None:
@@ -119,14 +124,13 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record an epoch and decide."""
         number = _number(trial)
-        metrics = {name: result[name] for name in result["names"]}
+        metrics = dict(result["metrics"])
         if self._study.report(number, metrics, result["saved"], result["epoch"]) == "stop":
             return str(TrialScheduler.STOP)
         seen = _with_metric(self._study, result)
         decision = str(self._inner.on_trial_result(tune_controller, trial, seen))
         if decision == TrialScheduler.STOP:
-            reason = f"{self._study.scheduler.name} after epoch {result['epoch']}"
-            self._study.end(number, TrialState.STOPPED, reason)
+            self._study.stop(number)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -161,11 +165,13 @@ def close_trial(study: Study, number: int, result: Mapping[str, Any], error: boo
     if error:
         study.tell(number, TrialState.FAILED, "its worker was lost; see the trial's log")
     elif result.get("event") == "raised":
-        kind, message = result["error"]["kind"], result["error"]["message"]
+        kind, message = result["error"]
         if kind in _FATAL:
             study.fail(_FATAL[kind](message))
         study.tell(number, TrialState.FAILED, f"{kind}: {message}")
     else:
+        if result.get("event") != "ended":  # a scheduler stopped it, maybe while it was paused
+            study.stop(number)
         study.tell(number, TrialState.COMPLETED)
 
 
@@ -174,7 +180,8 @@ def _number(trial: Trial) -> int:
 
 
 def _with_metric(study: Study, result: dict[str, Any]) -> dict[str, Any]:
-    """A result in which a user's searcher or scheduler finds the metric under its study name."""
-    metric = study.configuration.metric
-    value = metric_value(result, metric)
-    return result if value is None else {**result, metric: value}
+    """A result in which a user's searcher or scheduler finds the metrics, as Tune has them."""
+    metrics = dict(result.get("metrics", ()))
+    name = study.configuration.metric
+    value = metric_value(metrics, name)
+    return {**metrics, **result} | ({} if value is None else {name: value})

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from itwinai.environ import environment
+from itwinai.hpo.engine.private import reread_environment
 from itwinai.hpo.engine.resources import this_machine
 
-#: Ray's settings for an embedded start. They must be in the environment before ray is imported:
-#: the last one binds Ray to the loopback interface, on Linux as on the other systems.
+#: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
+#: as on the other systems.
 _QUIET_AND_LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
@@ -66,6 +67,7 @@ def _embedded() -> Iterator[list[dict[str, float]]]:
         with environment({**_QUIET_AND_LOCAL, **private}):
             import ray
 
+            reread_environment()
             ray.init(
                 address="local",
                 num_cpus=int(this_machine()["CPU"]),

@@ -26,7 +26,8 @@ def read_domain(form: Any) -> dict[str, Any] | None:
         sampler, quantum = sampler.sampler, sampler.q
     if not isinstance(sampler, sample.Uniform | sample.LogUniform):
         return None
-    quantised = quantum not in (None, 1)
+    # Steps of 1 change a real range, but not an integer one.
+    quantised = quantum is not None and not (quantum == 1 and isinstance(form, sample.Integer))
     names = {
         (sample.Float, False): "uniform",
         (sample.Float, True): "loguniform",

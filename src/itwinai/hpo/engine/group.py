@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
@@ -12,6 +14,26 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from itwinai.hpo.engine.worker import Ended, Event, Place, Program, Raised, Reported, Worker
 from itwinai.hpo.trial import Assignment
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A program on its way to the processes that run it.
+
+    Attributes:
+        reference: A list of one object reference, so that Ray leaves it unresolved and only those
+            processes load the program that run it.
+        import_path: The driver's ``sys.path``; the user's modules must be found before loading.
+    """
+
+    reference: list[ray.ObjectRef]
+    import_path: tuple[str, ...]
+
+    def unpack(self) -> Program:
+        """Load the program into this process."""
+        sys.path.extend(entry for entry in self.import_path if entry not in sys.path)
+        program: Program = ray.get(self.reference[0])
+        return program
 
 
 class TrialGroup(Protocol):
@@ -75,6 +97,9 @@ class InProcess:
 class RemoteWorker(Worker):
     """A worker in a process of its own."""
 
+    def __init__(self, program: Shipped) -> None:
+        super().__init__(program.unpack())
+
     def host(self) -> str:
         """Address of this process's node."""
         return str(ray.util.get_node_ip_address())
@@ -93,14 +118,14 @@ class Processes:
     it, because the other ranks may wait for the failed one for ever; the next trial gets new ones.
 
     Args:
-        program: Reference to what every trial runs.
+        program: What every trial runs.
         count: Number of processes.
         resources: Ray resources of each.
         cpus: Threads that each may use.
     """
 
     def __init__(
-        self, program: ray.ObjectRef, count: int, resources: Mapping[str, float], cpus: int
+        self, program: Shipped, count: int, resources: Mapping[str, float], cpus: int
     ) -> None:
         self._program = program
         self._count = count

@@ -1,11 +1,13 @@
-"""The one place that reads what Ray gives no public way to.
+"""The one place that touches what Ray gives no public way to.
 
 A scheduler object does not tell its grace period and maximum; a study needs both to refuse a
-contradiction before it starts. ``tests/hpo/test_ray_private.py`` fails when Ray renames them.
+contradiction before it starts. And Ray reads its environment when it is imported, which a user's
+script has often done already. ``tests/hpo/test_ray_private.py`` fails when Ray renames any of it.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 
@@ -18,3 +20,13 @@ def limits_of(scheduler: Any) -> tuple[float | None, float | None]:
         grace = rungs[-1][0] if rungs and isinstance(rungs[-1], tuple) else None
     maximum = getattr(scheduler, "_max_t", None) or getattr(scheduler, "_max_t_attr", None)
     return grace, maximum
+
+
+def reread_environment() -> None:
+    """Let an imported Ray see its environment variables (network interface, token) anew."""
+    raylet: Any = import_module("ray._raylet")
+    ray_constants: Any = import_module("ray._private.ray_constants")
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(variable, True)
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()

@@ -47,7 +47,8 @@ def plan_resources(
         trials: Trials that the study will run.
 
     Raises:
-        ConfigurationError: If no node has what one worker needs, or all together cannot hold a trial.
+        ConfigurationError: If no node has what one worker needs, or all together cannot hold a
+            trial.
     """
     workers = configuration.workers_per_trial
     wish = configuration.resources_per_worker
@@ -64,15 +65,18 @@ def _even_share(
     workers = configuration.workers_per_trial
     fitting = max(1, (gpus or cores) // workers)
     slots = min(configuration.max_concurrent_trials or _MOST_SLOTS, fitting, trials)
-    share: dict[str, float] = {"CPU": max(1, cores // (slots * workers))}
-    return share | ({"GPU": 1} if gpus else {})
+    share: dict[str, float] = {"GPU": 1} if gpus else {}
+    cpus = max(1, cores // (slots * workers))
+    # A worker lies on one node, so the share of the whole may be more than fits.
+    while cpus > 1 and _places(share | {"CPU": cpus}, nodes) < slots * workers:
+        cpus -= 1
+    return share | {"CPU": cpus}
 
 
 def _check_feasible(
     workers: int, per_worker: Mapping[str, float], nodes: Sequence[Mapping[str, float]]
 ) -> None:
-    places = sum(_fitting(per_worker, node) for node in nodes)
-    if places >= workers:
+    if _places(per_worker, nodes) >= workers:
         return
     asked = ", ".join(f"{amount:g} {name}" for name, amount in per_worker.items())
     have = "; ".join(
@@ -85,8 +89,16 @@ def _check_feasible(
     )
 
 
+def _places(per_worker: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> int:
+    return sum(_fitting(per_worker, node) for node in nodes)
+
+
 def _fitting(per_worker: Mapping[str, float], node: Mapping[str, float]) -> int:
     return min(
-        (int(node.get(name, 0) // amount) for name, amount in per_worker.items() if amount > 0),
+        (
+            int(node.get(name, 0) / amount + 1e-9)
+            for name, amount in per_worker.items()
+            if amount > 0
+        ),
         default=1,
     )

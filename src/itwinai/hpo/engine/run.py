@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.slot import TrialSlot
+from itwinai.hpo.engine.group import Shipped
 from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.study import Study
 
@@ -70,7 +72,7 @@ def _slot(program: Program, resources: TrialResources) -> type[TrialSlot]:
     groups = bundles if resources.workers == 1 else [{}, *bundles]
     trainable = tune.with_parameters(
         TrialSlot,
-        program=[ray.put(program)],
+        program=Shipped([ray.put(program)], tuple(sys.path)),
         workers=resources.workers,
         resources=dict(resources.per_worker),
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
-from itwinai.hpo.engine.group import InProcess, Processes, TrialGroup
+from itwinai.hpo.engine.group import InProcess, Processes, Shipped, TrialGroup
 from itwinai.hpo.engine.worker import Event, Raised, Reported
 from itwinai.hpo.trial import Assignment
 
@@ -23,26 +23,32 @@ _STATE_FILE = "progress.json"
 class TrialSlot(tune.Trainable):  # type: ignore[misc]
     """Runs trials one after another in a warm group of processes.
 
-    A result's ``event`` says what happened: ``reported``, ``ended`` or ``raised``.
+    A result's ``event`` says what happened: ``reported``, ``ended`` or ``raised``. Its other parts
+    hold no mappings, because Tune flattens those.
     """
+
+    _group: TrialGroup
+    _assignment: Assignment
+    _begun: bool
+    _epochs: int
+    _metrics: Mapping[str, float]
+    #: The newest checkpoint, and the epochs that it holds.
+    _saved: str | None
+    _saved_epochs: int
 
     def setup(
         self,
         config: dict[str, Any],
-        program: list[ray.ObjectRef],
+        program: Shipped,
         workers: int,
         resources: Mapping[str, float],
     ) -> None:
-        """Start the processes, and the first trial in them.
-
-        ``program`` is a list of one reference, so that a slot that only supervises others does not
-        load it.
-        """
+        """Start the processes, and take the first trial."""
         cpus = max(1, int(resources.get("CPU", 1)))
-        self._group: TrialGroup = (
-            InProcess(ray.get(program[0]), cpus)
+        self._group = (
+            InProcess(program.unpack(), cpus)
             if workers == 1
-            else Processes(program[0], workers, resources, cpus)
+            else Processes(program, workers, resources, cpus)
         )
         self._assign(config)
 
@@ -53,9 +59,11 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             self._begun = True
         event = self._group.proceed()
         if isinstance(event, Reported):
-            self._last = event
+            self._metrics = event.metrics
             self._epochs += 1
-        return self._last.metrics | self._outcome(event)
+            if event.checkpoint not in (None, self._saved):
+                self._saved, self._saved_epochs = event.checkpoint, self._epochs
+        return self._outcome(event)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial."""
@@ -69,27 +77,34 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Remember how far a paused trial came; its weights are in the trial's own checkpoint."""
-        state = {"checkpoint": self._last.checkpoint, "epochs": self._epochs}
+        state = {"checkpoint": self._saved, "epochs": self._saved_epochs}
         Path(checkpoint_dir, _STATE_FILE).write_text(json.dumps(state))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on with a paused trial."""
         state = json.loads(Path(checkpoint_dir, _STATE_FILE).read_text())
-        if state["checkpoint"] is not None:
-            self._assignment = Assignment(**{**vars(self._assignment), **state})
-            self._epochs = state["epochs"]
+        self._take(replace(self._assignment, **state))
 
     def _assign(self, config: Mapping[str, Any]) -> None:
-        self._assignment = Assignment(**config[ASSIGNMENT])
-        self._epochs = self._assignment.epochs
-        self._last = Reported({}, self._assignment.checkpoint)
+        self._take(Assignment(**config[ASSIGNMENT]))
+
+    def _take(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._epochs = self._saved_epochs = assignment.epochs
+        self._saved = assignment.checkpoint
+        self._metrics = {}
         self._begun = False
 
     def _outcome(self, event: Event) -> dict[str, Any]:
-        outcome: dict[str, Any] = {"epoch": self._epochs}
+        outcome: dict[str, Any] = {
+            "epoch": self._epochs,
+            "training_iteration": self._epochs,  # also of a trial that was continued
+            "metrics": list(self._metrics.items()),
+            "saved": self._saved,
+        }
         if isinstance(event, Reported):
-            names = list(event.metrics)
-            return outcome | {"event": "reported", "names": names, "saved": event.checkpoint}
+            return outcome | {"event": "reported"}
         if isinstance(event, Raised):
-            return outcome | {"event": "raised", "error": vars(event), "done": True}
+            error = [event.kind, event.message]
+            return outcome | {"event": "raised", "error": error, "done": True}
         return outcome | {"event": "ended", "done": True}

@@ -151,11 +151,11 @@ class Worker:
             self._program(assignment, place, self)
         except TrialStopped:
             return Ended()
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise, or exit
             traceback.print_exc()
             return _raised(error)
         return Ended()
 
 
-def _raised(error: Exception) -> Raised:
+def _raised(error: BaseException) -> Raised:
     return Raised(type(error).__name__, str(error), traceback.format_exc())

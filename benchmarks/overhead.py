@@ -1,0 +1,285 @@
+"""What a trial costs beyond its training: trials that report 10 times and do nothing else.
+
+Each variant runs in a process of its own, because a process has one Ray. The clock runs from the
+moment Ray is up until all trials have ended, so it includes the start of the trials' processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+REPORTS = 10
+AT_ONCE = 2
+#: What the most demanding variant needs with Ray's defaults: two drivers and four workers.
+LOGICAL_CPUS = 6
+PACKAGES = ("itwinai", "ray", "torch", "optuna")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two variants that do the same."""
+
+    name: str
+    ours: str
+    peer: str
+    peer_name: str
+
+
+COMPARISONS = (
+    Comparison("1 worker per trial", "ours-1", "peer-1", "Ray Tune, function trainable"),
+    Comparison("2 workers per trial", "ours-2", "peer-2", "Ray Tune with Ray Train TorchTrainer"),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds per trial, with and (where known) without the start of the first processes."""
+
+    seconds: float
+    trials: int
+    warm: float | None = None
+
+
+def main() -> None:
+    options = _options()
+    if options.variant is not None:
+        measured = measure_here(options.variant, options.trials)
+        options.json.write_text(json.dumps(asdict(measured)))
+        return
+    comparisons = [compare(c, options.trials, options.peer_trials_2) for c in COMPARISONS]
+    print(table(comparisons))
+    if options.json is not None:
+        options.json.write_text(json.dumps(report(comparisons), indent=2) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=100, help="trials of each variant")
+    parser.add_argument(
+        "--peer-trials-2",
+        type=int,
+        default=4,
+        help="trials of the peer with 2 workers, which takes tens of seconds for each",
+    )
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+# -- one variant, in this process ------------------------------------------------------------------
+
+
+def measure_here(variant: str, trials: int) -> Measured:
+    """Start Ray, the same for all variants, and run one of them."""
+    import ray
+
+    import itwinai.torch.ray_trainer  # noqa: F401
+    import torch  # noqa: F401 - both sides load it before the clock starts
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(
+        address="local",
+        num_cpus=LOGICAL_CPUS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return VARIANTS[variant](trials, Path(folder))
+    finally:
+        ray.shutdown()
+
+
+def ours(trials: int, folder: Path, workers: int) -> Measured:
+    """A study of a trainer with a ``train()`` of its own."""
+    import torch
+    from itwinai.torch.trainer import RayTorchTrainer
+
+    class Trivial(RayTorchTrainer):
+        def create_model_loss_optimizer(self) -> None:
+            """There is no model."""
+
+        def train(self) -> None:
+            for epoch in range(self.epochs):
+                self.ray_report({"validation_loss": self.config.x + epoch})
+
+    trainer = Trivial(
+        config={"x": 0.5},
+        epochs=REPORTS,
+        strategy="ddp",
+        search_space={"x": {"type": "uniform", "lower": 0.0, "upper": 1.0}},
+        study={
+            "storage_path": str(folder),
+            "mode": "min",
+            "num_samples": trials,
+            "algorithm": "random",
+            "scheduler": "none",
+            "workers_per_trial": workers,
+            "resources_per_worker": {"CPU": 1},
+            "max_concurrent_trials": AT_ONCE,
+        },
+    )
+    start = time.perf_counter()
+    trainer.execute(torch.utils.data.TensorDataset(torch.zeros(1, 1)))
+    seconds = time.perf_counter() - start
+    result = trainer.study_result
+    assert [trial.epochs for trial in result.trials] == [REPORTS] * trials
+    return Measured(seconds / trials, trials, _warm(result.record))
+
+
+def _warm(record: Path) -> float | None:
+    """Seconds per trial between the first trial's end and the last one's."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    storage = JournalStorage(JournalFileBackend(str(record)))
+    ends = sorted(
+        trial.datetime_complete
+        for study in optuna.get_all_study_names(storage)
+        for trial in optuna.load_study(study_name=study, storage=storage).trials
+    )
+    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
+
+
+def tune_peer(trials: int, folder: Path, function: Callable[[dict[str, Any]], None]) -> Measured:
+    """Ray Tune over a function, with its defaults; only its terminal output is off."""
+    from ray import tune
+
+    tuner = tune.Tuner(
+        function,
+        param_space={"x": tune.uniform(0.0, 1.0), "folder": str(folder)},
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=AT_ONCE),
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+    )
+    start = time.perf_counter()
+    results = tuner.fit()
+    seconds = time.perf_counter() - start
+    assert not results.errors, results.errors[0]
+    assert [r.metrics["training_iteration"] for r in results] == [REPORTS] * trials
+    return Measured(seconds / trials, trials)
+
+
+def report_in_tune(config: dict[str, Any]) -> None:
+    """A trial of Ray Tune."""
+    from ray import tune
+
+    for epoch in range(REPORTS):
+        tune.report({"validation_loss": config["x"] + epoch})
+
+
+def train_in_tune(config: dict[str, Any]) -> None:
+    """A trial of Ray Tune that runs a Ray Train of two workers, as Ray's guide shows it."""
+    from ray import train, tune
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    TorchTrainer(
+        report_in_train,
+        train_loop_config={"x": config["x"]},
+        scaling_config=train.ScalingConfig(num_workers=2),
+        run_config=train.RunConfig(
+            name=f"train-{tune.get_context().get_trial_id()}",
+            storage_path=config["folder"],
+            callbacks=[TuneReportCallback()],
+        ),
+    ).fit()
+
+
+def report_in_train(config: dict[str, Any]) -> None:
+    """One worker of Ray Train; its gloo group is there already."""
+    from ray import train
+
+    for epoch in range(REPORTS):
+        train.report({"validation_loss": config["x"] + epoch})
+
+
+VARIANTS: dict[str, Callable[[int, Path], Measured]] = {
+    "ours-1": lambda trials, folder: ours(trials, folder, workers=1),
+    "peer-1": lambda trials, folder: tune_peer(trials, folder, report_in_tune),
+    "ours-2": lambda trials, folder: ours(trials, folder, workers=2),
+    "peer-2": lambda trials, folder: tune_peer(trials, folder, train_in_tune),
+}
+
+
+# -- all variants, each in a process of its own ----------------------------------------------------
+
+
+def compare(comparison: Comparison, trials: int, peer_trials_2: int) -> dict[str, Any]:
+    """Run both sides of a comparison, one after the other."""
+    peer_trials = peer_trials_2 if comparison.peer == "peer-2" else trials
+    ours = measure(comparison.ours, trials)
+    peer = measure(comparison.peer, peer_trials)
+    return {
+        "name": comparison.name,
+        "ours": ours.seconds,
+        "ours_warm": ours.warm,
+        "peer": peer.seconds,
+        "peer_name": comparison.peer_name,
+        "ratio": peer.seconds / ours.seconds,
+        "trials": {"ours": ours.trials, "peer": peer.trials},
+    }
+
+
+def measure(variant: str, trials: int) -> Measured:
+    """Measure a variant in a process of its own."""
+    print(f"{variant}: {trials} trials ...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "measured.json")
+        command = [sys.executable, __file__, f"--variant={variant}", f"--trials={trials}"]
+        subprocess.run(
+            [*command, f"--json={answer}"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+        )
+        return Measured(**json.loads(answer.read_text()))
+
+
+def report(comparisons: list[dict[str, Any]]) -> dict[str, Any]:
+    """All figures, with what they were measured on."""
+    return {
+        "benchmark": "overhead",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "architecture": platform.machine(),
+            "system": platform.system(),
+        },
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        "comparisons": comparisons,
+    }
+
+
+def table(comparisons: list[dict[str, Any]]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| Seconds per trial | ours | ours, warm | peer | peer / ours | trials, ours and peer |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for c in comparisons:
+        warm = "" if c["ours_warm"] is None else f"{c['ours_warm']:.3f}"
+        lines.append(
+            f"| {c['name']} ({c['peer_name']}) | {c['ours']:.3f} | {warm} | {c['peer']:.2f} | "
+            f"{c['ratio']:.0f} | {c['trials']['ours']}, {c['trials']['peer']} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
