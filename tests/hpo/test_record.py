@@ -67,7 +67,7 @@ def test_a_line_torn_at_any_byte_costs_no_ended_trial(
         ended.append((path.stat().st_size, study.result().trials[number]))
     study.close()
     content = path.read_bytes()
-    first_cut = len(b"".join(content.splitlines(keepends=True)[:-6]))
+    first_cut = len(b"".join(content.splitlines(keepends=True)[:-5]))
     for cut in range(first_cut, len(content) + 1):
         path.write_bytes(content[:cut])
         resumed = make_study(num_samples=3, epochs=2, resume=True)
@@ -152,12 +152,12 @@ def test_a_study_of_another_program_is_refused(make_study: MakeStudy, tmp_path: 
     path.parent.mkdir()
     storage = JournalStorage(JournalFileBackend(str(path)))
     optuna.create_study(study_name="study", storage=storage).ask()
-    before = path.read_bytes()
     with pytest.raises(StudyError, match="was not written by itwinai"):
         make_study(resume=True)
     with pytest.raises(StudyError, match="was not written by itwinai"):
         load_study(path)
-    assert path.read_bytes() == before
+    plain = optuna.load_study(study_name="study", storage=storage)
+    assert [trial.state for trial in plain.trials] == [OptunaState.RUNNING]
 
 
 @pytest.mark.parametrize("content", [None, b""], ids=["absent", "empty"])

@@ -1,0 +1,37 @@
+# Everything runs in .venv, which the first command makes. Python 3.10 to 3.13 is all it needs.
+PYTHON ?= python3
+# The CPU build of torch: the index below has it for every system; a GPU build is the user's choice.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := .venv/bin
+
+.PHONY: demo test check format clean
+
+demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
+	rm -rf examples/digits/studies
+	cd examples/digits && ../../$(BIN)/itwinai exec-pipeline --config-name study
+
+test: .venv/ready  ## All tests
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## Lint, format, types, layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready  ## Mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else \
+	  "itwinai needs Python 3.10 to 3.13; say which: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
