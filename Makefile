@@ -1,6 +1,6 @@
 # Everything runs in .venv, which the first command makes. Python 3.10 to 3.13 is all it needs.
 PYTHON ?= python3
-# The CPU build of torch: the index below has it for every system; a GPU build is the user's choice.
+# The CPU build of torch, small and the same everywhere; what it needs comes with the next step.
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
@@ -32,6 +32,6 @@ clean:
 	  "itwinai needs Python 3.10 to 3.13; say which: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --retries 1 --no-deps --extra-index-url $(TORCH_INDEX) '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

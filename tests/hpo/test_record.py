@@ -67,7 +67,7 @@ def test_a_line_torn_at_any_byte_costs_no_ended_trial(
         ended.append((path.stat().st_size, study.result().trials[number]))
     study.close()
     content = path.read_bytes()
-    first_cut = len(b"".join(content.splitlines(keepends=True)[:-5]))
+    first_cut = len(b"".join(content.splitlines(keepends=True)[:-4]))
     for cut in range(first_cut, len(content) + 1):
         path.write_bytes(content[:cut])
         resumed = make_study(num_samples=3, epochs=2, resume=True)

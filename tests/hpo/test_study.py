@@ -192,7 +192,7 @@ def test_without_a_wish_the_grace_period_is_two_epochs(
 
 def test_median_waits_for_enough_trials(make_study: MakeStudy) -> None:
     study = make_study(scheduler="median", num_samples=5)
-    for loss in (0.1, 0.9, 0.9, 0.9):
+    for loss in (0.1, 0.2, 0.9, 0.9):
         run_trial(study, [loss] * 4)
     states = [trial.state for trial in study.result().trials]
     assert states == [TrialState.COMPLETED] * 3 + [TrialState.STOPPED]
@@ -469,12 +469,10 @@ def test_a_study_that_is_complete_has_nothing_left_to_resume(make_study: MakeStu
 
 
 def test_a_larger_total_goes_on_with_new_trials(make_study: MakeStudy) -> None:
-    drain(make_study(num_samples=2))
-    make_study(num_samples=2, name="lock")  # another name is another study
-    first = make_study(num_samples=2, name="grow")
-    drain(first)
-    first.close()
-    study = make_study(num_samples=4, name="grow", resume=True)
+    study = make_study(num_samples=2)
+    drain(study)
+    study.close()
+    study = make_study(num_samples=4, resume=True)
     assert drain(study) == [2, 3]
 
 

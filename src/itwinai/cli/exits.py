@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import typer
 
 from itwinai.errors import ItwinaiError
+from itwinai.hpo.errors import StudyInterrupted
 
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End an expected error with one message and code 1, and Ctrl-C with code 130.
+    """End an expected error with one message and code 1, and an interruption with code 130.
 
     Also a decorator. With ``ITWINAI_DEBUG=1`` the error goes on, traceback and all.
     """
@@ -25,4 +26,4 @@ def clean_exit() -> Iterator[None]:
         if os.environ.get("ITWINAI_DEBUG") == "1":
             raise
         typer.echo(f"error: {error}", err=True)
-        raise SystemExit(1) from None
+        raise SystemExit(130 if isinstance(error, StudyInterrupted) else 1) from None

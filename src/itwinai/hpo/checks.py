@@ -37,7 +37,8 @@ def check_direction(configuration: StudyConfiguration) -> None:
     if mode is None:
         suggestion = f"; for {metric!r} that is most likely {natural!r}" if natural else ""
         raise ConfigurationError(
-            f"study.mode is missing: say 'min' or 'max', whichever makes {metric!r} better{suggestion}"
+            f"study.mode is missing: say 'min' or 'max', whichever makes {metric!r} better"
+            f"{suggestion}"
         )
     if natural not in (None, mode):
         itwinai.logger.warning(

@@ -18,6 +18,7 @@ from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.resources import plan_resources, this_machine
 from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
+from itwinai.hpo.opening import check_existing
 from itwinai.hpo.progress import StudyProgress
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.schedulers import Scheduler, build_scheduler
@@ -60,6 +61,7 @@ def plan_study(
         ConfigurationError: For whatever cannot work, naming the key and what to do.
     """
     check_direction(configuration)
+    check_existing(configuration)
     algorithm = build_algorithm(configuration.algorithm, space, configuration.seed)
     scheduler = build_scheduler(configuration.scheduler, epochs)
     default = default if configuration.default_first else None
@@ -95,17 +97,16 @@ def run_study(
             try:
                 run_trials(study, make_program(), resources)
             finally:
-                complete = study.finished
                 result = study.close()
     if study.fatal is not None:
         raise study.fatal
     console.print(summary(result), soft_wrap=True)
-    _check_outcome(result, complete)
+    _check_outcome(result, study.interrupted)
     return result
 
 
-def _check_outcome(result: StudyResult, complete: bool) -> None:
-    if not complete or any(trial.state is TrialState.INTERRUPTED for trial in result.trials):
+def _check_outcome(result: StudyResult, interrupted: bool) -> None:
+    if interrupted:
         ended = sum(trial.state is not TrialState.INTERRUPTED for trial in result.trials)
         raise StudyInterrupted(
             f"study {result.name!r} was interrupted after {ended} trials; the same command with "

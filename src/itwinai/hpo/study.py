@@ -6,9 +6,7 @@ Whoever runs the trials (the Ray engine, a simulation) drives it through :meth:`
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,21 +14,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
-from optuna.trial import TrialState as OptunaState
 
-from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.errors import did_you_mean
 from itwinai.hpo import attributes
 from itwinai.hpo.algorithms import Algorithm
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.errors import MissingMetricError, StudyError
-from itwinai.hpo.record import FILE_NAME, StudyRecord
+from itwinai.hpo.errors import MissingMetricError, StudyError, TrialsFailedError
+from itwinai.hpo.keeping import CheckpointKeeper
+from itwinai.hpo.opening import open_study, tell_optuna
+from itwinai.hpo.queue import TrialQueue
+from itwinai.hpo.record import FILE_NAME
 from itwinai.hpo.results import StudyResult, read_result
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import Assignment, TrialState, metric_value
+
+#: Failed trials without any other at the beginning of a study, after which it ends.
+_FAILURES_TO_GIVE_UP = 3
 
 Verdict = Literal["continue", "stop"]
 
@@ -87,16 +87,27 @@ class Study:
         self.scheduler = scheduler
         self.epochs = epochs
         self.fatal: StudyError | None = None
+        self.interrupted = False
         self._listener = listener
         self._running: dict[int, RunningTrial] = {}
+        self._only_failures: list[str] | None = []
         self._started = time.monotonic()
-        self._record = _open_record(configuration)
-        self._optuna = self._open_study()
-        self._keep_or_refuse_facts()
-        self._waiting = 0
         self._has_default = default is not None
-        self._next_number = self._plan(default)
-        self._best = self._best_so_far()
+        facts = {
+            "metric": configuration.metric,
+            "mode": configuration.mode,
+            "epochs": epochs,
+            "space": space.describe(),
+        }
+        self._record, self._optuna = open_study(
+            configuration, facts, algorithm.sampler, scheduler.pruner
+        )
+        self._queue = TrialQueue(self._optuna, space)
+        if self._queue.next_number == 0:
+            self._queue.plan_first(default, algorithm.points or (), self.total)
+        so_far = self.result()
+        self._queue.plan_again(so_far.trials)
+        self._keeper = CheckpointKeeper(configuration.keep_checkpoints, so_far)
 
     # -- what the engine calls ---------------------------------------------------------------
 
@@ -108,28 +119,24 @@ class Study:
         """
         if self.finished:
             return None
-        if proposal is not None and not self._waiting:
-            self._enqueue(proposal, attributes.Plan(number=self._take_number()))
-        trial = self._optuna.ask()
-        self._waiting = max(0, self._waiting - 1)
-        planned = attributes.Plan.read(trial.user_attrs)
-        number = self._take_number() if planned.number is None else planned.number
+        if proposal is not None and not self._queue.waiting:
+            self._queue.plan_next(proposal)
+        trial, plan, params = self._queue.next()
+        assert plan.number is not None
         assignment = Assignment(
-            number=number,
-            params=self.space.suggest(trial, planned.given),
-            directory=str(self.directory_of(number)),
-            checkpoint=planned.checkpoint,
-            epochs=planned.epochs,
+            number=plan.number,
+            params=params,
+            directory=str(self.directory_of(plan.number)),
+            checkpoint=plan.checkpoint,
+            epochs=plan.epochs,
             seed=self.configuration.seed,
         )
-        # The number is written last: a trial without one was never handed out.
-        trial.set_user_attr(attributes.NUMBER, number)
-        running = RunningTrial(assignment, trial, planned.epochs)
-        if planned.checkpoint is not None:
-            running.metrics = self._last_metrics(number)
-            running.checkpoint = Path(planned.checkpoint)
-            running.checkpoint_epochs = planned.epochs
-        self._running[number] = running
+        running = RunningTrial(assignment, trial, plan.epochs)
+        if plan.checkpoint is not None:
+            running.metrics = self._last_metrics(plan.number)
+            running.checkpoint = Path(plan.checkpoint)
+            running.checkpoint_epochs = plan.epochs
+        self._running[plan.number] = running
         self._listener(running, TrialState.RUNNING)
         return assignment
 
@@ -186,9 +193,14 @@ class Study:
         if trial is None:
             return
         state, reason = trial.ending or self._checked_end(trial, state, reason)
-        self._close(trial, state, reason)
+        trial.optuna.set_user_attr(attributes.REASON, reason)
+        trial.optuna.set_user_attr(attributes.SECONDS, time.monotonic() - trial.started)
+        trial.optuna.set_user_attr(attributes.STATE, state.value)
+        tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics)
         self._record.sync()
-        self._tidy(trial, state)
+        value = metric_value(trial.metrics, self.configuration.metric)
+        self._keeper.ended(state, value, trial.checkpoint)
+        self._give_up_early(state, reason)
         self._listener(trial, state)
 
     def fail(self, error: StudyError) -> None:
@@ -197,6 +209,7 @@ class Study:
 
     def close(self, reason: str = "the study was interrupted") -> StudyResult:
         """End the trials that still run as interrupted, release the record, return the result."""
+        self.interrupted = bool(self._running) or not self.finished
         for number in list(self._running):
             self.tell(number, TrialState.INTERRUPTED, reason)
         self._record.close()
@@ -207,13 +220,13 @@ class Study:
     @property
     def finished(self) -> bool:
         """Whether no further trial will start."""
-        done = self._next_number >= self.total and not self._waiting
+        done = self._queue.next_number >= self.total and not self._queue.waiting
         return done or self.fatal is not None or self._out_of_time()
 
     @property
     def has_waiting(self) -> bool:
         """Whether the next trial is planned already (default, grid's point, resumed one)."""
-        return self._waiting > 0
+        return self._queue.waiting
 
     @property
     def total(self) -> int:
@@ -233,99 +246,27 @@ class Study:
         """The study as it stands."""
         return read_result(self._optuna, self.directory / FILE_NAME)
 
-    # -- opening -----------------------------------------------------------------------------
-
-    def _open_study(self) -> optuna.Study:
-        direction = (
-            StudyDirection.MAXIMIZE if self.configuration.mode == "max" else StudyDirection.MINIMIZE
-        )
-        return optuna.create_study(
-            storage=JournalStorage(self._record),
-            study_name=self.configuration.name,
-            direction=direction,
-            sampler=self.algorithm.sampler,
-            pruner=self.scheduler.pruner,
-            load_if_exists=True,
-        )
-
-    def _keep_or_refuse_facts(self) -> None:
-        facts = {
-            "format": attributes.FORMAT,
-            "metric": self.configuration.metric,
-            "mode": self.configuration.mode,
-            "epochs": self.epochs,
-            "space": self.space.describe(),
-        }
-        facts = json.loads(json.dumps(facts))  # as the record gives them back
-        known = self._optuna.user_attrs.get(attributes.FACTS)
-        if known is None:
-            self._refuse_foreign_trials()
-            self._optuna.set_user_attr(attributes.FACTS, facts)
-            return
-        changed = [key for key, value in facts.items() if known.get(key) != value]
-        if changed:
-            self._record.close()
-            key = changed[0]
-            raise ConfigurationError(
-                f"study {self.configuration.name!r} cannot be resumed: its {key} was "
-                f"{known.get(key)!r} and is now {facts[key]!r}. Restore it, or give the study "
-                "another name."
-            )
-
-    def _refuse_foreign_trials(self) -> None:
-        if self._optuna.get_trials(deepcopy=False):
-            self._record.close()
-            raise StudyError(f"{self._record.path}: this Optuna study was not written by itwinai")
-
-    def _plan(self, default: Mapping[str, Any] | None) -> int:
-        """Queue what is known beforehand; return the first number that is still free."""
-        trials = self._optuna.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == OptunaState.RUNNING:
-                self._close_lost(trial)
-        waiting = {
-            attributes.number_of(trial) for trial in trials if trial.state == OptunaState.WAITING
-        }
-        self._waiting = len(waiting)
-        for result in self.result().trials:
-            if result.state is TrialState.INTERRUPTED and result.number not in waiting:
-                self._enqueue(result.params, attributes.Plan.to_continue(result))
-        numbers = [n for n in map(attributes.number_of, trials) if n is not None]
-        if not numbers:
-            return self._queue_first_trials(default)
-        # With the seed it began with, the sampler would propose its first points again.
-        self.algorithm.sampler.reseed_rng()
-        return max(numbers) + 1
-
-    def _close_lost(self, trial: FrozenTrial) -> None:
-        """Close a trial whose driver died: as it had been decided already, or as interrupted."""
-        number, state = attributes.number_of(trial), trial.user_attrs.get(attributes.STATE)
-        if number is None or state is None:  # without a state of ours it reads as interrupted
-            self._tell_optuna(trial.number, TrialState.INTERRUPTED, {})
-        else:
-            self._tell_optuna(trial.number, TrialState(state), self._last_metrics(number))
-
-    def _queue_first_trials(self, default: Mapping[str, Any] | None) -> int:
-        plans = [] if default is None else [(default, True)]
-        plans += [(point, False) for point in self.algorithm.points or ()]
-        for number, (params, is_default) in enumerate(plans[: self.total]):
-            self._enqueue(params, attributes.Plan(number=number, is_default=is_default))
-        return len(plans[: self.total])
+    # -- inside --------------------------------------------------------------------------------
 
     def _last_metrics(self, number: int) -> Mapping[str, float]:
         """Metrics of a trial's last epoch, in whichever of its attempts that was."""
         return next(trial.metrics for trial in self.result().trials if trial.number == number)
 
-    def _take_number(self) -> int:
-        self._next_number += 1
-        return self._next_number - 1
-
-    def _enqueue(self, params: Mapping[str, Any], plan: attributes.Plan) -> None:
-        inside = {name: params[name] for name in params if self.space[name].contains(params[name])}
-        self._optuna.enqueue_trial(self.space.encode(inside), plan.attributes(params))
-        self._waiting += 1
-
-    # -- judging and closing -------------------------------------------------------------------
+    def _give_up_early(self, state: TrialState, reason: str) -> None:
+        """End a study whose first trials all failed: the next ones would fail as well."""
+        if state is not TrialState.FAILED:
+            self._only_failures = None
+        if self._only_failures is None:
+            return
+        self._only_failures.append(reason)
+        if len(self._only_failures) >= _FAILURES_TO_GIVE_UP:
+            self.fail(
+                TrialsFailedError(
+                    f"the first {_FAILURES_TO_GIVE_UP} trials all failed, so the study ends here. "
+                    f"The first one: {self._only_failures[0]}. "
+                    f"Their logs: {self.directory / 'trials'}"
+                )
+            )
 
     def _judge(self, trial: RunningTrial) -> tuple[TrialState, str] | None:
         """Return how the trial ends now, or None if it goes on."""
@@ -360,62 +301,9 @@ class Study:
         usual = "trained to the last epoch" if last else f"ended itself after epoch {trial.epochs}"
         return state, reason or usual
 
-    def _close(self, trial: RunningTrial, state: TrialState, reason: str) -> None:
-        trial.optuna.set_user_attr(attributes.REASON, reason)
-        trial.optuna.set_user_attr(attributes.SECONDS, time.monotonic() - trial.started)
-        trial.optuna.set_user_attr(attributes.STATE, state.value)
-        self._tell_optuna(trial.optuna.number, state, trial.metrics)
-
-    def _tell_optuna(self, number: int, state: TrialState, metrics: Mapping[str, float]) -> None:
-        value = metric_value(metrics, self.configuration.metric)
-        complete = state is TrialState.COMPLETED
-        self._optuna.tell(number, values=value if complete else None, state=state.in_optuna)
-
-    def _tidy(self, trial: RunningTrial, state: TrialState) -> None:
-        """Delete checkpoints that nobody will ask for, as ``keep_checkpoints`` says."""
-        keep = self.configuration.keep_checkpoints
-        if trial.checkpoint is None or keep == "all" or state is TrialState.INTERRUPTED:
-            return
-        if state is not TrialState.COMPLETED:
-            shutil.rmtree(trial.checkpoint, ignore_errors=True)
-        elif keep == "best":
-            self._keep_better(trial)
-
-    def _keep_better(self, trial: RunningTrial) -> None:
-        value = metric_value(trial.metrics, self.configuration.metric)
-        assert value is not None
-        assert trial.checkpoint is not None
-        score = self._score(value)
-        if self._best is None or score > self._best[0]:
-            loser, self._best = self._best, (score, trial.checkpoint)
-        else:
-            loser = (score, trial.checkpoint)
-        if loser is not None:
-            shutil.rmtree(loser[1], ignore_errors=True)
-
-    def _best_so_far(self) -> tuple[float, Path] | None:
-        best = self.result().best
-        if best is None or best.state is not TrialState.COMPLETED or best.checkpoint is None:
-            return None
-        value = best.metric(self.configuration.metric)
-        return None if value is None else (self._score(value), best.checkpoint)
-
-    def _score(self, value: float) -> float:
-        return value if self.configuration.mode == "max" else -value
-
     def _out_of_time(self) -> bool:
         budget = self.configuration.time_budget_s
         return budget is not None and time.monotonic() - self._started >= budget
-
-
-def _open_record(configuration: StudyConfiguration) -> StudyRecord:
-    path = configuration.directory / FILE_NAME
-    if path.exists() and path.stat().st_size and not configuration.resume:
-        raise StudyError(
-            f"study {configuration.name!r} exists already in {configuration.directory}. "
-            "Set study.resume=true to go on with it, or give this one another study.name."
-        )
-    return StudyRecord(path)
 
 
 def _total(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> int:

@@ -24,10 +24,10 @@ class Configuration(BaseModel):
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if not name.startswith(("_", "model_")):
-            self._note(name)
-        elif name in ("model_dump", "model_dump_json", "model_extra", "model_copy"):
+        if name in ("model_dump", "model_dump_json", "model_extra", "model_copy"):
             self._note(*self.keys())
+        elif not name.startswith("_"):
+            self._note(name)
         return value
 
     def __getattr__(self, name: str) -> Any:

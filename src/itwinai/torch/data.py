@@ -84,7 +84,7 @@ class ExactSampler(DistributedSampler[Any]):
 
 def batch_share(loader: DataLoader[Any], batch_idx: int) -> float:
     """Weight of a loader's batch in the mean over ranks; 1 where the loader is not one of ours."""
-    sampler = loader.sampler
+    sampler = getattr(loader, "sampler", None)
     return sampler.share(batch_idx) if isinstance(sampler, ExactSampler) else 1.0
 
 

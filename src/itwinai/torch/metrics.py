@@ -53,17 +53,17 @@ class EpochMetrics:
         return {name: metric(prediction, target) for name, metric in self.metrics.items()}
 
     def add(self, loss: Any, batch_metrics: Mapping[str, Any], samples: int) -> None:
-        """Add a batch's loss, and those of its metrics that do not accumulate by themselves."""
+        """Add a batch's loss, and those of its metrics that did not accumulate by themselves."""
         if not self._counting:
             return
-        stateful = self._stateful()
-        values = {name: value for name, value in batch_metrics.items() if name not in stateful}
-        for name, value in {"loss": loss, **values}.items():
-            if value is None:
+        accumulated = {name for name, metric in self._stateful().items() if metric.update_called}
+        for name, value in {"loss": loss, **batch_metrics}.items():
+            if name in accumulated:
                 continue
-            amount = torch.as_tensor(value).detach().double() * samples
-            self._sums[name] = self._sums[name] + amount if name in self._sums else amount
-            self._counts[name] = self._counts.get(name, 0) + samples
+            for part, number in flatten(name, value).items():
+                amount = number.double() * samples
+                self._sums[part] = self._sums[part] + amount if part in self._sums else amount
+                self._counts[part] = self._counts.get(part, 0) + samples
 
     def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
         """Return the epoch's loss and metrics; the same on all ranks."""
@@ -72,7 +72,8 @@ class EpochMetrics:
         # Bringing a state together needs all ranks, also those that saw no batch of their own.
         updated = [name for name, metric in stateful.items() if metric.update_called]
         for name in sorted(set().union(*strategy.allgather_obj(updated))):
-            result |= _flatten(name, stateful[name].compute())
+            values = flatten(name, stateful[name].compute())
+            result |= {part: number.item() for part, number in values.items()}
         return result
 
     def _means(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
@@ -88,9 +89,11 @@ class EpochMetrics:
         return {n: metric for n, metric in self.metrics.items() if isinstance(metric, TorchMetric)}
 
 
-def _flatten(name: str, value: Any) -> dict[str, float]:
+def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
     """One number per metric; a vector (per class, say) becomes ``name_0``, ``name_1``, ..."""
-    values = torch.as_tensor(value).detach().flatten()
-    if values.numel() == 1:
-        return {name: values.item()}
-    return {f"{name}_{index}": item.item() for index, item in enumerate(values)}
+    if value is None:
+        return {}
+    numbers = torch.as_tensor(value).detach().flatten()
+    if len(numbers) == 1:
+        return {name: numbers[0]}
+    return {f"{name}_{index}": number for index, number in enumerate(numbers)}

@@ -35,7 +35,7 @@ from itwinai.torch.factories import (
     build_optimizer,
 )
 from itwinai.torch.loop import run_batches, run_epochs
-from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.reporting import report_as_one
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.strategies.base import TorchDistributedStrategy
@@ -384,7 +384,8 @@ class TorchTrainer(Trainer, LogMixin):
         for index, loss, batch_metrics in run_batches(loader, step, metrics, self._set_share):
             glob_step = getattr(self, f"{stage}_glob_step")
             for name, value in {"loss": loss, **batch_metrics}.items():
-                self.log(value, f"{stage}_{name}", step=glob_step, batch_idx=index)
+                for part, number in flatten(f"{stage}_{name}", value).items():
+                    self.log(number, part, step=glob_step, batch_idx=index)
             setattr(self, f"{stage}_glob_step", glob_step + 1)
         results = metrics.compute(self.strategy)
         for name, value in results.items():

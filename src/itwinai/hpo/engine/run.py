@@ -13,9 +13,9 @@ from ray import tune
 
 from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
+from itwinai.hpo.engine.group import Shipped
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.slot import TrialSlot
-from itwinai.hpo.engine.group import Shipped
 from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.study import Study
 

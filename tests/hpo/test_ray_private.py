@@ -1,0 +1,49 @@
+"""What we read of Ray without a public way to; a failure here means that Ray has renamed it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    HyperBandScheduler,
+    MedianStoppingRule,
+)
+
+from itwinai.environ import environment
+from itwinai.hpo.engine.private import limits_of, reread_environment
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "limits"),
+    [
+        (ASHAScheduler(grace_period=3, max_t=30), (3, 30)),
+        (AsyncHyperBandScheduler(grace_period=2, max_t=50, brackets=2), (2, 50)),
+        (AsyncHyperBandScheduler(), (1, 100)),
+        (HyperBandScheduler(max_t=27), (None, 27)),
+        (MedianStoppingRule(grace_period=4), (4, None)),
+        (FIFOScheduler(), (None, None)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_limits_of_rays_schedulers_are_known(scheduler: Any, limits: Any) -> None:
+    assert limits_of(scheduler) == limits
+
+
+def test_an_imported_ray_reads_its_environment_anew() -> None:
+    from ray._private import ray_constants, services
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    settings = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    before = (is_token_auth_enabled(), ray_constants.ENABLE_RAY_CLUSTER)
+    with environment(settings):
+        reread_environment()
+        assert is_token_auth_enabled()
+        assert services.get_node_ip_address() == "127.0.0.1"
+    assert "RAY_AUTH_MODE" not in os.environ
+    reread_environment()
+    assert (is_token_auth_enabled(), ray_constants.ENABLE_RAY_CLUSTER) == before

@@ -1,0 +1,170 @@
+"""A study without torch: a program for the engine's tests, and a driver that can be killed.
+
+As a script it runs or resumes a study to its end: ``toy_study.py FOLDER``. Trial 2 waits at epoch 4
+until there is a file ``FOLDER/go``. The folder of Ray's sessions and every change of a trial are
+printed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from itwinai.hpo.algorithms import build_algorithm
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.engine.cluster import ray_cluster
+from itwinai.hpo.engine.resources import plan_resources
+from itwinai.hpo.engine.worker import Place, Program
+from itwinai.hpo.schedulers import build_scheduler
+from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.study import Listener, Study
+from itwinai.hpo.trial import Assignment
+from itwinai.reporting import Reporter
+
+EPOCHS = 6
+SPACE = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
+
+Hook = Callable[[Assignment, Place, int], None]
+
+
+class ToyProgram:
+    """A training whose loss at each epoch is ``x + 1 / epoch``, with a checkpoint at each.
+
+    Args:
+        hook: Called in every process at the start of each epoch.
+    """
+
+    def __init__(self, hook: Hook | None = None) -> None:
+        self._hook = hook
+
+    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
+        """Train."""
+        print(f"trial {assignment.number} from {assignment.epochs} in process {os.getpid()}")
+        for epoch in range(assignment.epochs + 1, EPOCHS + 1):
+            if self._hook is not None:
+                self._hook(assignment, place, epoch)
+            if place.rank == 0 and _report(assignment, place, reporter, epoch):
+                return
+
+
+def _report(assignment: Assignment, place: Place, reporter: Reporter, epoch: int) -> bool:
+    checkpoint = Path(assignment.directory, f"epoch_{epoch}")
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    metrics = {
+        "validation_loss": assignment.params["x"] + 1 / epoch,
+        "epoch_of_training": epoch,
+        "pid": os.getpid(),
+        "world_size": place.world_size,
+        "done": 1.0,  # a name that means something to Ray Tune
+    }
+    return reporter.report(metrics, checkpoint)
+
+
+class Raise:
+    """Raises an error in one trial, at epoch 3 of one rank."""
+
+    def __init__(self, errors: Mapping[int, BaseException], rank: int = 0) -> None:
+        self._errors, self._rank = dict(errors), rank
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        """Raise, if it is this trial's turn."""
+        error = self._errors.get(assignment.number)
+        if error is not None and epoch == 3 and place.rank == self._rank:
+            raise error
+
+
+class Kill:
+    """Kills its process with -9 at epoch 3 of one rank, so many times per trial."""
+
+    def __init__(self, times: int, rank: int = 0) -> None:
+        self._times, self._rank = times, rank
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        """Leave a mark and die."""
+        marks = Path(assignment.directory, "killed")
+        marks.mkdir(parents=True, exist_ok=True)
+        killed = len(list(marks.iterdir()))
+        if epoch == 3 and place.rank == self._rank and killed < self._times:
+            (marks / str(killed)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Meet:
+    """Holds every trial until two have begun."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        """Leave a mark and wait for the other."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / str(assignment.number)).touch()
+        while len(list(self._folder.iterdir())) < 2:
+            time.sleep(0.05)
+
+
+class WaitForFile:
+    """Holds trial 2 at epoch 4 until a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        """Wait."""
+        while (assignment.number, epoch) == (2, 4) and not self._file.exists():
+            time.sleep(0.05)
+
+
+def run_toy_study(
+    configuration: StudyConfiguration,
+    nodes: Sequence[Mapping[str, float]],
+    program: Program,
+    default: Mapping[str, Any] | None = None,
+    listener: Listener = lambda trial, state: None,
+) -> Study:
+    """Run a study of the toy to its end and return it, closed."""
+    from itwinai.hpo.engine.run import run_trials
+
+    space = SearchSpace.parse(SPACE)
+    algorithm = build_algorithm(configuration.algorithm, space, configuration.seed)
+    scheduler = build_scheduler(configuration.scheduler, EPOCHS)
+    study = Study(configuration, space, algorithm, scheduler, EPOCHS, default, listener)
+    try:
+        run_trials(study, program, plan_resources(configuration, nodes, study.total))
+    finally:
+        study.close()
+    return study
+
+
+def main(folder: Path) -> None:
+    """Run or resume the study of a folder."""
+    configuration = StudyConfiguration(
+        storage_path=folder,
+        mode="min",
+        num_samples=5,
+        scheduler="none",
+        resources_per_worker={"CPU": 0.5},
+        max_concurrent_trials=2,
+        keep_checkpoints="all",
+        resume=True,
+    )
+    with ray_cluster() as nodes:
+        print("ray", os.environ["RAY_TMPDIR"], flush=True)
+        run_toy_study(
+            configuration,
+            nodes,
+            ToyProgram(WaitForFile(folder / "go")),
+            default={"x": 0.0},
+            listener=lambda trial, state: print(
+                "trial", trial.assignment.number, trial.epochs, state.value, flush=True
+            ),
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

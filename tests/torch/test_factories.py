@@ -1,0 +1,149 @@
+"""What the configuration builds: model, loss, optimizer and learning-rate schedule."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import nn
+
+from itwinai.errors import ConfigurationError
+from itwinai.torch.config import TrainingConfiguration
+from itwinai.torch.factories import (
+    build_loss,
+    build_lr_scheduler,
+    build_model,
+    build_optimizer,
+)
+
+EVERY_OPTION = {
+    "optim_lr": 0.5,
+    "optim_momentum": 0.25,
+    "optim_betas": (0.5, 0.75),
+    "optim_weight_decay": 0.125,
+    "lr_scheduler_step_size": 3,
+    "lr_scheduler_gamma": 0.5,
+}
+
+PLAIN = {"lr": 0.5, "weight_decay": 0.125}
+OPTIMIZERS = {
+    "adadelta": (torch.optim.Adadelta, PLAIN),
+    "adam": (torch.optim.Adam, PLAIN | {"betas": (0.5, 0.75)}),
+    "adamw": (torch.optim.AdamW, PLAIN | {"betas": (0.5, 0.75)}),
+    "rmsprop": (torch.optim.RMSprop, PLAIN | {"momentum": 0.25}),
+    "sgd": (torch.optim.SGD, PLAIN | {"momentum": 0.25}),
+}
+LOSSES = {
+    "mse": nn.MSELoss,
+    "l2": nn.MSELoss,
+    "l1": nn.L1Loss,
+    "nllloss": nn.NLLLoss,
+    "cross_entropy": nn.CrossEntropyLoss,
+    "bceloss": nn.BCELoss,
+}
+#: Learning rates of the first epochs, as PyTorch documents each schedule, from 0.5 on.
+SCHEDULES = {
+    "step": [0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125],
+    "multistep": [0.5, 0.5, 0.25, 0.25, 0.25, 0.125],
+    "constant": [0.5 / 3, 0.5 / 3, 0.5 / 3, 0.5, 0.5],
+    "linear": [0.5 / 3, 0.5 * 5 / 9, 0.5 * 7 / 9, 0.5, 0.5],
+    "exponential": [0.5, 0.25, 0.125],
+    "polynomial": [0.5, 0.5 * 2 / 3, 0.5 / 3, 0.0, 0.0],
+}
+
+
+class Net(nn.Module):
+    def __init__(self, width: int, depth: int = 2, *, bias: bool = True) -> None:
+        super().__init__()
+        self.made_with = (width, depth, bias)
+
+
+def net_function(width: int, depth: int = 2, **options: Any) -> Net:
+    return Net(width, depth, **options)
+
+
+def names_of(field: str) -> set[str]:
+    """The names that a field of the configuration allows."""
+    annotation = TrainingConfiguration.model_fields[field].annotation
+    literals = [annotation, *get_args(annotation)]
+    return {name for literal in literals for name in get_args(literal) if isinstance(name, str)}
+
+
+def test_nothing_that_the_configuration_allows_is_forgotten_here() -> None:
+    assert names_of("optimizer") == set(OPTIMIZERS)
+    assert names_of("loss") == set(LOSSES)
+    assert names_of("lr_scheduler") == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_gets_its_options(name: str) -> None:
+    kind, options = OPTIMIZERS[name]
+    model = nn.Linear(2, 2)
+    optimizer = build_optimizer(model, TrainingConfiguration(optimizer=name, **EVERY_OPTION))
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    assert {option: group[option] for option in options} == options
+    assert group["params"] == list(model.parameters())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss(name: str) -> None:
+    assert type(build_loss(TrainingConfiguration(loss=name))) is LOSSES[name]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_gets_its_options(name: str) -> None:
+    options = EVERY_OPTION | ({"lr_scheduler_step_size": [2, 5]} if name == "multistep" else {})
+    config = TrainingConfiguration(optimizer="sgd", lr_scheduler=name, **options)
+    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    schedule = build_lr_scheduler(optimizer, config)
+    assert schedule is not None
+    rates = []
+    for _ in SCHEDULES[name]:
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(SCHEDULES[name])
+
+
+def test_no_schedule_where_none_is_named() -> None:
+    config = TrainingConfiguration()
+    assert build_lr_scheduler(build_optimizer(nn.Linear(2, 2), config), config) is None
+
+
+@pytest.mark.parametrize(
+    ("factory", "made_with"),
+    [
+        (Net, (3, 2, False)),
+        (net_function, (3, 2, True)),
+        (functools.partial(Net, depth=5), (3, 5, False)),
+        (functools.partial(Net, 7), (7, 2, False)),
+        (lambda width: Net(width), (3, 2, True)),
+    ],
+    ids=["class", "function", "partial by keyword", "partial by position", "lambda"],
+)
+def test_a_factory_gets_the_keys_that_are_its_parameters(factory: Any, made_with: Any) -> None:
+    config = TrainingConfiguration(width=3, bias=False, height=9)
+    assert build_model(factory, config).made_with == made_with
+
+
+def test_the_configuration_goes_before_a_partials_own_keyword() -> None:
+    factory = functools.partial(Net, width=1)
+    assert build_model(factory, TrainingConfiguration()).made_with[0] == 1
+    assert build_model(factory, TrainingConfiguration(width=3)).made_with[0] == 3
+
+
+def test_a_model_that_is_built_already_stays_as_it_is() -> None:
+    model = Net(1)
+    assert build_model(model, TrainingConfiguration(width=3)) is model
+
+
+@pytest.mark.parametrize("factory", [Net, functools.partial(Net, depth=5)], ids=["class", "partial"])
+def test_a_required_parameter_that_the_configuration_lacks_is_refused(factory: Any) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^config\.width: \w+ needs it to build the model; set it in the config$",
+    ):
+        build_model(factory, TrainingConfiguration(bias=False))
