@@ -35,7 +35,9 @@ SHOWN = {"diff", "mermaid", "text"}
 RUN = {"bash", "console", "python", "yaml"}
 
 _FENCE = re.compile(r"^```(?P<info>.*)$")
-_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?(?P<kind>\w+(?:Error|Interrupted)): (?P<message>.*)", re.S)
+_ERROR = re.compile(
+    r"^(?:[A-Za-z_][\w.]*\.)?(?P<kind>\w+(?:Error|Interrupted)): (?P<message>.*)", re.S
+)
 _INTERRUPT = "^C"
 _PATIENCE_S = 150
 
@@ -120,7 +122,7 @@ def run_page(page: Path) -> None:
     namespace = vars(sys.modules["__main__"])
     blocks = blocks_of(page)
     for block, after in zip(blocks, [*blocks[1:], None], strict=True):
-        print(f"--- {page.name}:{block.line} ({block.language})", flush=True)
+        say(f"--- {page.name}:{block.line} ({block.language})")
         began = time.monotonic()
         if block.title is not None:
             Path(block.title).write_text(block.text)
@@ -132,7 +134,13 @@ def run_page(page: Path) -> None:
         elif block.language == "console":
             for command in commands_of(block):
                 _run_command(command, f"{page.name}:{block.line}")
-        print(f"    {time.monotonic() - began:.1f} s", flush=True)
+        say(f"    {time.monotonic() - began:.1f} s")
+
+
+def say(line: str) -> None:
+    """Tell pytest, which shows it if the page fails."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _is_answer(block: Block) -> bool:
@@ -147,11 +155,11 @@ def _run_python(
         return
     code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
     if error is None:
-        exec(code, namespace)  # noqa: S102 - that is what this program is for
+        exec(code, namespace)
         return
     where = f"{page.name}:{block.line}"
     try:
-        exec(code, namespace)  # noqa: S102
+        exec(code, namespace)
     except Exception as raised:  # noqa: BLE001 - compared with what the page says
         kind, message = type(raised).__name__, " ".join(str(raised).split())
         expected = " ".join(error[1].split())
@@ -163,18 +171,29 @@ def _run_python(
 def _check_yaml(block: Block, page: Path) -> None:
     from omegaconf import OmegaConf
 
-    from itwinai.hpo import SearchSpace, StudyConfiguration
+    from itwinai.hpo import SearchSpace
 
     content = OmegaConf.to_container(OmegaConf.create(block.text))
     assert isinstance(content, dict), f"{page.name}:{block.line}: no keys"
     if block.title is not None:
         _build(block.title)
         return
-    known = {"search_space": SearchSpace.parse, "study": lambda study: StudyConfiguration(**study)}
+    known = {"search_space": SearchSpace.parse, "study": _check_study}
     unknown = set(content) - set(known)
     assert not unknown, f"{page.name}:{block.line}: nothing checks {', '.join(unknown)}"
     for key, value in content.items():
         known[key](value)
+
+
+def _check_study(study: dict[str, Any]) -> None:
+    from itwinai.hpo import SearchSpace, StudyConfiguration
+    from itwinai.hpo.algorithms import build_algorithm
+    from itwinai.hpo.schedulers import build_scheduler
+
+    configuration = StudyConfiguration(**study)
+    space = SearchSpace.parse({"x": {"type": "choice", "categories": [1, 2]}})
+    build_algorithm(configuration.algorithm, space, seed=None)
+    build_scheduler(configuration.scheduler, epochs=12)
 
 
 def _build(name: str) -> None:
@@ -203,7 +222,7 @@ def _run_command(command: Command, where: str) -> None:
         finally:
             process.kill()
     text = output.read_text()
-    print(text, flush=True)
+    say(text)
     failed = any(line.startswith("error:") for line in command.shown)
     assert (process.returncode != 0) == failed, f"{where}: {command.text}: {process.returncode}"
     for line in command.shown:
@@ -213,7 +232,7 @@ def _run_command(command: Command, where: str) -> None:
 def _wait_for(lines: tuple[str, ...], output: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while not all(shows(line, output.read_text()) for line in lines):
-        assert process.poll() is None, f"ended before it could be interrupted:\n{output.read_text()}"
+        assert process.poll() is None, f"ended before the interrupt:\n{output.read_text()}"
         assert time.monotonic() < deadline, f"never came: {lines}\n{output.read_text()}"
         time.sleep(0.05)
 

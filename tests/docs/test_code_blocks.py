@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from page_program import RUN, SHOWN, Block, blocks_of, commands_of, programs_of
+from page_program import RUN, SHOWN, Command, blocks_of, commands_of, programs_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,7 +60,7 @@ def test_commands_use_known_programs(page: Path) -> None:
     run = set(programs_of([block for block in blocks if block.language == "console"]))
     checked = set(programs_of([block for block in blocks if block.language == "bash"]))
     assert run <= {"itwinai", "python", "ls"}
-    assert checked <= {"cd", "git", "make", "pip", "pytest", ".venv/bin/python"}
+    assert checked <= {"cd", "git", "make", "pip", ".venv/bin/pre-commit", ".venv/bin/python"}
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=named)
@@ -104,7 +104,9 @@ def test_links_lead_to_something(page: Path) -> None:
 
 @pytest.mark.parametrize("page", TEXTS, ids=named)
 def test_files_that_are_named_exist(page: Path) -> None:
-    named_files = re.findall(r"`((?:src|tests|docs|examples|benchmarks)/[\w./-]+)`", page.read_text())
+    named_files = re.findall(
+        r"`((?:src|tests|docs|examples|benchmarks)/[\w./-]+)`", page.read_text()
+    )
     assert [name for name in named_files if not (ROOT / name).exists()] == []
 
 
@@ -122,7 +124,9 @@ def test_the_architecture_page_follows_the_code() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     contracts = [contract["name"] for contract in tools["importlinter"]["contracts"]]
     source = ROOT / "src" / "itwinai"
-    folders = [f"{path.relative_to(source)}/" for path in source.glob("**/") if any(path.glob("*.py"))]
+    folders = [
+        f"{path.relative_to(source)}/" for path in source.glob("**/") if any(path.glob("*.py"))
+    ]
     facts = [
         *contracts,
         *(f"`{name}`" for name in [*_QUIET_AND_LOCAL, "RAY_TMPDIR", "RAY_AUTH_TOKEN_PATH"]),
@@ -150,11 +154,11 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def bash_commands(page: Path) -> list:
+def bash_commands(page: Path) -> list[Command]:
     return [c for b in blocks_of(page) if b.language == "bash" for c in commands_of(b)]
 
 
-# -- the tests above would be worth nothing if the program that runs a page let mistakes pass -------
+# -- the program that runs a page must not let mistakes pass --------------------------------------
 
 
 def run(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
@@ -168,12 +172,16 @@ def run(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
     ("text", "complaint"),
     [
         ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", "AssertionError"),
-        ("```python\nint('x')\n```\n\n```text\nValueError: no\n```\n", "raised ValueError: invalid"),
+        (
+            "```python\nint('x')\n```\n\n```text\nValueError: no\n```\n",
+            "raised ValueError: invalid",
+        ),
         ("```python\nx = 1\n```\n\n```text\nValueError: no\n```\n", "raised nothing"),
         ("```python\nx = 1\n", "never closed"),
         ("```console\n$ python -c 'print(1)'\n2\n```\n", "not in the output: 2"),
         ("```console\n$ python -c 'raise SystemExit(3)'\n```\n", "SystemExit(3)'"),
         ("```yaml\nstudy: {nmae: x}\n```\n", "nmae"),
+        ("```yaml\nstudy: {scheduler: {name: asha, grace: 1}}\n```\n", "asha).grace"),
         ("```yaml\nsearch_space: {x: {type: uniforn}}\n```\n", "did you mean 'uniform'"),
         ("```yaml\nanything: 1\n```\n", "nothing checks anything"),
         ('```yaml title="x.yaml"\na: 1\n```\n', "no pipeline 'training_pipeline'"),

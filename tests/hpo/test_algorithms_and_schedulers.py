@@ -186,7 +186,8 @@ def test_an_optuna_pruner_is_taken_as_it_is() -> None:
     [
         ASHAScheduler(grace_period=2),
         ASHAScheduler(max_t=10),
-        MedianStoppingRule(grace_period=3),
+        MedianStoppingRule("training_iteration", grace_period=3),
+        MedianStoppingRule(grace_period=3600),  # seconds
         HyperBandScheduler(max_t=10),
         HyperBandScheduler(),
     ],
@@ -237,7 +238,7 @@ def test_an_unknown_scheduler_or_option_is_refused_with_a_hint(value: Any, messa
         ({"name": "asha", "grace_period": 10}, "asha"),
         ({"name": "median", "grace_period": 10}, "median"),
         (ASHAScheduler(grace_period=10), "AsyncHyperBandScheduler"),
-        (MedianStoppingRule(grace_period=10), "MedianStoppingRule"),
+        (MedianStoppingRule("training_iteration", grace_period=10), "MedianStoppingRule"),
     ],
     ids=str,
 )

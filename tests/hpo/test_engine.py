@@ -95,7 +95,7 @@ def test_trials_run_in_one_warm_slot_and_bad_ones_stop_early(tmp_path: Path, nod
 
 
 def test_two_trials_at_a_time_use_two_slots(tmp_path: Path, nodes: Nodes) -> None:
-    program = ToyProgram(Meet(tmp_path / "met"))
+    program = ToyProgram(Meet(tmp_path / "met", 2))
     study = run(tmp_path, nodes, program, num_samples=6, max_concurrent_trials=2)
     assert states(study.result()) == ["completed"] * 6
     assert len(pids(study.result())) == 2
@@ -237,7 +237,7 @@ def test_rays_own_optuna_search_runs(tmp_path: Path, nodes: Nodes) -> None:
     ("scheduler", "epochs"),
     [
         (ASHAScheduler(grace_period=2, reduction_factor=2), 2),
-        (MedianStoppingRule(grace_period=3, min_samples_required=1), 3),
+        (MedianStoppingRule("training_iteration", grace_period=3, min_samples_required=1), 3),
     ],
     ids=["ASHAScheduler", "MedianStoppingRule"],
 )
@@ -258,13 +258,18 @@ def test_a_ray_scheduler_that_pauses_trials_goes_on_with_the_good_ones(
     study = run(
         tmp_path,
         nodes,
-        ToyProgram(),
-        num_samples=4,
-        scheduler=HyperBandScheduler(max_t=EPOCHS, reduction_factor=2),
-        max_concurrent_trials=2,
+        ToyProgram(Meet(tmp_path / "met", 5)),
+        num_samples=5,
+        # A bracket of two trials that train to the end, and one that pauses after an epoch.
+        scheduler=HyperBandScheduler(max_t=EPOCHS, reduction_factor=6),
+        max_concurrent_trials=5,
+        resources_per_worker={"CPU": 0.25},
     )
     result = study.result()
-    assert set(states(result)) == {"completed", "stopped"}
+    assert states(result)[:2] == ["completed"] * 2
+    assert sorted(states(result)[2:]) == ["completed", "stopped", "stopped"]
+    best_of_bracket = min(result.trials[2:], key=lambda trial: trial.params["x"])
+    assert best_of_bracket.state is TrialState.COMPLETED
     for trial in result.trials:
         complete = trial.state is TrialState.COMPLETED
         assert (trial.epochs == EPOCHS) is complete
@@ -273,7 +278,6 @@ def test_a_ray_scheduler_that_pauses_trials_goes_on_with_the_good_ones(
             assert trial.reason == f"HyperBandScheduler after epoch {trial.epochs}"
     assert result.best is not None
     assert result.best.state is TrialState.COMPLETED
-    assert result.best.params["x"] == min(trial.params["x"] for trial in result.trials)
 
 
 def test_an_optuna_sampler_and_pruner_decide_as_objects(tmp_path: Path, nodes: Nodes) -> None:
@@ -282,11 +286,12 @@ def test_an_optuna_sampler_and_pruner_decide_as_objects(tmp_path: Path, nodes: N
         nodes,
         ToyProgram(),
         x=None,
-        num_samples=2,
+        num_samples=9,  # the sampler itself ends the study
         algorithm=optuna.samplers.GridSampler({"x": [0.25, 0.75]}, seed=0),
         scheduler=optuna.pruners.ThresholdPruner(upper=1.5),
     )
     found = {trial.params["x"]: trial for trial in study.result().trials}
+    assert len(study.result().trials) == 2
     assert found[0.25].state is TrialState.COMPLETED
     assert found[0.75].state is TrialState.STOPPED
     assert found[0.75].reason == "ThresholdPruner after epoch 1"

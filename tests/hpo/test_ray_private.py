@@ -25,7 +25,8 @@ from itwinai.hpo.engine.private import limits_of, reread_environment
         (AsyncHyperBandScheduler(grace_period=2, max_t=50, brackets=2), (2, 50)),
         (AsyncHyperBandScheduler(), (1, 100)),
         (HyperBandScheduler(max_t=27), (None, 27)),
-        (MedianStoppingRule(grace_period=4), (4, None)),
+        (MedianStoppingRule("training_iteration", grace_period=4), (4, None)),
+        (MedianStoppingRule(grace_period=60), (None, None)),  # those are seconds
         (FIFOScheduler(), (None, None)),
     ],
     ids=lambda value: type(value).__name__,

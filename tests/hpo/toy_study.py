@@ -95,16 +95,16 @@ class Kill:
 
 
 class Meet:
-    """Holds every trial until two have begun."""
+    """Holds every trial until so many have begun."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
 
     def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
-        """Leave a mark and wait for the other."""
+        """Leave a mark and wait for the others."""
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / str(assignment.number)).touch()
-        while len(list(self._folder.iterdir())) < 2:
+        while len(list(self._folder.iterdir())) < self._count:
             time.sleep(0.05)
 
 

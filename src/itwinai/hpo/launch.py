@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from rich.console import Console
 from itwinai.hpo.algorithms import Algorithm, build_algorithm
 from itwinai.hpo.checks import check_direction, check_total
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.engine.cluster import ray_cluster
-from itwinai.hpo.engine.resources import plan_resources, this_machine
+from itwinai.hpo.engine.cluster import ray_cluster, starts_embedded
+from itwinai.hpo.engine.resources import check_cores, plan_resources
 from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.opening import check_existing
@@ -66,8 +65,8 @@ def plan_study(
     scheduler = build_scheduler(configuration.scheduler, epochs)
     default = default if configuration.default_first else None
     check_total(configuration, algorithm, default is not None)
-    if "RAY_ADDRESS" not in os.environ:
-        plan_resources(configuration, [this_machine()], trials=1)
+    if starts_embedded():
+        check_cores(configuration)
     return StudyPlan(configuration, space, epochs, default, algorithm, scheduler)
 
 

@@ -81,11 +81,23 @@ def open_study(
 
 def tell_optuna(
     study: optuna.Study, number: int, state: TrialState, metrics: Mapping[str, float]
-) -> None:
-    """Close a trial of an Optuna study; a completed one's value is its metric at the last epoch."""
+) -> bool:
+    """Close a trial of an Optuna study; a completed one's value is its metric at the last epoch.
+
+    Returns:
+        Whether the sampler has anything left to propose.
+    """
     value = metric_value(metrics, study.user_attrs[attributes.FACTS]["metric"])
     complete = state is TrialState.COMPLETED
-    study.tell(number, values=value if complete else None, state=state.in_optuna)
+    try:
+        study.tell(number, values=value if complete else None, state=state.in_optuna)
+    except RuntimeError:
+        # A sampler that has run out (Optuna's grid, its brute force) calls study.stop(), which
+        # Optuna allows in its own loop alone; by then the trial is closed.
+        if not study.get_trials(deepcopy=False)[number].state.is_finished():
+            raise
+        return False
+    return True
 
 
 def _keep_or_refuse(study: optuna.Study, record: StudyRecord, facts: Mapping[str, Any]) -> None:

@@ -88,6 +88,7 @@ class Study:
         self.epochs = epochs
         self.fatal: StudyError | None = None
         self.interrupted = False
+        self._exhausted = False
         self._listener = listener
         self._running: dict[int, RunningTrial] = {}
         self._only_failures: list[str] | None = []
@@ -196,7 +197,8 @@ class Study:
         trial.optuna.set_user_attr(attributes.REASON, reason)
         trial.optuna.set_user_attr(attributes.SECONDS, time.monotonic() - trial.started)
         trial.optuna.set_user_attr(attributes.STATE, state.value)
-        tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics)
+        more = tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics)
+        self._exhausted = self._exhausted or not more
         self._record.sync()
         value = metric_value(trial.metrics, self.configuration.metric)
         self._keeper.ended(state, value, trial.checkpoint)
@@ -220,7 +222,8 @@ class Study:
     @property
     def finished(self) -> bool:
         """Whether no further trial will start."""
-        done = self._queue.next_number >= self.total and not self._queue.waiting
+        enough = self._exhausted or self._queue.next_number >= self.total
+        done = enough and not self._queue.waiting
         return done or self.fatal is not None or self._out_of_time()
 
     @property

@@ -6,7 +6,6 @@ training needs to go on, ``config.yaml`` the configuration it was trained with.
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +46,10 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     found = newest_complete(path)
     if found is None:
         raise CheckpointError(f"{path}: there is no checkpoint here")
-    return _load_file(found / MODEL), _load_file(found / STATE)
+    model, state = _load_file(found / MODEL), _load_file(found / STATE)
+    if not {"epoch", "best_validation_metric", "optimizer_state_dict"} <= state.keys():
+        raise CheckpointError(f"{found / STATE}: not the state of a training")
+    return model, state
 
 
 def load_model(path: Path) -> dict[str, Any]:
@@ -60,6 +62,11 @@ def load_model(path: Path) -> dict[str, Any]:
     if found is None:
         raise CheckpointError(f"{path}: there is no checkpoint here")
     return _load_file(found / MODEL)
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a folder holds a model and the state of its training."""
+    return (path / MODEL).exists() and (path / STATE).exists()
 
 
 def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:
@@ -144,15 +151,21 @@ class KeepNewest:
 
 def _load_file(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: this file of the checkpoint is missing") from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path}: not a whole checkpoint, or one that holds more than tensors and plain "
-            f"values ({str(error).splitlines()[0]})"
-        ) from None
+    except Exception as error:  # noqa: BLE001 - reading a damaged file may raise anything
+        raise CheckpointError(_damaged(path, str(error) or type(error).__name__)) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(_damaged(path, f"a {type(content).__name__}"))
     return content
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"{path}: not a whole checkpoint, or one that holds more than tensors and plain values "
+        f"({reason.splitlines()[0]})"
+    )
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import itwinai
-from itwinai.reporting import NullReporter
+from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.data import batch_share, samples_in
 from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.reporting import report_as_one
@@ -21,7 +21,11 @@ Step = Callable[[Any, int], tuple[Any, dict[str, Any]]]
 
 
 def run_epochs(trainer: TorchTrainer) -> None:
-    """Train, validate, save and report, epoch by epoch, until the end or until told to stop."""
+    """Train, validate, save and report, epoch by epoch.
+
+    Raises:
+        TrialStopped: If told to stop before the last epoch.
+    """
     for epoch in range(trainer.current_epoch, trainer.epochs):
         trainer.current_epoch = epoch
         trainer.epoch_metrics = {}
@@ -34,8 +38,8 @@ def run_epochs(trainer: TorchTrainer) -> None:
             trainer.test_epoch()
         _save(trainer)
         _show(trainer)
-        if _report(trainer):
-            return
+        if _report(trainer) and epoch + 1 < trainer.epochs:
+            raise TrialStopped
 
 
 def run_batches(

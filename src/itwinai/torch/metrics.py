@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torchmetrics import Metric as TorchMetric
 
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.type import Metric
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric as TorchMetric
 
 
 class EpochMetrics:
@@ -86,6 +89,11 @@ class EpochMetrics:
         return {name: (row[0] / row[1]).item() for name, row in zip(names, totals, strict=True)}
 
     def _stateful(self) -> dict[str, TorchMetric]:
+        # Its import takes as long as torch's, so only those pay who have such a metric.
+        if "torchmetrics" not in sys.modules:
+            return {}
+        from torchmetrics import Metric as TorchMetric
+
         return {n: metric for n, metric in self.metrics.items() if isinstance(metric, TorchMetric)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,13 @@ def _from_tune(tune: Any, exhaustive: bool) -> dict[str, Any]:
         "num_samples": None if exhaustive else getattr(tune, "num_samples", None),
         "scheduler": getattr(tune, "scheduler", None) or "none",
         "algorithm": searcher or ("grid" if exhaustive else "random"),
-        "max_concurrent_trials": getattr(tune, "max_concurrent_trials", None),
-        "time_budget_s": getattr(tune, "time_budget_s", None),
+        "max_concurrent_trials": getattr(tune, "max_concurrent_trials", None) or None,
+        "time_budget_s": _seconds(getattr(tune, "time_budget_s", None)),
     }
+
+
+def _seconds(budget: Any) -> Any:
+    return budget.total_seconds() if isinstance(budget, timedelta) else budget
 
 
 def _from_run(run: Any) -> dict[str, Any]:

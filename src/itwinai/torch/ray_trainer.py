@@ -7,6 +7,7 @@ every trial runs, and a study's winner back into a model.
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.engine.worker import Place
 from itwinai.hpo.errors import UnusedParameterError
-from itwinai.hpo.launch import StudyPlan, plan_study, run_study
+from itwinai.hpo.launch import plan_study, run_study
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import Assignment, TrialResult
 from itwinai.reporting import Reporter
 from itwinai.torch import checkpoint as checkpoints
 from itwinai.torch.ray_arguments import read_ray_arguments
+from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.strategies.base import NonDistributedStrategy
 from itwinai.torch.trainer import TorchTrainer
 from itwinai.torch.tunables import apply_values, check_names, default_values
@@ -90,8 +92,7 @@ class RayTorchTrainer(TorchTrainer):
         datasets = (train_dataset, validation_dataset, test_dataset)
         space = self.search_space
         if space is None and not self.ray_search_space:
-            self.train_in_this_process(*datasets)
-            return *datasets, self.model
+            return *datasets, self.train_in_this_process(*datasets)
         model = (
             study_from_ray_arguments(self, datasets)
             if space is None
@@ -127,6 +128,7 @@ class TrainerProgram:
             trainer.checkpoint_every, trainer.epochs, continued
         )
         trainer.from_checkpoint = continued or trainer.from_checkpoint
+        trainer.reports = assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
         trainer.train_in_this_process(*self._datasets)
 
@@ -173,8 +175,10 @@ def tune(
     """
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
-    trainer.study_result = run_study(plan, lambda: TrainerProgram(trainer, datasets))  # type: ignore[attr-defined]
-    return _best_model(trainer, plan, trainer.study_result.best)  # type: ignore[attr-defined]
+    program = TrainerProgram(trainer, datasets)
+    result = run_study(plan, lambda: program)
+    trainer.study_result = result  # type: ignore[attr-defined]
+    return _best_model(trainer, result.best, datasets)
 
 
 def study_from_ray_arguments(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
@@ -202,7 +206,7 @@ def _default(
 
 
 def _best_model(
-    trainer: TorchTrainer, plan: StudyPlan, best: TrialResult | None
+    trainer: TorchTrainer, best: TrialResult | None, datasets: Datasets
 ) -> nn.Module | None:
     """Rebuild the winner from its checkpoint."""
     if (
@@ -214,6 +218,8 @@ def _best_model(
     copy = fresh_copy(_pickled(trainer))
     apply_values(copy, best.params)
     copy.strategy = NonDistributedStrategy()
+    copy.torch_rng = set_seed(None)
+    copy.create_dataloaders(*datasets)  # a schedule may want to know an epoch's steps
     copy.create_model_loss_optimizer()
     model: nn.Module = copy.model
     model.load_state_dict(checkpoints.load_model(best.checkpoint))
@@ -226,7 +232,7 @@ def _pickled(trainer: TorchTrainer) -> bytes:
     buffer = io.BytesIO()
     try:
         cloudpickle.dump(trainer, buffer)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise ConfigurationError(
             f"the trainer cannot be sent to a trial's process: {error}. Open files, locks and "
             "connections must be made inside train(), not in the constructor."

@@ -8,6 +8,7 @@ configuration builds in ``factories``, exact sums over ranks in ``metrics``, fil
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from itwinai.components import Trainer, monitor_exec
 from itwinai.errors import CheckpointError, ConfigurationError
+from itwinai.io.files import newest_complete
 from itwinai.loggers import Logger, LogMixin
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
 from itwinai.torch import checkpoint as checkpoints
@@ -148,6 +150,8 @@ class TorchTrainer(Trainer, LogMixin):
         self.epoch_metrics: dict[str, float] = {}
         self.reporter: Reporter = NullReporter()
         self.checkpoints: checkpoints.CheckpointPolicy = checkpoints.KeepEvery(checkpoint_every)
+        #: Reports of an own ``train()``, those before a checkpoint that it continues included.
+        self.reports = 0
         #: Weight of the current batch in the mean over ranks; below 1 only in an uneven last step.
         self.batch_share = 1.0
         self._stages: dict[str, EpochMetrics] = {}
@@ -209,8 +213,7 @@ class TorchTrainer(Trainer, LogMixin):
                 self, (train_dataset, validation_dataset, test_dataset)
             )
         else:
-            self.train_in_this_process(train_dataset, validation_dataset, test_dataset)
-            model = self.model
+            model = self.train_in_this_process(train_dataset, validation_dataset, test_dataset)
         return train_dataset, validation_dataset, test_dataset, model
 
     def train(self) -> None:
@@ -303,11 +306,13 @@ class TorchTrainer(Trainer, LogMixin):
         Raises:
             TrialStopped: If the study ends this trial. Let it pass.
         """
+        if isinstance(self.reporter, NullReporter):
+            return
         given = (checkpoint_file, checkpoint_dir, checkpoint_data)
         if any(part is not None for part in given) and self.strategy.is_main_worker:
-            path = Path(self.checkpoints_location) / f"report_{self.current_epoch}"
+            path = Path(self.checkpoints_location) / f"report_{self.reports}"
             self.checkpoints.written(checkpoints.keep_with_trial(path, *given))
-            self.current_epoch += 1
+        self.reports += 1
         if report_as_one(self.reporter, self.strategy, metrics, self.checkpoints.newest):
             raise TrialStopped
 
@@ -323,7 +328,8 @@ class TorchTrainer(Trainer, LogMixin):
         Args:
             name: Name of the folder.
             best_validation_metric: Recorded in it; None: the trainer's.
-            checkpoints_root: Folder it is put in; None: ``checkpoints_location``.
+            checkpoints_root: Folder it is put in, where a study leaves it alone; None:
+                ``checkpoints_location``.
             force: Write on this rank, whichever it is.
         """
         if not (self.strategy.is_main_worker or force):
@@ -332,20 +338,28 @@ class TorchTrainer(Trainer, LogMixin):
         model = self.strategy.unwrap(self.model).state_dict()
         state = self._state(best_validation_metric)
         checkpoints.save(path, model, state, self.config.snapshot())
-        self.checkpoints.written(path)
+        if checkpoints_root is None:
+            self.checkpoints.written(path)
         return path
 
     def load_checkpoint(self) -> None:
         """Read ``from_checkpoint``; its weights go into the model once that is built."""
         if self.from_checkpoint is None:
             return
-        model, state = checkpoints.load(Path(self.from_checkpoint))
+        path = Path(self.from_checkpoint)
+        if path == self.checkpoints.newest and not checkpoints.is_complete(path):
+            return  # of a trial's own train(), which reads itself what it gave to ray_report()
+        model, state = checkpoints.load(path)
         self._restored = {**state, "model_state_dict": model}
         self.current_epoch = state["epoch"] + 1
         self.best_validation_metric = state["best_validation_metric"]
 
-    def train_in_this_process(self, *datasets: Any) -> None:
-        """Do all of one training here: join the other ranks, build everything, train, leave."""
+    def train_in_this_process(self, *datasets: Any) -> Any:
+        """Do all of one training here: join the other ranks, build everything, train, leave.
+
+        Returns:
+            The model, without any wrapper.
+        """
         self.load_checkpoint()
         self.torch_rng = set_seed(self.random_seed)
         self.strategy = resolve_strategy(self.strategy, self.config)
@@ -356,6 +370,7 @@ class TorchTrainer(Trainer, LogMixin):
                 self.create_model_loss_optimizer()
                 self._restore()
                 self.train()
+            return self.strategy.unwrap(self.model)
         finally:
             self.strategy.clean_up()
 
@@ -454,7 +469,9 @@ class TorchTrainer(Trainer, LogMixin):
             status = "KILLED"
             raise
         finally:
-            self.logger.destroy_logger_context(status)
+            # A user's own logger may take no status.
+            end = self.logger.destroy_logger_context
+            end(**({"status": status} if "status" in inspect.signature(end).parameters else {}))
 
 
 def _check_epochs(epochs: int) -> None:
@@ -463,5 +480,5 @@ def _check_epochs(epochs: int) -> None:
 
 
 def _check_exists(checkpoint: str | Path | None) -> None:
-    if checkpoint is not None and not Path(checkpoint).exists():
+    if checkpoint is not None and newest_complete(Path(checkpoint)) is None:
         raise CheckpointError(f"from_checkpoint={str(checkpoint)!r}: there is no such folder")

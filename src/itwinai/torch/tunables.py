@@ -88,23 +88,16 @@ def _own_arguments(trainer: TorchTrainer) -> dict[str, Any]:
 
 
 def _may_read_anything(trainer: TorchTrainer) -> bool:
-    own_hooks = any(
-        getattr(type(trainer), hook) is not getattr(TorchTrainer, hook) or hook in vars(trainer)
-        for hook in _READING_HOOKS
-    )
-    return own_hooks or _takes_anything(trainer.model)
+    return any(_has_own(trainer, hook) for hook in _READING_HOOKS)
 
 
-def _takes_anything(model: Any) -> bool:
-    if isinstance(model, nn.Module) or not callable(model):
-        return False
-    kinds = [parameter.kind for parameter in inspect.signature(model).parameters.values()]
-    return inspect.Parameter.VAR_KEYWORD in kinds
+def _has_own(trainer: TorchTrainer, hook: str) -> bool:
+    return hook in vars(trainer) or getattr(type(trainer), hook) is not getattr(TorchTrainer, hook)
 
 
 def _check_choosers(trainer: TorchTrainer, name: str, space: Mapping[str, Any]) -> None:
     """Refuse an option of an optimizer (or schedule) that none of the possible ones takes."""
-    if type(trainer).create_model_loss_optimizer is not TorchTrainer.create_model_loss_optimizer:
+    if _has_own(trainer, "create_model_loss_optimizer"):
         return
     for field, table in CHOOSERS.items():
         if not any(name in recipe.fields.values() for recipe in table.values()):
@@ -120,8 +113,16 @@ def _check_choosers(trainer: TorchTrainer, name: str, space: Mapping[str, Any]) 
 
 def _refuse(trainer: TorchTrainer, name: str) -> None:
     known = sorted(_known_names(trainer))
-    hint = did_you_mean(name, known) or f". Names that are read: {', '.join(known)}"
+    hint = did_you_mean(_torch_names().get(name, name), known)
+    hint = hint or f". Names that are read: {', '.join(known)}"
     raise ConfigurationError(f"search_space.{name}: nothing would read it{hint}")
+
+
+def _torch_names() -> dict[str, str]:
+    """Fields by what PyTorch and most people call them."""
+    recipes = [recipe for table in CHOOSERS.values() for recipe in table.values()]
+    fields = {option: field for recipe in recipes for option, field in recipe.fields.items()}
+    return {**fields, "learning_rate": fields["lr"]}
 
 
 def _constructor(cls: type) -> set[str]:

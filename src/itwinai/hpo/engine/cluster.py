@@ -34,13 +34,13 @@ def ray_cluster() -> Iterator[list[dict[str, float]]]:
     cluster; without it Ray starts inside this program, bound to loopback, without dashboard and
     usage statistics, with a token of its own, and ends with the block.
     """
-    address = os.environ.get("RAY_ADDRESS")
-    if address is None and not _ray_is_ours_already():
+    if starts_embedded():
         with _embedded() as nodes:
             yield nodes
         return
     import ray
 
+    address = os.environ.get("RAY_ADDRESS")
     connected = ray.is_initialized()
     if not connected:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -51,8 +51,10 @@ def ray_cluster() -> Iterator[list[dict[str, float]]]:
             ray.shutdown()
 
 
-def _ray_is_ours_already() -> bool:
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+def starts_embedded() -> bool:
+    """Whether there is no Ray to use yet: none in this process, no address of a cluster."""
+    connected = "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+    return not connected and "RAY_ADDRESS" not in os.environ
 
 
 @contextmanager

@@ -110,6 +110,16 @@ class RemoteWorker(Worker):
             probe.bind(("", 0))
             return int(probe.getsockname()[1])
 
+    def first_event(self, assignment: Assignment, place: Place) -> Event:
+        """Start a trial and wait for its first event, in one call between processes."""
+        self.begin(assignment, place)
+        return self.next_event()
+
+    def event_after(self, stop: bool) -> Event:
+        """Answer the last report and wait for what comes next, in one call between processes."""
+        self.answer(stop)
+        return self.next_event()
+
 
 class Processes:
     """A group of several processes, one per bundle of the slot's placement group.
@@ -140,9 +150,10 @@ class Processes:
         if not self._actors:
             self._start_actors()
         port = ray.get(self._actors[0].free_port.remote())
-        for actor, place in zip(self._actors, self._places(port), strict=True):
-            actor.begin.remote(assignment, place)
-        self._pending = {actor.next_event.remote(): rank for rank, actor in enumerate(self._actors)}
+        self._pending = {
+            actor.first_event.remote(assignment, place): place.rank
+            for actor, place in zip(self._actors, self._places(port), strict=True)
+        }
 
     def proceed(self) -> Event:
         """Let the trial go on after its last report, and wait for what comes next."""
@@ -160,8 +171,7 @@ class Processes:
 
     def _after_answer(self, stop: bool) -> Event:
         if self._unanswered:
-            self._actors[0].answer.remote(stop)
-            self._pending[self._actors[0].next_event.remote()] = 0
+            self._pending[self._actors[0].event_after.remote(stop)] = 0
             self._unanswered = False
         while self._pending:
             (done,), _ = ray.wait(list(self._pending), num_returns=1)

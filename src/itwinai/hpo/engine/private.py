@@ -10,9 +10,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+#: Parts of a result that count epochs; a scheduler may also count seconds.
+_EPOCHS = ("training_iteration", "epoch")
+
 
 def limits_of(scheduler: Any) -> tuple[float | None, float | None]:
-    """Return a Ray Tune scheduler's grace period and maximum, None where it has none."""
+    """Return a Ray Tune scheduler's grace period and maximum in epochs, None where it has none."""
+    if getattr(scheduler, "_time_attr", None) not in _EPOCHS:
+        return None, None
     grace = getattr(scheduler, "_grace_period", None)
     brackets = getattr(scheduler, "_brackets", None)
     if grace is None and isinstance(brackets, list) and brackets:

@@ -33,6 +33,19 @@ def this_machine() -> dict[str, float]:
     return {"CPU": float(len(os.sched_getaffinity(0)))}
 
 
+def check_cores(configuration: StudyConfiguration) -> None:
+    """Refuse, before Ray starts on this machine, to ask for more cores than it has.
+
+    Other resources are known only once Ray has looked for them.
+
+    Raises:
+        ConfigurationError: If there are not enough cores for a trial.
+    """
+    wish = configuration.resources_per_worker or {"CPU": 1}
+    cores = {name: amount for name, amount in wish.items() if name == "CPU"}
+    _check_feasible(configuration.workers_per_trial, cores, [this_machine()])
+
+
 def plan_resources(
     configuration: StudyConfiguration, nodes: Sequence[Mapping[str, float]], trials: int
 ) -> TrialResources:
