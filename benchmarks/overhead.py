@@ -86,9 +86,9 @@ def _options() -> argparse.Namespace:
 def measure_here(variant: str, trials: int) -> Measured:
     """Start Ray, the same for all variants, and run one of them."""
     import ray
+    import torch  # noqa: F401 - both sides load it before the clock starts
 
     import itwinai.torch.ray_trainer  # noqa: F401
-    import torch  # noqa: F401 - both sides load it before the clock starts
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(
@@ -108,6 +108,7 @@ def measure_here(variant: str, trials: int) -> Measured:
 def ours(trials: int, folder: Path, workers: int) -> Measured:
     """A study of a trainer with a ``train()`` of its own."""
     import torch
+
     from itwinai.torch.trainer import RayTorchTrainer
 
     class Trivial(RayTorchTrainer):

@@ -136,6 +136,20 @@ def test_the_architecture_page_follows_the_code() -> None:
     assert [fact for fact in facts if fact not in text] == []
 
 
+def test_the_error_of_a_name_that_is_never_read_is_the_real_one() -> None:
+    # Shown without code that raises it, because that takes a study.
+    from itwinai.hpo.errors import UnusedParameterError
+    from itwinai.reporting import NullReporter
+    from itwinai.torch.ray_trainer import ReadingCheck
+    from itwinai.torch.trainer import TorchTrainer
+
+    trainer = TorchTrainer({"clip": 1.0, "clipp": 1.0}, epochs=1)
+    with pytest.raises(UnusedParameterError) as raised:
+        ReadingCheck(NullReporter(), trainer, ["clipp"]).report({})
+    text = (ROOT / "docs" / "from-torch-trainer-to-ray-torch-trainer.md").read_text()
+    assert f"UnusedParameterError: {raised.value}\n" in text
+
+
 def test_contributing_fits_on_one_screen() -> None:
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 45
 

@@ -1,23 +1,15 @@
-"""Studies driven by hand: asked, reported to and told without Ray."""
+"""What the tests of studies share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_driven import MakeStudy, build_study
 
-from itwinai.hpo.algorithms import build_algorithm
-from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.schedulers import build_scheduler
-from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
-from itwinai.hpo.trial import Assignment, TrialState
-
-MakeStudy = Callable[..., Study]
-
-X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
 
 
 @pytest.fixture
@@ -25,59 +17,10 @@ def make_study(tmp_path: Path) -> Iterator[MakeStudy]:
     """Make studies in one folder, and release their records at the end."""
     made: list[Study] = []
 
-    def make(
-        space: dict[str, Any] | None = None,
-        epochs: int = 4,
-        default: dict[str, Any] | None = None,
-        **settings: Any,
-    ) -> Study:
-        settings = {"algorithm": "random", "scheduler": "none", "seed": 1, "mode": "min"} | settings
-        settings = {"storage_path": tmp_path, "num_samples": 4} | settings
-        configuration = StudyConfiguration(**settings)
-        parsed = SearchSpace.parse(X if space is None else space)
-        algorithm = build_algorithm(configuration.algorithm, parsed, configuration.seed)
-        scheduler = build_scheduler(configuration.scheduler, epochs)
-        made.append(Study(configuration, parsed, algorithm, scheduler, epochs, default))
+    def make(*args: Any, **settings: Any) -> Study:
+        made.append(build_study(tmp_path, *args, **settings))
         return made[-1]
 
     yield make
     for study in made:
         study._record.close()
-
-
-def ask(study: Study) -> Assignment:
-    """Ask for a trial that there must be."""
-    assignment = study.ask()
-    assert assignment is not None
-    return assignment
-
-
-def report(
-    study: Study, trial: Assignment, losses: Iterable[float], checkpoints: bool = False
-) -> str:
-    """Report epochs until the losses end or the study says stop; return its last verdict."""
-    verdict = "continue"
-    for epoch, loss in enumerate(losses, start=trial.epochs + 1):
-        checkpoint = make_checkpoint(trial, epoch) if checkpoints else None
-        verdict = study.report(trial.number, {"validation_loss": loss}, checkpoint, epoch)
-        if verdict == "stop":
-            break
-    return verdict
-
-
-def run_trial(
-    study: Study, losses: Iterable[float], checkpoints: bool = False, trial: Assignment | None = None
-) -> Assignment:
-    """Run one trial as an engine does: it ends when the losses end, or when told to."""
-    trial = trial or ask(study)
-    report(study, trial, losses, checkpoints)
-    study.tell(trial.number, TrialState.COMPLETED)
-    return trial
-
-
-def make_checkpoint(trial: Assignment, epoch: int) -> str:
-    """Make a checkpoint folder of its own for an epoch."""
-    folder = Path(trial.directory, f"epoch_{epoch}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights").write_text(str(epoch))
-    return str(folder)

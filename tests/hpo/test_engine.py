@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,12 +151,12 @@ def test_a_killed_worker_costs_no_trial_and_no_finished_epoch(
     tmp_path: Path, nodes: Nodes, workers: int, rank: int
 ) -> None:
     program = ToyProgram(Kill(times=1, rank=rank))
-    study = run(tmp_path, nodes, program, num_samples=2, workers_per_trial=workers)
+    study = run(tmp_path, nodes, program, num_samples=1, workers_per_trial=workers)
     result = study.result()
-    assert states(result) == ["completed", "completed"]
-    assert [epochs_of(trial) for trial in result.trials] == [[1, 2, 3, 4, 5, 6]] * 2
-    assert result.cost.epochs == 2 * EPOCHS
-    beginnings = re.findall(r"from (\d) in process", log_of(study, 1))
+    assert states(result) == ["completed"]
+    assert epochs_of(result.trials[0]) == [1, 2, 3, 4, 5, 6]
+    assert result.cost.epochs == EPOCHS
+    beginnings = re.findall(r"from (\d) in process", log_of(study, 0))
     assert beginnings[0] == "0"
     # Rank 0 may have been ahead of the rank that died.
     assert int(beginnings[1]) >= 2
@@ -361,19 +362,16 @@ def test_a_study_whose_driver_ended_in_the_middle_is_resumed_to_the_same_total(
     else:
         driver.process.kill()
     driver.end()
-    assert _none_left(driver) == []
     study = tmp_path / "study"
     before = load_study(study)
-    open_state = "interrupted" if by is signal.SIGINT else "running"
-    assert states(before)[:3] == ["completed", "completed", open_state] or (
-        open_state in states(before)
-    )
-    assert set(states(before)) <= {"completed", open_state}
+    left_open = "interrupted" if by is signal.SIGINT else "running"
+    assert states(before)[2] == left_open
+    assert set(states(before)) <= {"completed", left_open}
 
+    # At once, while Ray's processes of the first one may still be noticing its end.
     (tmp_path / "go").touch()
-    driver = Driver(tmp_path)
-    assert driver.end() == 0
-    assert _none_left(driver) == []
+    second = Driver(tmp_path)
+    assert second.end() == 0
     result = load_study(study)
     assert states(result) == ["completed"] * 5
     assert [epochs_of(trial) for trial in result.trials] == [[1, 2, 3, 4, 5, 6]] * 5
@@ -381,3 +379,6 @@ def test_a_study_whose_driver_ended_in_the_middle_is_resumed_to_the_same_total(
     completed = [trial for trial in before.trials if trial.state is TrialState.COMPLETED]
     assert [result.trials[trial.number] for trial in completed] == completed
     assert re.findall(r"from (\d)", (study / "trials/00002/log.txt").read_text()) == ["0", "3"]
+    assert _none_left(driver) == []
+    assert _none_left(second) == []
+    shutil.rmtree(driver.ray_folder, ignore_errors=True)  # kill -9 leaves it

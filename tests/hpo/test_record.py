@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import MakeStudy, ask, report, run_trial
+from hand_driven import MakeStudy, ask, report, run_trial
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
@@ -27,7 +27,6 @@ record = StudyRecord(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.read()
 """
-
 
 
 def test_plain_optuna_reads_the_record(make_study: MakeStudy) -> None:

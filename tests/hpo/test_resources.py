@@ -72,6 +72,23 @@ def test_a_wish_is_kept() -> None:
     assert planned == TrialResources(1, {"CPU": 0.5, "fast": 0.25}, 3)
 
 
+@pytest.mark.parametrize(
+    ("trials", "settings", "concurrent"),
+    [
+        (20, {}, 8),
+        (3, {}, 3),
+        (20, {"max_concurrent_trials": 2}, 2),
+        (20, {"max_concurrent_trials": 64, "resources_per_worker": {"CPU": 4}}, 2),
+        (20, {"max_concurrent_trials": 4, "resources_per_worker": {"CPU": 0}}, 4),
+    ],
+    ids=str,
+)
+def test_as_many_trials_at_once_as_fit(
+    trials: int, settings: dict[str, Any], concurrent: int
+) -> None:
+    assert plan([{"CPU": 8}], trials, **settings).concurrent == concurrent
+
+
 def test_fractions_that_add_up_fit() -> None:
     planned = plan([{"CPU": 1}], workers_per_trial=10, resources_per_worker={"CPU": 0.1})
     assert planned.per_worker == {"CPU": 0.1}

@@ -65,7 +65,9 @@ def test_numbers_written_as_strings_are_numbers() -> None:
     assert parse({"type": "loguniform", "lower": "1e-4", "upper": "1e-1"}) == Float(
         1e-4, 0.1, log=True
     )
-    assert parse({"type": "qrandint", "lower": "0", "upper": "8", "q": "2"}) == Integer(0, 8, step=2)
+    assert parse({"type": "qrandint", "lower": "0", "upper": "8", "q": "2"}) == Integer(
+        0, 8, step=2
+    )
 
 
 def test_the_upper_bound_of_randint_is_exclusive() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeStudy, ask, make_checkpoint, report, run_trial
+from hand_driven import MakeStudy, ask, make_checkpoint, report, run_trial
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import MissingMetricError, StudyError
@@ -69,9 +69,7 @@ def test_a_default_outside_the_space_keeps_its_value(make_study: MakeStudy, valu
 
 
 @pytest.mark.parametrize("value", [0.3, 0.35])
-def test_a_default_on_or_off_the_steps_keeps_its_value(
-    make_study: MakeStudy, value: float
-) -> None:
+def test_a_default_on_or_off_the_steps_keeps_its_value(make_study: MakeStudy, value: float) -> None:
     study = make_study(
         space={"x": {"type": "quniform", "lower": 0, "upper": 1, "q": 0.1}}, default={"x": value}
     )
@@ -679,4 +677,9 @@ def test_a_listener_hears_every_change(make_study: MakeStudy, tmp_path: Path) ->
     run_trial(study, [0.5, 0.4])
     study.close()
     running = TrialState.RUNNING
-    assert heard == [(0, 0, running), (0, 1, running), (0, 2, running), (0, 2, TrialState.COMPLETED)]
+    assert heard == [
+        (0, 0, running),
+        (0, 1, running),
+        (0, 2, running),
+        (0, 2, TrialState.COMPLETED),
+    ]

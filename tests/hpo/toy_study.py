@@ -44,7 +44,7 @@ class ToyProgram:
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Train."""
-        print(f"trial {assignment.number} from {assignment.epochs} in process {os.getpid()}")
+        print(f"trial {assignment.number} from {assignment.epochs} in process {os.getpid()}")  # noqa: T201
         for epoch in range(assignment.epochs + 1, EPOCHS + 1):
             if self._hook is not None:
                 self._hook(assignment, place, epoch)
@@ -154,13 +154,13 @@ def main(folder: Path) -> None:
         resume=True,
     )
     with ray_cluster() as nodes:
-        print("ray", os.environ["RAY_TMPDIR"], flush=True)
+        print("ray", os.environ["RAY_TMPDIR"], flush=True)  # noqa: T201
         run_toy_study(
             configuration,
             nodes,
             ToyProgram(WaitForFile(folder / "go")),
             default={"x": 0.0},
-            listener=lambda trial, state: print(
+            listener=lambda trial, state: print(  # noqa: T201
                 "trial", trial.assignment.number, trial.epochs, state.value, flush=True
             ),
         )

@@ -39,7 +39,7 @@ class Narrow(TrainingConfiguration):
     optimizer: Literal["sgd"] = "sgd"
     model_dim: int = 8
     #: Of the user's own.
-    layers: list[int] = [1, 2]
+    layers: tuple[int, ...] = (1, 2)
 
 
 def unread_after(read: Any, names: tuple[str, ...] = ("optim_lr", "width")) -> list[str]:

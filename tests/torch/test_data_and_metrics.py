@@ -131,9 +131,7 @@ def test_each_epoch_and_seed_has_an_order_of_its_own_that_can_be_had_again() -> 
 
 def test_a_loader_has_its_part_and_the_epoch_reaches_its_sampler() -> None:
     generator = torch.Generator().manual_seed(5)
-    loader = OneOfTwo().create_dataloader(
-        data(11), batch_size=3, shuffle=True, generator=generator
-    )
+    loader = OneOfTwo().create_dataloader(data(11), batch_size=3, shuffle=True, generator=generator)
     expected = ExactSampler(range(11), 3, rank=1, world_size=2, shuffle=True, seed=5)
     for epoch in (0, 4):
         set_epoch(loader, epoch)

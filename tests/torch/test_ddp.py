@@ -53,7 +53,9 @@ def test_two_ranks_give_the_curve_of_one_process_with_the_doubled_batch(tmp_path
     for rank in ("0", "1"):
         for one, other in zip(expected, epochs(both, rank), strict=True):
             assert other == pytest.approx(one, abs=TOLERANCE)
-    weights = [torch.load(f / "checkpoints/epoch_3/model.pt", weights_only=True) for f in (alone, both)]
+    weights = [
+        torch.load(f / "checkpoints/epoch_3/model.pt", weights_only=True) for f in (alone, both)
+    ]
     assert weights[0].keys() == weights[1].keys()
     for name in weights[0]:
         assert torch.allclose(weights[0][name], weights[1][name], atol=TOLERANCE)

@@ -140,7 +140,9 @@ def test_a_model_that_is_built_already_stays_as_it_is() -> None:
     assert build_model(model, TrainingConfiguration(width=3)) is model
 
 
-@pytest.mark.parametrize("factory", [Net, functools.partial(Net, depth=5)], ids=["class", "partial"])
+@pytest.mark.parametrize(
+    "factory", [Net, functools.partial(Net, depth=5)], ids=["class", "partial"]
+)
 def test_a_required_parameter_that_the_configuration_lacks_is_refused(factory: Any) -> None:
     with pytest.raises(
         ConfigurationError,

@@ -136,9 +136,7 @@ def test_a_wrong_key_or_value_of_the_study(
 
 @pytest.mark.parametrize("name", ["asha", "median"])
 @pytest.mark.parametrize("grace_period", [3, 5])
-def test_a_grace_period_that_reaches_the_end(
-    tmp_path: Path, name: str, grace_period: int
-) -> None:
+def test_a_grace_period_that_reaches_the_end(tmp_path: Path, name: str, grace_period: int) -> None:
     scheduler = {"name": name, "grace_period": grace_period}
     assert refused(tmp_path, study={"scheduler": scheduler}) == (
         f"study.scheduler({name}).grace_period={grace_period} with epochs=3: no trial could ever "
@@ -178,9 +176,7 @@ def test_more_cores_than_there_are(tmp_path: Path) -> None:
         "study.resources_per_worker: a trial needs 1 worker(s) with 4096 CPU each, which no "
         "machine here can ever give (there is: "
     )
-    assert message.endswith(
-        "Ask for less per worker, or for fewer study.workers_per_trial."
-    )
+    assert message.endswith("Ask for less per worker, or for fewer study.workers_per_trial.")
     message = refused(tmp_path, study={"workers_per_trial": 4096})
     assert "a trial needs 4096 worker(s) with 1 CPU each" in message
 
@@ -343,9 +339,7 @@ def test_a_default_that_is_not_there_is_a_warning(
     )
 
 
-@pytest.mark.parametrize(
-    ("num_samples", "advice"), [(3, "smaller"), (4, "smaller"), (6, "larger")]
-)
+@pytest.mark.parametrize(("num_samples", "advice"), [(3, "smaller"), (4, "smaller"), (6, "larger")])
 def test_a_total_that_is_not_the_grids(tmp_path: Path, num_samples: int, advice: str) -> None:
     space = {
         "width": {"type": "choice", "categories": [2, 3]},

@@ -339,7 +339,10 @@ class OwnTrain(TorchTrainer):
         super().create_model_loss_optimizer()
         # A schedule that must know an epoch's steps.
         self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, 0.1, epochs=EPOCHS, steps_per_epoch=len(self.train_dataloader)
+            self.optimizer,
+            self.config.optim_lr,
+            epochs=EPOCHS,
+            steps_per_epoch=len(self.train_dataloader),
         )
 
     def train(self) -> None:
@@ -433,6 +436,9 @@ def test_an_interrupted_study_is_resumed_to_the_same_total(tmp_path: Path, kind:
     assert [trial.params for trial in result.trials[:2]] == [t.params for t in cut.trials]
     assert [trial.epochs for trial in result.trials] == [EPOCHS] * 3
     assert result.trials[1].history[: cut.trials[1].epochs] == cut.trials[1].history
+    # No epoch that was on record was trained twice.
+    assert result.cost.epochs == 3 * EPOCHS
+    assert len(list((tmp_path / "studies/study/trials").glob("*/*_*"))) == 1
     if kind is OwnRay:
         assert [metrics["epoch"] for metrics in result.trials[1].history] == [0, 1, 2, 3]
     else:
@@ -483,10 +489,17 @@ def test_a_metric_that_is_never_logged_ends_the_study(tmp_path: Path) -> None:
 
 
 class Troubled(RayTorchTrainer):
-    """Meets trouble in its second epoch."""
+    """Meets trouble in its second epoch.
+
+    The kind of trouble is an argument of its own, and tuned like a key of the configuration.
+    """
+
+    def __init__(self, *args: Any, trouble: str = "none", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trouble = trouble
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
-        trouble = self.config.trouble
+        trouble = self.trouble
         if self.current_epoch == 1 and trouble == "error":
             raise ValueError("own bug")
         if self.current_epoch == 1 and trouble == "exit":
@@ -544,6 +557,7 @@ def test_two_workers_train_as_one_with_the_doubled_batch(tmp_path: Path) -> None
         study={"workers_per_trial": 2, "resources_per_worker": {"CPU": 0.5}},
         config={"batch_size": 8},
         strategy="ddp",
+        random_seed=None,  # then the study's seed is that of its trainings: 1
     )
     result = run(trainer)
     assert [trial.state for trial in result.trials] == [COMPLETED] * 2
@@ -563,21 +577,28 @@ def test_objects_of_optuna(tmp_path: Path) -> None:
     sampler = optuna.samplers.GridSampler({"width": [3, 5, 7]}, seed=0)
     trainer = study_trainer(
         tmp_path,
+        OwnRay,
         space={"width": SPACE["width"]},
         study={
+            "metric": "loss",
             "algorithm": sampler,
             "scheduler": optuna.pruners.ThresholdPruner(upper=0.0),
             "num_samples": 3,
             "default_first": False,
         },
     )
-    result = run(trainer)
+    *_, model = trainer.execute(*DATA[:2])
+    result = trainer.study_result
+    assert result is not None
     assert sorted(trial.params["width"] for trial in result.trials) == [3, 5, 7]
     assert [trial.epochs for trial in result.trials] == [1, 1, 1]
     assert result.trials[0].reason == "ThresholdPruner after epoch 1"
     # Nobody was trained to the end: the best is the best of those that came furthest.
     assert result.best is not None
     assert result.best.state is STOPPED
+    # Checkpoints are kept of those that were trained to the end.
+    assert (result.best.checkpoint, model) == (None, None)
+    assert not list((tmp_path / "studies/study/trials").glob("*/*_*"))
 
 
 class Descending(tune.search.Searcher):

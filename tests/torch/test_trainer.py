@@ -347,9 +347,7 @@ def test_a_logger_whose_end_takes_no_status(tmp_path: Path) -> None:
     assert logger.ends == ["gone", "FINISHED"]
 
 
-def test_mlflow_has_what_a_training_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_has_what_a_training_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     logger = MLFlowLogger(savedir=tmp_path, experiment_name="small", log_freq="batch")
@@ -449,9 +447,7 @@ def test_a_resumed_training_equals_one_that_was_never_interrupted(
     config = DROPOUT | {"optimizer": optimizer}
     whole = Recording(**options(tmp_path / "whole", epochs=5, config=config))
     expected = train(whole)
-    first = Recording(
-        **options(tmp_path / "part", epochs=3, config=config, checkpoint_every=1)
-    )
+    first = Recording(**options(tmp_path / "part", epochs=3, config=config, checkpoint_every=1))
     train(first)
     resumed = Recording(
         **options(
@@ -510,6 +506,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(
     assert (tmp_path / "it ran").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("file", ["model.pt", "state.pt"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, file: str) -> None:
     train(TorchTrainer(**options(tmp_path)))
@@ -553,9 +550,7 @@ def test_what_a_crash_between_two_renames_left_is_found(tmp_path: Path) -> None:
 
 def test_a_seed_reproduces_and_another_does_not(tmp_path: Path) -> None:
     def trained(seed: int) -> dict[str, torch.Tensor]:
-        return weights(
-            train(TorchTrainer(**options(tmp_path, random_seed=seed, config=DROPOUT)))
-        )
+        return weights(train(TorchTrainer(**options(tmp_path, random_seed=seed, config=DROPOUT))))
 
     one = trained(1)
     torch.rand(5)
@@ -661,9 +656,7 @@ def test_an_unknown_strategy(strategy: str, message: str) -> None:
 def test_a_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ItwinaiError) as caught:
         TorchTrainer({}, epochs=1, from_checkpoint=tmp_path / "none")
-    assert str(caught.value) == (
-        f"from_checkpoint='{tmp_path / 'none'}': there is no such folder"
-    )
+    assert str(caught.value) == (f"from_checkpoint='{tmp_path / 'none'}': there is no such folder")
 
 
 def test_a_trainer_without_a_model(tmp_path: Path) -> None:

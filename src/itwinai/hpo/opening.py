@@ -21,6 +21,9 @@ from itwinai.hpo.record import FILE_NAME, StudyRecord
 from itwinai.hpo.results import read_result
 from itwinai.hpo.trial import TrialState, metric_value
 
+#: How Optuna names our final states; all others are its FAIL.
+_IN_OPTUNA = {TrialState.COMPLETED: OptunaState.COMPLETE, TrialState.STOPPED: OptunaState.PRUNED}
+
 
 def check_existing(configuration: StudyConfiguration) -> None:
     """Refuse a study that exists already, unless it is to be resumed.
@@ -90,7 +93,11 @@ def tell_optuna(
     value = metric_value(metrics, study.user_attrs[attributes.FACTS]["metric"])
     complete = state is TrialState.COMPLETED
     try:
-        study.tell(number, values=value if complete else None, state=state.in_optuna)
+        study.tell(
+            number,
+            values=value if complete else None,
+            state=_IN_OPTUNA.get(state, OptunaState.FAIL),
+        )
     except RuntimeError:
         # A sampler that has run out (Optuna's grid, its brute force) calls study.stop(), which
         # Optuna allows in its own loop alone; by then the trial is closed.

@@ -10,11 +10,12 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
-
-from optuna.trial import Trial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from itwinai.errors import ConfigurationError, did_you_mean
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
 
 
 class Parameter(Protocol):

@@ -8,8 +8,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState as OptunaState
-
 
 class TrialState(str, Enum):
     """Where a trial stands; all but ``running`` are final."""
@@ -25,18 +23,6 @@ class TrialState(str, Enum):
     FAILED = "failed"
     #: The study ended first; a resumed study continues this trial.
     INTERRUPTED = "interrupted"
-
-    @property
-    def in_optuna(self) -> OptunaState:
-        """How Optuna's record names this state."""
-        return _OPTUNA_STATES.get(self, OptunaState.FAIL)
-
-
-_OPTUNA_STATES = {
-    TrialState.RUNNING: OptunaState.RUNNING,
-    TrialState.COMPLETED: OptunaState.COMPLETE,
-    TrialState.STOPPED: OptunaState.PRUNED,
-}
 
 
 @dataclass(frozen=True)

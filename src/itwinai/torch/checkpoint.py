@@ -101,6 +101,10 @@ class CheckpointPolicy(Protocol):
         """Hear that a checkpoint is complete."""
         ...
 
+    def recorded(self) -> None:
+        """Hear that the study's record knows the newest one."""
+        ...
+
 
 class KeepEvery:
     """Of a training alone: ``epoch_<n>`` every so many epochs, and ``best_model``.
@@ -122,9 +126,14 @@ class KeepEvery:
         """Remember the newest."""
         self.newest = path
 
+    def recorded(self) -> None:
+        """Do nothing: there is no study."""
+
 
 class KeepNewest:
-    """Of a trial: one checkpoint, which each new one replaces.
+    """Of a trial: one checkpoint, which the next one replaces once that is on record.
+
+    Until then a resumed study would continue from the one before.
 
     Args:
         every: Epochs between two checkpoints; the study's record follows the last one.
@@ -135,6 +144,7 @@ class KeepNewest:
     def __init__(self, every: int | None, epochs: int, previous: Path | None) -> None:
         self._every = every or 1
         self._epochs = epochs
+        self._on_record = previous
         self.newest = previous
 
     def due(self, epoch: int, improved: bool) -> list[str]:
@@ -143,10 +153,25 @@ class KeepNewest:
         return [f"epoch_{epoch}"] if due else []
 
     def written(self, path: Path) -> None:
-        """Delete the one before."""
+        """Delete the one before, unless the record knows no other."""
         before, self.newest = self.newest, path
-        if before is not None and before != path:
-            shutil.rmtree(before, ignore_errors=True)
+        if before not in (None, path, self._on_record):
+            _delete(before)
+
+    def recorded(self) -> None:
+        """Delete the one that the record knew."""
+        self.delete_superseded()
+        self._on_record = self.newest
+
+    def delete_superseded(self) -> None:
+        """Delete the one that the record knew, if there is a newer one."""
+        if self._on_record != self.newest:
+            _delete(self._on_record)
+
+
+def _delete(path: Path | None) -> None:
+    if path is not None:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _load_file(path: Path) -> dict[str, Any]:

@@ -92,4 +92,4 @@ def _save(trainer: TorchTrainer) -> None:
 def _report(trainer: TorchTrainer) -> bool:
     """Tell the study; it never sees the test set, which would be tuned on otherwise."""
     metrics = {k: v for k, v in trainer.epoch_metrics.items() if not k.startswith("test_")}
-    return report_as_one(trainer.reporter, trainer.strategy, metrics, trainer.checkpoints.newest)
+    return report_as_one(trainer.reporter, trainer.strategy, metrics, trainer.checkpoints)

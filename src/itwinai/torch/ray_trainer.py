@@ -6,35 +6,28 @@ every trial runs, and a study's winner back into a model.
 
 from __future__ import annotations
 
-import io
-import pickle
+import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 import itwinai
 from itwinai.components import monitor_exec
 from itwinai.config.model import validate
-from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.engine.worker import Place
-from itwinai.hpo.errors import UnusedParameterError
-from itwinai.hpo.launch import plan_study, run_study
-from itwinai.hpo.results import StudyResult
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.trial import Assignment, TrialResult
-from itwinai.reporting import Reporter
 from itwinai.torch import checkpoint as checkpoints
 from itwinai.torch.ray_arguments import read_ray_arguments
+from itwinai.torch.ray_program import Datasets, TrainerProgram, fresh_copy, pickled_trainer
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.strategies.base import NonDistributedStrategy
 from itwinai.torch.trainer import TorchTrainer
 from itwinai.torch.tunables import apply_values, check_names, default_values
 
-Datasets = tuple[Any, Any, Any]
+if TYPE_CHECKING:
+    from itwinai.hpo.results import StudyResult
+    from itwinai.hpo.trial import TrialResult
 
 
 class RayTorchTrainer(TorchTrainer):
@@ -101,66 +94,6 @@ class RayTorchTrainer(TorchTrainer):
         return *datasets, model
 
 
-class TrainerProgram:
-    """What every trial runs: a fresh copy of the trainer, with the trial's values.
-
-    Args:
-        trainer: The trainer as the user configured it.
-        datasets: Training, validation and test set; they cross to each process once.
-    """
-
-    def __init__(self, trainer: TorchTrainer, datasets: Datasets) -> None:
-        self._trainer = _pickled(trainer)
-        self._datasets = datasets
-
-    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
-        """Train with a trial's values."""
-        torch.set_num_threads(place.cpus)
-        trainer = fresh_copy(self._trainer)
-        sampled = apply_values(trainer, assignment.params)
-        continued = None if assignment.checkpoint is None else Path(assignment.checkpoint)
-        trainer.random_seed = (
-            assignment.seed if trainer.random_seed is None else trainer.random_seed
-        )
-        trainer.run_name = f"{trainer.run_name or 'trial'}-{assignment.number}"
-        trainer.checkpoints_location = assignment.directory
-        trainer.checkpoints = checkpoints.KeepNewest(
-            trainer.checkpoint_every, trainer.epochs, continued
-        )
-        trainer.from_checkpoint = continued or trainer.from_checkpoint
-        trainer.reports = assignment.epochs
-        trainer.reporter = ReadingCheck(reporter, trainer, sampled)
-        trainer.train_in_this_process(*self._datasets)
-
-
-class ReadingCheck:
-    """Passes reports on, after making sure that the training has read what was sampled.
-
-    Args:
-        reporter: Who gets the reports.
-        trainer: Whose configuration is watched.
-        sampled: Names that were sampled into it.
-    """
-
-    def __init__(self, reporter: Reporter, trainer: TorchTrainer, sampled: list[str]) -> None:
-        self._reporter = reporter
-        self._trainer = trainer
-        self._sampled = sampled
-
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
-        """Pass a report on.
-
-        Raises:
-            UnusedParameterError: At the first report, if a sampled name was never read.
-        """
-        config = self._trainer.config
-        unread, self._sampled = config.unread(self._sampled), []
-        if unread:
-            known = [name for name in config.snapshot() if name not in unread]
-            raise UnusedParameterError(_unused(unread[0], known))
-        return self._reporter.report(metrics, checkpoint)
-
-
 def tune(
     trainer: TorchTrainer, space: SearchSpace, study: StudyConfiguration, datasets: Datasets
 ) -> nn.Module | None:
@@ -173,11 +106,15 @@ def tune(
         ConfigurationError: For whatever cannot work, before anything starts.
         StudyError: As of :func:`itwinai.hpo.launch.run_study`.
     """
+    # Loaded here, because every trial's process loads this module, and none runs a study.
+    from itwinai.hpo.launch import plan_study, run_study
+
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
     program = TrainerProgram(trainer, datasets)
     result = run_study(plan, lambda: program)
     trainer.study_result = result  # type: ignore[attr-defined]
+    _delete_superseded(result)
     return _best_model(trainer, result.best, datasets)
 
 
@@ -205,6 +142,15 @@ def _default(
     return default
 
 
+def _delete_superseded(result: StudyResult) -> None:
+    """Delete what the last trial of each slot left besides its newest checkpoint."""
+    kept = {trial.checkpoint for trial in result.trials}
+    trials = result.record.parent / "trials"
+    for path in [*trials.glob("*/epoch_*"), *trials.glob("*/report_*")]:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _best_model(
     trainer: TorchTrainer, best: TrialResult | None, datasets: Datasets
 ) -> nn.Module | None:
@@ -215,7 +161,7 @@ def _best_model(
         or not (best.checkpoint / checkpoints.MODEL).exists()
     ):
         return None
-    copy = fresh_copy(_pickled(trainer))
+    copy = fresh_copy(pickled_trainer(trainer))
     apply_values(copy, best.params)
     copy.strategy = NonDistributedStrategy()
     copy.torch_rng = set_seed(None)
@@ -226,35 +172,5 @@ def _best_model(
     return model.cpu().eval()
 
 
-def _pickled(trainer: TorchTrainer) -> bytes:
-    from ray import cloudpickle
-
-    buffer = io.BytesIO()
-    try:
-        cloudpickle.dump(trainer, buffer)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
-        raise ConfigurationError(
-            f"the trainer cannot be sent to a trial's process: {error}. Open files, locks and "
-            "connections must be made inside train(), not in the constructor."
-        ) from error
-    return buffer.getvalue()
-
-
-def fresh_copy(pickled: bytes) -> TorchTrainer:
-    """Return a trainer as it was pickled; nothing of an earlier trial is in it."""
-    from ray import cloudpickle
-
-    trainer: TorchTrainer = cloudpickle.loads(pickled)
-    return trainer
-
-
 def _read_study(study: Mapping[str, Any] | None) -> StudyConfiguration:
     return validate(StudyConfiguration, study or {}, "study")
-
-
-def _unused(name: str, known: list[str]) -> str:
-    hint = did_you_mean(name, known)
-    return (
-        f"{name!r} was sampled but never read{hint or '.'} If only some configurations need it, "
-        "read it before the branch."
-    )

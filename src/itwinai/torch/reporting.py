@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from itwinai.reporting import NullReporter, Reporter
+from itwinai.torch.checkpoint import CheckpointPolicy
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 
 
@@ -16,7 +16,7 @@ def report_as_one(
     reporter: Reporter,
     strategy: TorchDistributedStrategy,
     metrics: Mapping[str, Any],
-    checkpoint: Path | None,
+    checkpoints: CheckpointPolicy,
 ) -> bool:
     """Report once for all ranks; return on each whether the training shall end.
 
@@ -24,14 +24,17 @@ def report_as_one(
         reporter: Who hears it, on rank 0.
         strategy: Brings the answer to the other ranks, so that all stop at the same step.
         metrics: Numbers, or tensors of one element.
-        checkpoint: The newest checkpoint, or None.
+        checkpoints: Knows the newest one, and hears that it is on record.
     """
     if isinstance(reporter, NullReporter):
         return False
     stop = False
     if strategy.is_main_worker:
         numbers = {name: _number(value) for name, value in metrics.items()}
-        stop = reporter.report(numbers, checkpoint)
+        stop = reporter.report(numbers, checkpoints.newest)
+        # Whoever is told to stop cannot know whether that was the report's own consequence.
+        if not stop:
+            checkpoints.recorded()
     return bool(strategy.broadcast_obj(stop, src_rank=0))
 
 

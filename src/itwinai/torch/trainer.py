@@ -313,7 +313,7 @@ class TorchTrainer(Trainer, LogMixin):
             path = Path(self.checkpoints_location) / f"report_{self.reports}"
             self.checkpoints.written(checkpoints.keep_with_trial(path, *given))
         self.reports += 1
-        if report_as_one(self.reporter, self.strategy, metrics, self.checkpoints.newest):
+        if report_as_one(self.reporter, self.strategy, metrics, self.checkpoints):
             raise TrialStopped
 
     def save_checkpoint(

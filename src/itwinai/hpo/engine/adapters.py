@@ -131,7 +131,10 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         decision = str(self._inner.on_trial_result(tune_controller, trial, seen))
         if decision == TrialScheduler.STOP:
             self._study.stop(number)
-        return decision
+        # After its last epoch a trial ends by itself. Ray's HyperBand would leave it paused for
+        # ever, should the last of its bracket come in while this one is being saved.
+        last = result["epoch"] >= self._study.epochs
+        return str(TrialScheduler.CONTINUE) if last else decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Close the trial."""
@@ -143,8 +146,13 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._inner.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Pass on."""
-        return self._inner.choose_trial_to_run(tune_controller)
+        """Choose among the paused trials; Tune starts the others by itself.
+
+        A trial that is chosen gets the slot of one that has just ended, and the slot that is
+        starting for it would be thrown away.
+        """
+        trial = self._inner.choose_trial_to_run(tune_controller)
+        return trial if trial is not None and trial.status == Trial.PAUSED else None
 
     def debug_string(self) -> str:
         """Pass on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,12 +21,12 @@ class TrialResources:
     Attributes:
         workers: Processes of a trial.
         per_worker: Ray resources of each.
-        concurrent: Trials at the same time, or None for as many as fit.
+        concurrent: Trials at the same time: as many as fit, unless the user wants fewer.
     """
 
     workers: int
     per_worker: Mapping[str, float]
-    concurrent: int | None
+    concurrent: int
 
 
 def this_machine() -> dict[str, float]:
@@ -67,7 +68,12 @@ def plan_resources(
     wish = configuration.resources_per_worker
     per_worker = dict(wish) if wish else _even_share(configuration, nodes, trials)
     _check_feasible(workers, per_worker, nodes)
-    return TrialResources(workers, per_worker, configuration.max_concurrent_trials)
+    concurrent = min(
+        configuration.max_concurrent_trials or trials,
+        _places(per_worker, nodes) // workers,
+        trials,
+    )
+    return TrialResources(workers, per_worker, concurrent)
 
 
 def _even_share(
@@ -113,5 +119,5 @@ def _fitting(per_worker: Mapping[str, float], node: Mapping[str, float]) -> int:
             for name, amount in per_worker.items()
             if amount > 0
         ),
-        default=1,
+        default=sys.maxsize,
     )

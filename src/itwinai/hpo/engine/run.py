@@ -41,13 +41,16 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
         resources: What every trial gets.
     """
     scratch = study.directory / ".tune"
+    at_once = _at_once(study, resources)
+    # By itself Tune starts one slot after the other.
+    settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(at_once or 1)}
     tuner = tune.Tuner(
         _slot(program, resources),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(study),
             scheduler=StudyScheduler(study),
             num_samples=-1,
-            max_concurrent_trials=resources.concurrent,
+            max_concurrent_trials=at_once,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -60,10 +63,20 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
         ),
     )
     try:
-        with environment(_TUNE_SETTINGS), _quiet():
+        with environment(settings), _quiet():
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _at_once(study: Study, resources: TrialResources) -> int | None:
+    """Trials that Tune may know at the same time, so that none is asked for before it can start.
+
+    For a scheduler of Ray's that is the user's own limit: trials that it pauses would count.
+    """
+    if study.scheduler.ray is not None:
+        return study.configuration.max_concurrent_trials
+    return resources.concurrent
 
 
 def _slot(program: Program, resources: TrialResources) -> type[TrialSlot]:

@@ -1,0 +1,119 @@
+"""What a trial's processes run: a fresh copy of the trainer, with the trial's values.
+
+These processes load this module, and nothing of the study that drives them.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.hpo.engine.worker import Place
+from itwinai.hpo.errors import UnusedParameterError
+from itwinai.hpo.trial import Assignment
+from itwinai.reporting import Reporter
+from itwinai.torch import checkpoint as checkpoints
+from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.tunables import apply_values
+
+#: Training, validation and test set.
+Datasets = tuple[Any, Any, Any]
+
+
+class TrainerProgram:
+    """What every trial runs: a fresh copy of the trainer, with the trial's values.
+
+    Args:
+        trainer: The trainer as the user configured it.
+        datasets: Training, validation and test set; they cross to each process once.
+    """
+
+    def __init__(self, trainer: TorchTrainer, datasets: Datasets) -> None:
+        self._trainer = pickled_trainer(trainer)
+        self._datasets = datasets
+        self._last: checkpoints.KeepNewest | None = None
+
+    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
+        """Train with a trial's values."""
+        if self._last is not None:  # that trial has ended, and all of it is on record
+            self._last.delete_superseded()
+        torch.set_num_threads(place.cpus)
+        trainer = fresh_copy(self._trainer)
+        sampled = apply_values(trainer, assignment.params)
+        continued = None if assignment.checkpoint is None else Path(assignment.checkpoint)
+        trainer.random_seed = (
+            assignment.seed if trainer.random_seed is None else trainer.random_seed
+        )
+        trainer.run_name = f"{trainer.run_name or 'trial'}-{assignment.number}"
+        trainer.checkpoints_location = assignment.directory
+        trainer.checkpoints = self._last = checkpoints.KeepNewest(
+            trainer.checkpoint_every, trainer.epochs, continued
+        )
+        trainer.from_checkpoint = continued or trainer.from_checkpoint
+        trainer.reports = assignment.epochs
+        trainer.reporter = ReadingCheck(reporter, trainer, sampled)
+        trainer.train_in_this_process(*self._datasets)
+
+
+class ReadingCheck:
+    """Passes reports on, after making sure that the training has read what was sampled.
+
+    Args:
+        reporter: Who gets the reports.
+        trainer: Whose configuration is watched.
+        sampled: Names that were sampled into it.
+    """
+
+    def __init__(self, reporter: Reporter, trainer: TorchTrainer, sampled: list[str]) -> None:
+        self._reporter = reporter
+        self._trainer = trainer
+        self._sampled = sampled
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
+        """Pass a report on.
+
+        Raises:
+            UnusedParameterError: At the first report, if a sampled name was never read.
+        """
+        config = self._trainer.config
+        unread, self._sampled = config.unread(self._sampled), []
+        if unread:
+            known = [name for name in config.snapshot() if name not in unread]
+            raise UnusedParameterError(_unused(unread[0], known))
+        return self._reporter.report(metrics, checkpoint)
+
+
+def pickled_trainer(trainer: TorchTrainer) -> bytes:
+    from ray import cloudpickle
+
+    buffer = io.BytesIO()
+    try:
+        cloudpickle.dump(trainer, buffer)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise ConfigurationError(
+            f"the trainer cannot be sent to a trial's process: {error}. Open files, locks and "
+            "connections must be made inside train(), not in the constructor."
+        ) from error
+    return buffer.getvalue()
+
+
+def fresh_copy(pickled: bytes) -> TorchTrainer:
+    """Return a trainer as it was pickled; nothing of an earlier trial is in it."""
+    from ray import cloudpickle
+
+    trainer: TorchTrainer = cloudpickle.loads(pickled)
+    return trainer
+
+
+def _unused(name: str, known: list[str]) -> str:
+    hint = did_you_mean(name, known)
+    return (
+        f"{name!r} was sampled but never read{hint or '.'} If only some configurations need it, "
+        "read it before the branch."
+    )

@@ -1,0 +1,19 @@
+"""A slot that is starting for a trial is not thrown away for one that has just become free."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+
+from itwinai.hpo.engine.adapters import StudyScheduler
+
+
+@pytest.mark.parametrize(("status", "chosen"), [(Trial.PENDING, False), (Trial.PAUSED, True)])
+def test_only_a_paused_trial_is_given_the_next_free_slot(status: str, chosen: bool) -> None:
+    study: Any = SimpleNamespace(scheduler=SimpleNamespace(ray=None))
+    trial = SimpleNamespace(status=status)
+    controller = SimpleNamespace(get_trials=lambda: [trial])
+    assert (StudyScheduler(study).choose_trial_to_run(controller) is trial) is chosen
