@@ -90,6 +90,11 @@ class ReadingCheck:
 
 
 def pickled_trainer(trainer: TorchTrainer) -> bytes:
+    """Return a trainer as bytes, user-defined classes of the main program included.
+
+    Raises:
+        ConfigurationError: If it holds something that cannot leave its process.
+    """
     from ray import cloudpickle
 
     buffer = io.BytesIO()
