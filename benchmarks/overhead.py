@@ -24,8 +24,9 @@ from typing import Any
 
 REPORTS = 10
 AT_ONCE = 2
-#: What the most demanding variant needs with Ray's defaults: two drivers and four workers.
-LOGICAL_CPUS = 6
+#: Of Ray, by workers per trial, the same for both sides: two trials; and, with 2 workers, what Ray
+#: Train needs with its defaults, two drivers and four workers.
+LOGICAL_CPUS = {1: 2, 2: 6}
 PACKAGES = ("itwinai", "ray", "torch", "optuna")
 
 
@@ -84,7 +85,7 @@ def _options() -> argparse.Namespace:
 
 
 def measure_here(variant: str, trials: int) -> Measured:
-    """Start Ray, the same for all variants, and run one of them."""
+    """Start Ray, the same for both sides of a comparison, and run one of them."""
     import ray
     import torch  # noqa: F401 - both sides load it before the clock starts
 
@@ -93,7 +94,7 @@ def measure_here(variant: str, trials: int) -> Measured:
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(
         address="local",
-        num_cpus=LOGICAL_CPUS,
+        num_cpus=LOGICAL_CPUS[int(variant[-1])],
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

@@ -332,18 +332,22 @@ def test_a_grid_of_rays_runs_each_point_once_and_loss_means_validation_loss(
 # -- hooks of the users' own -----------------------------------------------------------------------
 
 
+def one_cycle(trainer: TorchTrainer) -> Any:
+    """A schedule that must know an epoch's steps."""
+    return torch.optim.lr_scheduler.OneCycleLR(
+        trainer.optimizer,
+        max_lr=trainer.config.optim_lr,
+        epochs=EPOCHS,
+        steps_per_epoch=len(trainer.train_dataloader),
+    )
+
+
 class OwnTrain(TorchTrainer):
     """A loop of the user's own, which keeps its state with its reports."""
 
     def create_model_loss_optimizer(self) -> None:
         super().create_model_loss_optimizer()
-        # A schedule that must know an epoch's steps.
-        self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            self.config.optim_lr,
-            epochs=EPOCHS,
-            steps_per_epoch=len(self.train_dataloader),
-        )
+        self.lr_scheduler = one_cycle(self)
 
     def train(self) -> None:
         begin = 0
@@ -498,6 +502,10 @@ class Troubled(RayTorchTrainer):
         super().__init__(*args, **kwargs)
         self.trouble = trouble
 
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.lr_scheduler = one_cycle(self)
+
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         trouble = self.trouble
         if self.current_epoch == 1 and trouble == "error":
@@ -523,7 +531,10 @@ def test_a_trial_that_goes_wrong_is_alone_with_it(
         logger=MLFlowLogger(savedir=tmp_path),
         run_name="run",
     )
-    result = run(trainer)
+    *_, model = trainer.execute(*DATA[:2])
+    result = trainer.study_result
+    assert result is not None
+    assert type(model) is MLP  # rebuilt with all that its optimizer and schedule need
     ends = [(trial.params["trouble"], trial.state, trial.reason) for trial in result.trials]
     assert ends == [
         ("none", COMPLETED, "trained to the last epoch"),
