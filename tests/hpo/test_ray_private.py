@@ -40,6 +40,7 @@ def test_an_imported_ray_reads_its_environment_anew() -> None:
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
     settings = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    reread_environment()
     before = (is_token_auth_enabled(), ray_constants.ENABLE_RAY_CLUSTER)
     with environment(settings):
         reread_environment()

@@ -82,4 +82,5 @@ def _embedded() -> Iterator[list[dict[str, float]]]:
             finally:
                 ray.shutdown()
     finally:
+        reread_environment()  # the user's own Ray finds what it would have found
         shutil.rmtree(folder, ignore_errors=True)
