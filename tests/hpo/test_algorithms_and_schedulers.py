@@ -204,8 +204,8 @@ def test_a_ray_scheduler_is_taken_as_it_is(value: Any) -> None:
 def test_no_scheduler_is_refused_for_a_short_training_unless_it_cannot_stop_anything(
     epochs: int,
 ) -> None:
-    build_scheduler("asha", epochs)
-    build_scheduler("median", epochs)
+    names = ["asha", "median"]
+    assert [build_scheduler(name, epochs).name for name in names] == names
 
 
 @pytest.mark.parametrize(
