@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,14 +70,12 @@ def plan_study(
     return StudyPlan(configuration, space, epochs, default, algorithm, scheduler)
 
 
-def run_study(
-    plan: StudyPlan, make_program: Callable[[], Program], console: Console | None = None
-) -> StudyResult:
+def run_study(plan: StudyPlan, program: Program, console: Console | None = None) -> StudyResult:
     """Run a study to its end, showing its progress and its outcome.
 
     Args:
         plan: The checked study.
-        make_program: Makes what every trial runs, once Ray is there.
+        program: What every trial runs.
         console: Where to show it; None: standard output.
 
     Raises:
@@ -94,7 +92,7 @@ def run_study(
         resources = plan_resources(plan.configuration, nodes, study.total)
         with progress.follow(study, slots=resources.concurrent):
             try:
-                run_trials(study, make_program(), resources)
+                run_trials(study, program, resources)
             finally:
                 result = study.close()
     if study.fatal is not None:

@@ -111,8 +111,7 @@ def tune(
 
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
-    program = TrainerProgram(trainer, datasets)
-    result = run_study(plan, lambda: program)
+    result = run_study(plan, TrainerProgram(trainer, datasets))
     trainer.study_result = result  # type: ignore[attr-defined]
     _delete_superseded(result)
     return _best_model(trainer, result.best, datasets)
