@@ -1,7 +1,8 @@
 """What a trial costs beyond its training: trials that report 10 times and do nothing else.
 
 Each variant runs in a process of its own, because a process has one Ray. The clock runs from the
-moment Ray is up until all trials have ended, so it includes the start of the trials' processes.
+moment Ray has run a task on each CPU until all trials have ended, so it includes the start of the
+trials' processes.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def _options() -> argparse.Namespace:
 def measure_here(variant: str, trials: int) -> Measured:
     """Start Ray, the same for both sides of a comparison, and run one of them."""
     import ray
-    import torch  # noqa: F401 - both sides load it before the clock starts
+    import ray.tune
+    import torch  # noqa: F401 - both sides load these before the clock starts
 
     import itwinai.torch.ray_trainer  # noqa: F401
 
@@ -100,10 +102,18 @@ def measure_here(variant: str, trials: int) -> Measured:
         logging_level=logging.ERROR,
     )
     try:
+        _wait_until_up(LOGICAL_CPUS[int(variant[-1])])
         with tempfile.TemporaryDirectory() as folder:
             return VARIANTS[variant](trials, Path(folder))
     finally:
         ray.shutdown()
+
+
+def _wait_until_up(cpus: int) -> None:
+    """Let Ray run a task on each CPU: it starts its own processes in the background."""
+    import ray
+
+    ray.get([ray.remote(lambda: None).remote() for _ in range(cpus)])
 
 
 def ours(trials: int, folder: Path, workers: int) -> Measured:
