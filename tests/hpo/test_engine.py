@@ -19,7 +19,7 @@ import ray
 import toy_study
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
-from toy_study import EPOCHS, Kill, Meet, Raise, ToyProgram, run_toy_study
+from toy_study import EPOCHS, ExpectOnRecord, Kill, Meet, Raise, ToyProgram, run_toy_study
 
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.engine.cluster import ray_cluster
@@ -93,6 +93,13 @@ def test_trials_run_in_one_warm_slot_and_bad_ones_stop_early(tmp_path: Path, nod
         )
     assert load_study(study.directory) == result
     assert not (study.directory / ".tune").exists()
+
+
+def test_an_epoch_with_a_checkpoint_is_on_record_before_the_next_begins(
+    tmp_path: Path, nodes: Nodes
+) -> None:
+    study = run(tmp_path, nodes, ToyProgram(ExpectOnRecord()), scheduler="none")
+    assert [trial.reason for trial in study.result().trials] == ["trained to the last epoch"] * 3
 
 
 def test_two_trials_at_a_time_use_two_slots(tmp_path: Path, nodes: Nodes) -> None:

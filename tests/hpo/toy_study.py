@@ -20,6 +20,7 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.resources import plan_resources
 from itwinai.hpo.engine.worker import Place, Program
+from itwinai.hpo.results import load_study
 from itwinai.hpo.schedulers import build_scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Listener, Study
@@ -106,6 +107,15 @@ class Meet:
         (self._folder / str(assignment.number)).touch()
         while len(list(self._folder.iterdir())) < self._count:
             time.sleep(0.05)
+
+
+class ExpectOnRecord:
+    """Fails a trial that begins an epoch while the one before is not on record."""
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        """Read the record."""
+        study = load_study(Path(assignment.directory).parents[1])
+        assert study.trials[assignment.number].epochs == epoch - 1
 
 
 class WaitForFile:
