@@ -1,8 +1,8 @@
 """What a trial costs beyond its training: trials that report 10 times and do nothing else.
 
 Each variant runs in a process of its own, because a process has one Ray. The clock runs from the
-moment Ray has run a task on each CPU until all trials have ended, so it includes the start of the
-trials' processes.
+moment Ray has run a first task until all trials have ended, so it includes the start of the trials'
+processes.
 """
 
 from __future__ import annotations
@@ -102,18 +102,18 @@ def measure_here(variant: str, trials: int) -> Measured:
         logging_level=logging.ERROR,
     )
     try:
-        _wait_until_up(LOGICAL_CPUS[int(variant[-1])])
+        _wait_until_up()
         with tempfile.TemporaryDirectory() as folder:
             return VARIANTS[variant](trials, Path(folder))
     finally:
         ray.shutdown()
 
 
-def _wait_until_up(cpus: int) -> None:
-    """Let Ray run a task on each CPU: it starts its own processes in the background."""
+def _wait_until_up() -> None:
+    """Let Ray run a first task: it starts processes of its own in the background."""
     import ray
 
-    ray.get([ray.remote(lambda: None).remote() for _ in range(cpus)])
+    ray.get(ray.remote(lambda: None).remote())
 
 
 def ours(trials: int, folder: Path, workers: int) -> Measured:

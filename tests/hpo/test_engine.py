@@ -95,10 +95,8 @@ def test_trials_run_in_one_warm_slot_and_bad_ones_stop_early(tmp_path: Path, nod
     assert not (study.directory / ".tune").exists()
 
 
-def test_an_epoch_with_a_checkpoint_is_on_record_before_the_next_begins(
-    tmp_path: Path, nodes: Nodes
-) -> None:
-    study = run(tmp_path, nodes, ToyProgram(ExpectOnRecord()), scheduler="none")
+def test_an_epoch_is_on_record_before_the_next_begins(tmp_path: Path, nodes: Nodes) -> None:
+    study = run(tmp_path, nodes, ToyProgram(ExpectOnRecord()))
     assert [trial.reason for trial in study.result().trials] == ["trained to the last epoch"] * 3
 
 

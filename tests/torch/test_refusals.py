@@ -311,27 +311,27 @@ def test_an_option_of_another_optimizer_or_schedule(
         assert "nothing reads it with optimizer='adamw'" in refused(tmp_path, space)
 
 
-def accepted(folder: Path, *args: Any, **changes: Any) -> None:
-    """All is well up to the check that comes last."""
+def accepted(folder: Path, *args: Any, **changes: Any) -> bool:
+    """Tell whether all is well up to the check that comes last."""
     study = {"resources_per_worker": {"CPU": 4096}}
-    assert "4096 CPU" in refused(folder, *args, **changes, study=study)
+    return "4096 CPU" in refused(folder, *args, **changes, study=study)
 
 
 def test_names_that_something_may_read_are_accepted(tmp_path: Path) -> None:
     momentum = {"optim_momentum": {"type": "uniform", "lower": 0, "upper": 1}}
     optimizers = {"optimizer": {"type": "choice", "categories": ["adam", "sgd"]}}
-    accepted(tmp_path, momentum | optimizers)
-    accepted(tmp_path, momentum, config={"optimizer": "sgd"})
-    accepted(tmp_path, momentum, OwnOptimizer)
+    assert accepted(tmp_path, momentum | optimizers)
+    assert accepted(tmp_path, momentum, config={"optimizer": "sgd"})
+    assert accepted(tmp_path, momentum, OwnOptimizer)
     width = {"width": {"type": "randint", "lower": 1, "upper": 9}}
-    accepted(tmp_path, width)
-    accepted(tmp_path, {"temperature": BOUNDS}, OwnStep)
+    assert accepted(tmp_path, width)
+    assert accepted(tmp_path, {"temperature": BOUNDS}, OwnStep)
 
 
 def test_a_default_that_is_not_there_is_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    accepted(tmp_path, {"temperature": BOUNDS, **LR}, OwnStep)
+    assert accepted(tmp_path, {"temperature": BOUNDS, **LR}, OwnStep)
     assert (
         "warning: the config lacks a value for some of temperature, optim_lr, so there is no "
         "default configuration to compare with. Set them in the config, or "

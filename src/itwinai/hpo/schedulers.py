@@ -84,11 +84,6 @@ class Scheduler:
     pruner: BasePruner
     ray: Any = None
 
-    @property
-    def stops_trials(self) -> bool:
-        """Whether a trial may be stopped early."""
-        return self.ray is not None or not isinstance(self.pruner, NopPruner)
-
 
 def build_scheduler(value: Any, epochs: int) -> Scheduler:
     """Build a scheduler from a name, a mapping or an object; None means ``none``.

@@ -153,12 +153,8 @@ class Study:
                 all epochs trained so far; the same path again is the same checkpoint.
             epoch: Epochs it has trained. One that the record holds already, reported again by a
                 trial whose worker was lost, is heard but not recorded twice.
-
-        A trial that has ended is told to stop.
         """
-        trial = self._running.get(number)
-        if trial is None:
-            return "stop"
+        trial = self._running[number]
         if epoch <= trial.epochs:
             return "continue"
         trial.epochs = epoch

@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from itwinai.hpo.engine.domains import write_domains
 from itwinai.hpo.engine.slot import ASSIGNMENT
 from itwinai.hpo.errors import StudyError, UnusedParameterError
-from itwinai.hpo.study import Study, Verdict
+from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialState, metric_value
 
 #: Errors of a trial that every other trial would meet as well.
@@ -122,9 +122,10 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Record the epochs and decide."""
+        """Record an epoch and decide."""
         number = _number(trial)
-        if _record_epochs(self._study, number, result) == "stop":
+        metrics = dict(result["metrics"])
+        if self._study.report(number, metrics, result["saved"], result["epoch"]) == "stop":
             return str(TrialScheduler.STOP)
         seen = _with_metric(self._study, result)
         decision = str(self._inner.on_trial_result(tune_controller, trial, seen))
@@ -132,7 +133,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
             self._study.stop(number)
         # After its last epoch a trial ends by itself. Ray's HyperBand would leave it paused for
         # ever, should the last of its bracket come in while this one is being saved.
-        last = result["training_iteration"] >= self._study.epochs
+        last = result["epoch"] >= self._study.epochs
         return str(TrialScheduler.CONTINUE) if last else decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -169,7 +170,6 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
 def close_trial(study: Study, number: int, result: Mapping[str, Any], error: bool) -> None:
     """Tell the study how a trial ended, from Tune's last result of it."""
-    _record_epochs(study, number, result)
     if error:
         study.tell(number, TrialState.FAILED, "its worker was lost; see the trial's log")
     elif result.get("event") == "raised":
@@ -181,14 +181,6 @@ def close_trial(study: Study, number: int, result: Mapping[str, Any], error: boo
         if result.get("event") != "ended":  # a scheduler stopped it, maybe while it was paused
             study.stop(number)
         study.tell(number, TrialState.COMPLETED)
-
-
-def _record_epochs(study: Study, number: int, result: Mapping[str, Any]) -> Verdict:
-    """Report a result's epochs, as far as the study wants to hear them."""
-    for epoch, metrics, saved in result.get("epochs", ()):
-        if study.report(number, dict(metrics), saved, epoch) == "stop":
-            return "stop"
-    return "continue"
 
 
 def _number(trial: Trial) -> int:

@@ -28,9 +28,6 @@ _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
-#: Seconds in which epochs travel together where none can end its trial early.
-_PATIENCE = 0.05
-
 
 def run_trials(study: Study, program: Program, resources: TrialResources) -> None:
     """Run a study's trials on the connected Ray cluster.
@@ -48,7 +45,7 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
     # By itself Tune starts one slot after the other.
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(at_once or 1)}
     tuner = tune.Tuner(
-        _slot(program, resources, _patience(study)),
+        _slot(program, resources),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(study),
             scheduler=StudyScheduler(study),
@@ -82,13 +79,7 @@ def _at_once(study: Study, resources: TrialResources) -> int | None:
     return resources.concurrent
 
 
-def _patience(study: Study) -> float:
-    """Seconds that a slot may gather epochs: none where somebody waits for each of them."""
-    judged = study.scheduler.stops_trials or study.algorithm.searcher is not None
-    return 0 if judged else _PATIENCE
-
-
-def _slot(program: Program, resources: TrialResources, patience: float) -> type[TrialSlot]:
+def _slot(program: Program, resources: TrialResources) -> type[TrialSlot]:
     bundles = [dict(resources.per_worker)] * resources.workers
     # With several workers the slot itself only waits; it takes no resources.
     groups = bundles if resources.workers == 1 else [{}, *bundles]
@@ -97,7 +88,6 @@ def _slot(program: Program, resources: TrialResources, patience: float) -> type[
         program=Shipped([ray.put(program)], tuple(sys.path)),
         workers=resources.workers,
         resources=dict(resources.per_worker),
-        patience=patience,
     )
     slot: type[TrialSlot] = tune.with_resources(trainable, tune.PlacementGroupFactory(groups))
     return slot

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +23,11 @@ _STATE_FILE = "progress.json"
 class TrialSlot(tune.Trainable):  # type: ignore[misc]
     """Runs trials one after another in a warm group of processes.
 
-    A result's ``event`` says what happened: ``reported``, ``ended`` or ``raised``. Before that came
-    its ``epochs``: number, metrics and newest checkpoint of each; ``metrics`` are the last one's.
-    It holds no mappings, because Tune flattens those.
+    A result's ``event`` says what happened: ``reported``, ``ended`` or ``raised``. Its other parts
+    hold no mappings, because Tune flattens those.
     """
 
     _group: TrialGroup
-    _patience: float
     _assignment: Assignment
     _begun: bool
     _epochs: int
@@ -45,18 +42,8 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         program: Shipped,
         workers: int,
         resources: Mapping[str, float],
-        patience: float,
     ) -> None:
-        """Start the processes, and take the first trial.
-
-        Args:
-            config: The first trial's.
-            program: What every trial runs.
-            workers: Processes of a trial.
-            resources: Of each of them.
-            patience: Seconds in which the epochs that follow a first one are sent with it.
-        """
-        self._patience = patience
+        """Start the processes, and take the first trial."""
         cpus = max(1, int(resources.get("CPU", 1)))
         self._group = (
             InProcess(program.unpack(), cpus)
@@ -66,21 +53,17 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         self._assign(config)
 
     def step(self) -> dict[str, Any]:
-        """Wait for the trial's next epochs, or its end."""
+        """Wait for the trial's next event."""
         if not self._begun:
             self._group.begin(self._assignment)
             self._begun = True
-        epochs: list[Any] = []
-        until = time.monotonic() + self._patience
-        while True:
-            event = self._group.proceed()
-            if not isinstance(event, Reported):
-                return self._outcome(event, epochs)
-            saved = self._count(event)
-            epochs.append([self._epochs, list(event.metrics.items()), self._saved])
-            # The training deletes a checkpoint once the next one is on record.
-            if saved or time.monotonic() >= until:
-                return self._outcome(event, epochs)
+        event = self._group.proceed()
+        if isinstance(event, Reported):
+            self._metrics = event.metrics
+            self._epochs += 1
+            if event.checkpoint not in (None, self._saved):
+                self._saved, self._saved_epochs = event.checkpoint, self._epochs
+        return self._outcome(event)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial."""
@@ -112,20 +95,12 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         self._metrics = {}
         self._begun = False
 
-    def _count(self, report: Reported) -> bool:
-        """Count an epoch, and tell whether it has a new checkpoint."""
-        self._epochs += 1
-        self._metrics = report.metrics
-        new = report.checkpoint not in (None, self._saved)
-        if new:
-            self._saved, self._saved_epochs = report.checkpoint, self._epochs
-        return new
-
-    def _outcome(self, event: Event, epochs: list[Any]) -> dict[str, Any]:
+    def _outcome(self, event: Event) -> dict[str, Any]:
         outcome: dict[str, Any] = {
-            "epochs": epochs,
-            "metrics": list(self._metrics.items()),
+            "epoch": self._epochs,
             "training_iteration": self._epochs,  # also of a trial that was continued
+            "metrics": list(self._metrics.items()),
+            "saved": self._saved,
         }
         if isinstance(event, Reported):
             return outcome | {"event": "reported"}
