@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 REPORTS = 10
@@ -62,7 +63,9 @@ def main() -> None:
         measured = measure_here(options.variant, options.trials)
         options.json.write_text(json.dumps(asdict(measured)))
         return
-    comparisons = [compare(c, options.trials, options.peer_trials_2) for c in COMPARISONS]
+    comparisons = [
+        compare(c, options.trials, options.peer_trials_2, options.pairs) for c in COMPARISONS
+    ]
     print(table(comparisons))
     if options.json is not None:
         options.json.write_text(json.dumps(report(comparisons), indent=2) + "\n")
@@ -77,6 +80,7 @@ def _options() -> argparse.Namespace:
         default=4,
         help="trials of the peer with 2 workers, which takes tens of seconds for each",
     )
+    parser.add_argument("--pairs", type=int, default=3, help="runs of each side, alternating")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -231,19 +235,23 @@ VARIANTS: dict[str, Callable[[int, Path], Measured]] = {
 # -- all variants, each in a process of its own ----------------------------------------------------
 
 
-def compare(comparison: Comparison, trials: int, peer_trials_2: int) -> dict[str, Any]:
-    """Run both sides of a comparison, one after the other."""
+def compare(comparison: Comparison, trials: int, peer_trials_2: int, pairs: int) -> dict[str, Any]:
+    """Run both sides alternately; the figures are medians, the ratio that of each pair."""
     peer_trials = peer_trials_2 if comparison.peer == "peer-2" else trials
-    ours = measure(comparison.ours, trials)
-    peer = measure(comparison.peer, peer_trials)
+    ours, peer = [], []
+    for _ in range(pairs):
+        ours.append(measure(comparison.ours, trials))
+        peer.append(measure(comparison.peer, peer_trials))
+    ratios = sorted(p.seconds / o.seconds for o, p in zip(ours, peer, strict=True))
     return {
         "name": comparison.name,
-        "ours": ours.seconds,
-        "ours_warm": ours.warm,
-        "peer": peer.seconds,
+        "ours": median(o.seconds for o in ours),
+        "ours_warm": median(o.warm for o in ours if o.warm is not None),
+        "peer": median(p.seconds for p in peer),
         "peer_name": comparison.peer_name,
-        "ratio": peer.seconds / ours.seconds,
-        "trials": {"ours": ours.trials, "peer": peer.trials},
+        "ratio": median(ratios),
+        "ratios": ratios,
+        "trials": {"ours": trials, "peer": peer_trials},
     }
 
 
@@ -281,14 +289,15 @@ def report(comparisons: list[dict[str, Any]]) -> dict[str, Any]:
 def table(comparisons: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
     lines = [
-        "| Seconds per trial | ours | ours, warm | peer | peer / ours | trials, ours and peer |",
+        "| Seconds per trial | ours | ours, warm | peer | peer / ours (each pair) | trials |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for c in comparisons:
-        warm = "" if c["ours_warm"] is None else f"{c['ours_warm']:.3f}"
+        pairs = ", ".join(f"{ratio:.0f}" for ratio in c["ratios"])
         lines.append(
-            f"| {c['name']} ({c['peer_name']}) | {c['ours']:.3f} | {warm} | {c['peer']:.2f} | "
-            f"{c['ratio']:.0f} | {c['trials']['ours']}, {c['trials']['peer']} |"
+            f"| {c['name']} ({c['peer_name']}) | {c['ours']:.3f} | {c['ours_warm']:.3f} | "
+            f"{c['peer']:.2f} | {c['ratio']:.0f} ({pairs}) | "
+            f"{c['trials']['ours']}, {c['trials']['peer']} |"
         )
     return "\n".join(lines)
 

@@ -187,13 +187,10 @@ def _check_yaml(block: Block, page: Path) -> None:
 
 def _check_study(study: dict[str, Any]) -> None:
     from itwinai.hpo import SearchSpace, StudyConfiguration
-    from itwinai.hpo.algorithms import build_algorithm
-    from itwinai.hpo.schedulers import build_scheduler
+    from itwinai.hpo.launch import plan_study
 
-    configuration = StudyConfiguration(**study)
     space = SearchSpace.parse({"x": {"type": "choice", "categories": [1, 2]}})
-    build_algorithm(configuration.algorithm, space, seed=None)
-    build_scheduler(configuration.scheduler, epochs=12)
+    plan_study(StudyConfiguration(**{"mode": "min"} | study), space, epochs=12, default=None)
 
 
 def _build(name: str) -> None:

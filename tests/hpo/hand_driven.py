@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from itwinai.hpo.algorithms import build_algorithm
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.schedulers import build_scheduler
+from itwinai.hpo.launch import plan_study
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
@@ -28,11 +27,8 @@ def build_study(
     """Make a study in a folder: four random trials, none stopped, unless told otherwise."""
     settings = {"algorithm": "random", "scheduler": "none", "seed": 1, "mode": "min"} | settings
     settings = {"storage_path": folder, "num_samples": 4} | settings
-    configuration = StudyConfiguration(**settings)
     parsed = SearchSpace.parse(X if space is None else space)
-    algorithm = build_algorithm(configuration.algorithm, parsed, configuration.seed)
-    scheduler = build_scheduler(configuration.scheduler, epochs)
-    return Study(configuration, parsed, algorithm, scheduler, epochs, default)
+    return plan_study(StudyConfiguration(**settings), parsed, epochs, default).open()
 
 
 def ask(study: Study) -> Assignment:

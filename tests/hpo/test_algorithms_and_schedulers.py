@@ -10,8 +10,11 @@ from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppin
 from ray.tune.search import Searcher
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.algorithms import build_algorithm, grid_size
-from itwinai.hpo.schedulers import build_scheduler
+from itwinai.hpo.algorithms import Algorithm, Task
+from itwinai.hpo.algorithms import build_algorithm as build_from_task
+from itwinai.hpo.objectives import Objective
+from itwinai.hpo.schedulers import Report, Scheduler, Setting
+from itwinai.hpo.schedulers import build_scheduler as build_from_setting
 from itwinai.hpo.space import SearchSpace
 
 SPACE = SearchSpace.parse({"x": {"type": "uniform", "lower": 0, "upper": 1}})
@@ -22,6 +25,14 @@ STEPS = SearchSpace.parse(
     }
 )
 EXHAUSTIVE = SearchSpace.parse({"x": {"grid_search": [1, 2]}})
+
+
+def build_algorithm(value: Any, space: SearchSpace, seed: int | None) -> Algorithm:
+    return build_from_task(value, Task(space, epochs=10, seed=seed))
+
+
+def build_scheduler(value: Any, epochs: int) -> Scheduler:
+    return build_from_setting(value, Setting(epochs, (Objective("loss", "min"),)))
 
 
 class MySearcher(Searcher):  # type: ignore[misc]
@@ -81,7 +92,6 @@ def test_a_grid_lists_every_combination_in_order() -> None:
     assert [(point["x"], point["y"]) for point in points] == [
         (x, y) for x in (0.0, 0.5, 1.0) for y in ("a", "b")
     ]
-    assert grid_size(STEPS) == 6
 
 
 def test_a_grid_accepts_grid_search() -> None:
@@ -106,7 +116,7 @@ def test_a_ray_searcher_is_taken_as_it_is() -> None:
     ("value", "message"),
     [
         ("randm", "study.algorithm='randm': unknown; did you mean 'random'?"),
-        ("zzz", "study.algorithm='zzz': unknown; known names: grid, random, tpe"),
+        ("zzz", "study.algorithm='zzz': unknown; known names: auto, grid, random, qmc, tpe"),
         ({"name": "tp"}, "study.algorithm='tp': unknown; did you mean 'tpe'?"),
         ({"n_startup_trials": 3}, "study.algorithm=None: unknown"),
         ({"name": ["tpe"]}, "study.algorithm=['tpe']: unknown"),
@@ -116,7 +126,7 @@ def test_a_ray_searcher_is_taken_as_it_is() -> None:
         ),
         ({"name": "tpe", "n_startup_trials": 0}, "study.algorithm(tpe).n_startup_trials=0: "),
         ({"name": "random", "n_startup_trials": 3}, "study.algorithm(random).n_startup_trials"),
-        (None, "study.algorithm=None: expected a name (grid, random, tpe)"),
+        (None, "study.algorithm=None: expected a name (grid, random, qmc, tpe"),
         (3, "study.algorithm=3: expected a name"),
         (MySearcher, "not its class"),
         (optuna.samplers.TPESampler, "not its class"),
@@ -154,31 +164,28 @@ def test_grid_search_with_another_algorithm_is_refused(value: Any, name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("value", "name", "pruner"),
+    ("value", "name"),
     [
-        (None, "none", optuna.pruners.NopPruner),
-        ("none", "none", optuna.pruners.NopPruner),
-        ("asha", "asha", optuna.pruners.SuccessiveHalvingPruner),
-        ({"name": "asha", "grace_period": 3}, "asha", optuna.pruners.SuccessiveHalvingPruner),
-        ("median", "median", optuna.pruners.MedianPruner),
-        ({"name": "median", "min_samples_required": 5}, "median", optuna.pruners.MedianPruner),
+        (None, "none"),
+        ("none", "none"),
+        ("asha", "asha"),
+        ({"name": "asha", "grace_period": 3}, "asha"),
+        ("median", "median"),
+        ({"name": "median", "min_samples_required": 5}, "median"),
     ],
     ids=str,
 )
-def test_a_scheduler_is_built_from_its_name_or_a_mapping(
-    value: Any, name: str, pruner: type
-) -> None:
+def test_a_scheduler_is_built_from_its_name_or_a_mapping(value: Any, name: str) -> None:
     scheduler = build_scheduler(value, 10)
     assert scheduler.name == name
-    assert isinstance(scheduler.pruner, pruner)
     assert scheduler.ray is None
 
 
 def test_an_optuna_pruner_is_taken_as_it_is() -> None:
-    pruner = optuna.pruners.ThresholdPruner(upper=1.0)
-    scheduler = build_scheduler(pruner, 10)
-    assert scheduler.pruner is pruner
+    scheduler = build_scheduler(optuna.pruners.ThresholdPruner(upper=1.0), 10)
     assert scheduler.name == "ThresholdPruner"
+    verdicts = [scheduler.judge.hear(Report(0, epoch, 1.0, (0.5 * epoch,))) for epoch in (1, 2, 3)]
+    assert verdicts == ["continue", "continue", "stop"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +204,6 @@ def test_a_ray_scheduler_is_taken_as_it_is(value: Any) -> None:
     scheduler = build_scheduler(value, 10)
     assert scheduler.ray is value
     assert scheduler.name == type(value).__name__
-    assert isinstance(scheduler.pruner, optuna.pruners.NopPruner)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -212,7 +218,7 @@ def test_no_scheduler_is_refused_for_a_short_training_unless_it_cannot_stop_anyt
     ("value", "message"),
     [
         ("ahsa", "study.scheduler='ahsa': unknown; did you mean 'asha'?"),
-        ("zzz", "study.scheduler='zzz': unknown; known names: none, asha, median"),
+        ("zzz", "study.scheduler='zzz': unknown; known names: auto, none, asha, median"),
         ({"name": "medain"}, "study.scheduler='medain': unknown; did you mean 'median'?"),
         ({"grace_period": 3}, "study.scheduler=None: unknown"),
         (
@@ -222,7 +228,7 @@ def test_no_scheduler_is_refused_for_a_short_training_unless_it_cannot_stop_anyt
         ({"name": "none", "grace_period": 3}, "study.scheduler(none).grace_period: unknown key"),
         ({"name": "asha", "grace_period": 0}, "study.scheduler(asha).grace_period=0: "),
         ({"name": "asha", "reduction_factor": 1}, "study.scheduler(asha).reduction_factor=1: "),
-        (3, "study.scheduler=3: expected a name (none, asha, median)"),
+        (3, "study.scheduler=3: expected a name (none, asha, median"),
         (ASHAScheduler, "not its class"),
         (optuna.pruners.NopPruner, "not its class"),
     ],

@@ -14,10 +14,9 @@ import pytest
 from rich.console import Console
 
 from itwinai import logger
-from itwinai.hpo.algorithms import build_algorithm
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.launch import plan_study
 from itwinai.hpo.progress import StudyProgress
-from itwinai.hpo.schedulers import build_scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Listener, Study
 from itwinai.hpo.trial import TrialState
@@ -51,19 +50,17 @@ def make_study(
     **settings: Any,
 ) -> Study:
     configuration = StudyConfiguration(
-        storage_path=path, metric="accuracy", mode=mode, num_samples=total, seed=1, **settings
+        storage_path=path,
+        metric="accuracy",
+        mode=mode,
+        num_samples=total,
+        seed=1,
+        algorithm="random",
+        scheduler=scheduler,
+        **settings,
     )
     space = SearchSpace.parse(SPACE)
-    algorithm = build_algorithm("random", space, 1)
-    study = Study(
-        configuration,
-        space,
-        algorithm,
-        build_scheduler(scheduler, EPOCHS),
-        EPOCHS,
-        default,
-        listener,
-    )
+    study = plan_study(configuration, space, EPOCHS, default).open(listener=listener)
     opened.append(study)
     return study
 

@@ -11,10 +11,9 @@ import pytest
 from rich.console import Console
 
 from itwinai.hpo import load_study
-from itwinai.hpo.algorithms import build_algorithm
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.launch import plan_study
 from itwinai.hpo.results import StudyResult
-from itwinai.hpo.schedulers import build_scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.summary import summary
@@ -32,7 +31,14 @@ def make_study(
     scheduler: str = "none",
 ) -> Study:
     configuration = StudyConfiguration(
-        name="digits", storage_path=path, metric="score", mode=mode, num_samples=total, seed=1
+        name="digits",
+        storage_path=path,
+        metric="score",
+        mode=mode,
+        num_samples=total,
+        seed=1,
+        algorithm="random",
+        scheduler=scheduler,
     )
     space = SearchSpace.parse(
         {
@@ -40,10 +46,7 @@ def make_study(
             "hidden": {"type": "choice", "categories": [16, 32]},
         }
     )
-    algorithm = build_algorithm("random", space, 1)
-    return Study(
-        configuration, space, algorithm, build_scheduler(scheduler, EPOCHS), EPOCHS, default
-    )
+    return plan_study(configuration, space, EPOCHS, default).open()
 
 
 def train(study: Study, *values: float, checkpoint: Path | None = None) -> int:

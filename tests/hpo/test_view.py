@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from itwinai.hpo.objectives import Objective
 from itwinai.hpo.results import Cost, StudyResult
 from itwinai.hpo.summary import duration
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -24,11 +25,12 @@ def moment(*trials: tuple[TrialState, int], **facts: Any) -> Snapshot:
         TrialResult(number, state, {}, ({"accuracy": 0.5},) * epochs)
         for number, (state, epochs) in enumerate(trials)
     )
-    result = StudyResult("study", "accuracy", "max", 10, results, Path("record.log"), NO_COST)
+    result = StudyResult("study", OBJECTIVES, 10, results, Path("record.log"), NO_COST)
     return Snapshot(result, total=10, **facts)
 
 
-NO_COST = Cost(epochs=0, seconds=0.0, full_epochs=0)
+OBJECTIVES = (Objective("accuracy", "max"),)
+NO_COST = Cost(epochs=0, seconds=0.0, full_epochs=0, elapsed=0.0)
 DONE = ((TrialState.COMPLETED, 10), (TrialState.STOPPED, 2))
 RUNNING = ((TrialState.RUNNING, 3), (TrialState.RUNNING, 8))
 

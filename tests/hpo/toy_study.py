@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from itwinai.hpo.algorithms import build_algorithm
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.resources import plan_resources
 from itwinai.hpo.engine.worker import Place, Program
+from itwinai.hpo.launch import plan_study
 from itwinai.hpo.results import load_study
-from itwinai.hpo.schedulers import build_scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Listener, Study
 from itwinai.hpo.trial import Assignment
@@ -141,9 +140,7 @@ def run_toy_study(
     from itwinai.hpo.engine.run import run_trials
 
     space = SearchSpace.parse(SPACE)
-    algorithm = build_algorithm(configuration.algorithm, space, configuration.seed)
-    scheduler = build_scheduler(configuration.scheduler, EPOCHS)
-    study = Study(configuration, space, algorithm, scheduler, EPOCHS, default, listener)
+    study = plan_study(configuration, space, EPOCHS, default).open(listener=listener)
     try:
         run_trials(study, program, plan_resources(configuration, nodes, study.total))
     finally:

@@ -11,10 +11,12 @@ from optuna.trial import FrozenTrial
 from itwinai.hpo.trial import TrialResult
 
 #: Version of this layout.
-FORMAT = 1
+FORMAT = 2
 
-#: Of the study: format, metric, mode, epochs, space.
+#: Of the study: format, objectives, epochs, space, constraints; and the trial it recommends.
 FACTS = "itwinai"
+RECOMMENDED = "recommended"
+ENTROPY = "entropy"
 
 #: Of a trial.
 NUMBER = "trial"
@@ -25,6 +27,8 @@ CHECKPOINT = "checkpoint"
 DEFAULT = "default"
 GIVEN = "given"
 CONTINUES = "continues"
+PARENT = "parent"
+SEED = "seed"
 _EPOCH = "epoch "
 
 
@@ -33,11 +37,11 @@ def epoch_key(epoch: int) -> str:
     return f"{_EPOCH}{epoch}"
 
 
-def history_of(attrs: Mapping[str, Any]) -> dict[int, dict[str, float]]:
-    """Collect the metrics of a trial's epochs, by epoch."""
+def history_of(attrs: Mapping[str, Any]) -> dict[int, tuple[dict[str, float], float]]:
+    """Collect metrics and seconds of a trial's epochs, by epoch."""
     return {
-        int(key.removeprefix(_EPOCH)): metrics
-        for key, metrics in attrs.items()
+        int(key.removeprefix(_EPOCH)): (entry[0], entry[1])
+        for key, entry in attrs.items()
         if key.startswith(_EPOCH)
     }
 
@@ -61,6 +65,7 @@ class Plan:
         checkpoint: Checkpoint to continue from.
         epochs: Epochs that the checkpoint holds.
         is_default: Whether it is the default configuration.
+        parent: The trial that it is a copy of.
     """
 
     number: int | None = None
@@ -68,6 +73,7 @@ class Plan:
     checkpoint: str | None = None
     epochs: int = 0
     is_default: bool = False
+    parent: int | None = None
 
     @classmethod
     def read(cls, attrs: Mapping[str, Any]) -> Plan:
@@ -79,6 +85,7 @@ class Plan:
             checkpoint=checkpoint,
             epochs=epochs,
             is_default=DEFAULT in attrs,
+            parent=attrs.get(PARENT),
         )
 
     @classmethod
@@ -90,6 +97,7 @@ class Plan:
             checkpoint=str(trial.checkpoint) if usable else None,
             epochs=trial.checkpoint_epochs if usable else 0,
             is_default=trial.is_default,
+            parent=trial.parent,
         )
 
     def attributes(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +107,8 @@ class Plan:
             attrs[NUMBER] = self.number
         if self.is_default:
             attrs[DEFAULT] = True
+        if self.parent is not None:
+            attrs[PARENT] = self.parent
         if self.checkpoint is not None:
             attrs[CONTINUES] = [self.epochs, self.checkpoint]
         return attrs

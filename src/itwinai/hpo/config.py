@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from itwinai.config.model import StrictModel
+from itwinai.hpo.objectives import Mode, Objective
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
@@ -24,18 +25,27 @@ class StudyConfiguration(StrictModel):
     name: str = "study"
     #: Folder that holds studies; on several nodes it must be shared.
     storage_path: Path = Path("studies")
-    #: Metric to optimise; ``loss`` means ``validation_loss``.
-    metric: str = "loss"
-    #: ``min`` or ``max``; there is no default, because a wrong guess ruins the study.
-    mode: Literal["min", "max"] | None = None
+    #: Metric to optimise, or several; ``loss`` means ``validation_loss``.
+    metric: str | Annotated[list[str], Field(min_length=1)] = "loss"
+    #: ``min`` or ``max``, of each metric; without default, because a wrong guess ruins the study.
+    mode: Mode | list[Mode] | None = None
+    #: Of several metrics the one by which schedulers judge; None: by how many trials are better in
+    #: all of them.
+    primary: str | None = None
     #: Trials in total, the default configuration's included; None: a grid's points, otherwise 20.
     num_samples: int | None = Field(default=None, ge=1)
     #: Seconds after which no trial starts and running ones are interrupted; None: no limit.
     time_budget_s: float | None = Field(default=None, gt=0)
-    #: ``tpe``, ``random``, ``grid``, or an object.
-    algorithm: Any = "tpe"
-    #: ``asha``, ``median``, ``none``, or an object.
-    scheduler: Any = "asha"
+    #: A name of ``itwinai.hpo.algorithms.ALGORITHMS``, or an object.
+    algorithm: Any = "auto"
+    #: A name of ``itwinai.hpo.schedulers.SCHEDULERS``, or an object.
+    scheduler: Any = "auto"
+    #: What must hold between hyper-parameters, such as ``batch_size * width <= 4096``.
+    constraints: list[str] = Field(default_factory=list)
+    #: Points to try first; what one leaves out is proposed.
+    points: list[dict[str, Any]] = Field(default_factory=list)
+    #: Study, by its folder, whose trials the search learns from before its first own one.
+    warm_start: Path | None = None
     #: Processes that train one trial together.
     workers_per_trial: int = Field(default=1, ge=1)
     #: Resources of each of them; None: the machine divided evenly.
@@ -44,12 +54,16 @@ class StudyConfiguration(StrictModel):
     max_concurrent_trials: int | None = Field(default=None, ge=1)
     #: Whether the first trial runs the configuration as it stands, to compare with.
     default_first: bool = True
-    #: Seed of the search, and of each training that sets none itself.
+    #: Seed of the search, and of each training that sets none itself; None: each draws its own.
     seed: int | None = None
     #: Whether an existing study of this name is continued.
     resume: bool = False
     #: How often a trial whose worker was lost starts again from its checkpoint.
     max_failures: int = Field(default=3, ge=0)
+    #: Failures of the same kind, before any other end, after which the study gives up.
+    fail_fast: int = Field(default=3, ge=1)
+    #: Seconds without a report after which a trial counts as hung; None: no limit.
+    report_timeout_s: float | None = Field(default=None, gt=0)
     #: Which trials keep their last checkpoint once they have ended.
     keep_checkpoints: Literal["best", "completed", "all"] = "best"
 
@@ -63,7 +77,39 @@ class StudyConfiguration(StrictModel):
             )
         return name
 
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> StudyConfiguration:
+        metrics = _listed(self.metric)
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(f"metric names one metric twice: {', '.join(metrics)}")
+        if self.mode is not None and len(_listed(self.mode)) != len(metrics):
+            raise ValueError(
+                f"there are {len(metrics)} metrics ({', '.join(metrics)}) and "
+                f"{len(_listed(self.mode))} modes; give one mode for each metric"
+            )
+        if self.primary is not None and self.primary not in metrics:
+            raise ValueError(
+                f"primary={self.primary!r} is not among the metrics: {', '.join(metrics)}"
+            )
+        return self
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the study optimises, the primary metric first; a ``mode`` must have been given."""
+        pairs = zip(_listed(self.metric), _listed(self.mode or "min"), strict=True)
+        objectives = [Objective(metric, mode) for metric, mode in pairs]
+        return tuple(sorted(objectives, key=lambda objective: objective.metric != self.primary))
+
+    @property
+    def judged(self) -> tuple[Objective, ...]:
+        """The objectives by which schedulers judge: the primary one, or all."""
+        return self.objectives[:1] if self.primary is not None else self.objectives
+
     @property
     def directory(self) -> Path:
         """The study's folder."""
         return (self.storage_path / self.name).absolute()
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -10,9 +10,11 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from itwinai.hpo.algorithms import Algorithm, build_algorithm
-from itwinai.hpo.checks import check_direction, check_total
+from itwinai.hpo.algorithms import Algorithm, Task, build_algorithm
+from itwinai.hpo.checks import check_direction, check_points, check_total
+from itwinai.hpo.choosing import choose
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.contract import check_combination
 from itwinai.hpo.engine.cluster import ray_cluster, starts_embedded
 from itwinai.hpo.engine.resources import check_cores, plan_resources
 from itwinai.hpo.engine.worker import Program
@@ -20,7 +22,7 @@ from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.opening import check_existing
 from itwinai.hpo.progress import StudyProgress
 from itwinai.hpo.results import StudyResult
-from itwinai.hpo.schedulers import Scheduler, build_scheduler
+from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.summary import summary
@@ -38,6 +40,7 @@ class StudyPlan:
         default: The default configuration's values of the tuned hyper-parameters, or None.
         algorithm: Who proposes.
         scheduler: Who stops trials early.
+        choice: What ``auto`` has become and why, in one line; empty if there was no ``auto``.
     """
 
     configuration: StudyConfiguration
@@ -46,6 +49,19 @@ class StudyPlan:
     default: Mapping[str, Any] | None
     algorithm: Algorithm
     scheduler: Scheduler
+    choice: str = ""
+
+    def open(self, **options: Any) -> Study:
+        """Open the study; the options are those of :class:`Study`."""
+        return Study(
+            self.configuration,
+            self.space,
+            self.algorithm,
+            self.scheduler,
+            self.epochs,
+            self.default,
+            **options,
+        )
 
 
 def plan_study(
@@ -61,13 +77,23 @@ def plan_study(
     """
     check_direction(configuration)
     check_existing(configuration)
-    algorithm = build_algorithm(configuration.algorithm, space, configuration.seed)
-    scheduler = build_scheduler(configuration.scheduler, epochs)
+    space = space.constrained(configuration.constraints)
+    check_points(configuration, space)
+    chosen = choose(configuration, space, epochs)
+    seed, objectives = configuration.seed, configuration.objectives
+    algorithm = build_algorithm(
+        chosen.algorithm, Task(space, epochs, configuration.num_samples, seed)
+    )
+    scheduler = build_scheduler(chosen.scheduler, Setting(epochs, configuration.judged, seed))
+    check_combination(
+        algorithm.rule, scheduler.rule, len(objectives), configuration.primary is not None
+    )
+    default = {**default, **space.defaults} if default is not None else None
     default = default if configuration.default_first else None
     check_total(configuration, algorithm, default is not None)
     if starts_embedded():
         check_cores(configuration)
-    return StudyPlan(configuration, space, epochs, default, algorithm, scheduler)
+    return StudyPlan(configuration, space, epochs, default, algorithm, scheduler, chosen.reason)
 
 
 def run_study(plan: StudyPlan, program: Program, console: Console | None = None) -> StudyResult:
@@ -84,11 +110,13 @@ def run_study(plan: StudyPlan, program: Program, console: Console | None = None)
         TrialsFailedError: If no trial produced a result.
     """
     console = console or Console()
+    if plan.choice:
+        console.print(plan.choice, soft_wrap=True, highlight=False)
     with _quiet_optuna(), ray_cluster() as nodes:
         from itwinai.hpo.engine.run import run_trials
 
         progress = StudyProgress(console)
-        study = Study(**vars(plan), listener=progress.update)
+        study = plan.open(listener=progress.update)
         resources = plan_resources(plan.configuration, nodes, study.total)
         with progress.follow(study, slots=resources.concurrent):
             try:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
@@ -17,12 +17,21 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo import attributes
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import FILE_NAME, StudyRecord
+from itwinai.hpo.objectives import Objective
+from itwinai.hpo.record import FILE_NAME, MemoryRecord, StudyRecord
 from itwinai.hpo.results import read_result
-from itwinai.hpo.trial import TrialState, metric_value
+from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.trial import TrialState
 
 #: How Optuna names our final states; all others are its FAIL.
-_IN_OPTUNA = {TrialState.COMPLETED: OptunaState.COMPLETE, TrialState.STOPPED: OptunaState.PRUNED}
+_IN_OPTUNA = {
+    TrialState.COMPLETED: OptunaState.COMPLETE,
+    TrialState.STOPPED: OptunaState.PRUNED,
+    TrialState.PAUSED: OptunaState.PRUNED,
+}
+
+
+_DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 
 def check_existing(configuration: StudyConfiguration) -> None:
@@ -43,8 +52,8 @@ def open_study(
     configuration: StudyConfiguration,
     facts: Mapping[str, Any],
     sampler: BaseSampler,
-    pruner: BasePruner,
-) -> tuple[StudyRecord, optuna.Study]:
+    record: MemoryRecord | None = None,
+) -> tuple[MemoryRecord, optuna.Study]:
     """Open a record for writing, with the Optuna study in it.
 
     Trials that an earlier driver left running are closed. With the seed it began with, a resumed
@@ -54,22 +63,21 @@ def open_study(
         configuration: The study's settings.
         facts: What must not change from run to run.
         sampler: Who proposes.
-        pruner: Who stops trials early.
+        record: A record in memory; None: the one in the study's folder.
 
     Raises:
         StudyError: If another process runs the study, or it is not one of ours.
         ConfigurationError: If one of the facts has changed.
     """
-    check_existing(configuration)
-    record = StudyRecord(configuration.directory / FILE_NAME)
-    maximise = configuration.mode == "max"
+    if record is None:
+        check_existing(configuration)
+        record = StudyRecord(configuration.directory / FILE_NAME)
     try:
         study = optuna.create_study(
             storage=JournalStorage(record),
             study_name=configuration.name,
-            direction=StudyDirection.MAXIMIZE if maximise else StudyDirection.MINIMIZE,
+            directions=[_DIRECTIONS[objective.mode] for objective in configuration.objectives],
             sampler=sampler,
-            pruner=pruner,
             load_if_exists=True,
         )
         _keep_or_refuse(study, record, {"format": attributes.FORMAT, **facts})
@@ -82,20 +90,29 @@ def open_study(
     return record, study
 
 
+def entropy_of(study: optuna.Study, seed: int | None) -> int:
+    """The number from which a study's own random choices come: its seed, or one drawn once."""
+    if seed is not None:
+        return seed
+    if attributes.ENTROPY not in study.user_attrs:
+        study.set_user_attr(attributes.ENTROPY, int(np.random.default_rng().integers(2**31)))
+    return int(study.user_attrs[attributes.ENTROPY])
+
+
 def tell_optuna(
     study: optuna.Study, number: int, state: TrialState, metrics: Mapping[str, float]
 ) -> bool:
-    """Close a trial of an Optuna study; a completed one's value is its metric at the last epoch.
+    """Close a trial of an Optuna study; a completed one's values are those of the last epoch.
 
     Returns:
         Whether the sampler has anything left to propose.
     """
-    value = metric_value(metrics, study.user_attrs[attributes.FACTS]["metric"])
-    complete = state is TrialState.COMPLETED
+    facts = study.user_attrs[attributes.FACTS]["objectives"]
+    values = [Objective(**objective).value(metrics) for objective in facts]
     try:
         study.tell(
             number,
-            values=value if complete else None,
+            values=[v for v in values if v is not None] if state is TrialState.COMPLETED else None,
             state=_IN_OPTUNA.get(state, OptunaState.FAIL),
         )
     except RuntimeError:
@@ -107,7 +124,7 @@ def tell_optuna(
     return True
 
 
-def _keep_or_refuse(study: optuna.Study, record: StudyRecord, facts: Mapping[str, Any]) -> None:
+def _keep_or_refuse(study: optuna.Study, record: MemoryRecord, facts: Mapping[str, Any]) -> None:
     facts = json.loads(json.dumps(facts))  # as the record gives them back
     known = study.user_attrs.get(attributes.FACTS)
     if known is None:
@@ -115,16 +132,33 @@ def _keep_or_refuse(study: optuna.Study, record: StudyRecord, facts: Mapping[str
             raise StudyError(f"{record.path}: this Optuna study was not written by itwinai")
         study.set_user_attr(attributes.FACTS, facts)
         return
+    if _widened(known, facts):
+        known = {**known, "space": facts["space"]}
+        study.set_user_attr(attributes.FACTS, known)
     for key, value in facts.items():
         if known.get(key) != value:
             raise ConfigurationError(
-                f"study {study.study_name!r} cannot be resumed: its {key} was "
-                f"{known.get(key)!r} and is now {value!r}. Restore it, or give the study "
-                "another name."
+                f"study {study.study_name!r} cannot be resumed: its "
+                f"{_changed(key, known.get(key), value)}. Restore it, or give the study another "
+                "name; study.warm_start then learns from this one's trials."
             )
 
 
-def _close_abandoned(study: optuna.Study, record: StudyRecord) -> None:
+def _widened(known: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Tell whether the ranges of numbers have become wider, which finished trials do not mind."""
+    before, now = known.get("space"), facts["space"]
+    return before != now and SearchSpace.parse(now).widens(SearchSpace.parse(before or now))
+
+
+def _changed(key: str, before: Any, now: Any) -> str:
+    if key == "space":
+        return f"space was {before!r} and is now {now!r}"
+    if key == "objectives":
+        before, now = (", ".join(f"{o['mode']} {o['metric']}" for o in v) for v in (before, now))
+    return f"{key} were {before} and are now {now}"
+
+
+def _close_abandoned(study: optuna.Study, record: MemoryRecord) -> None:
     """Close what a dead driver left running: as it had decided already, or as interrupted."""
     results = {trial.number: trial for trial in read_result(study, record.path).trials}
     for trial in study.get_trials(deepcopy=False):

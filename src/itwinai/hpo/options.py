@@ -19,7 +19,8 @@ def name_and_options(
     options = dict(value) if isinstance(value, Mapping) else {"name": value}
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in known:
-        hint = did_you_mean(str(name), known) or f"; known names: {', '.join(known)}"
+        names = ["auto", *known]
+        hint = did_you_mean(str(name), names) or f"; known names: {', '.join(names)}"
         raise ConfigurationError(f"{where}={name!r}: unknown{hint}")
     return name, options
 

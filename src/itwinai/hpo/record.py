@@ -22,7 +22,34 @@ from itwinai.hpo.errors import StudyError
 FILE_NAME = "record.log"
 
 
-class StudyRecord(BaseJournalBackend):
+class MemoryRecord(BaseJournalBackend):
+    """A record without a file, for simulations."""
+
+    path = Path(FILE_NAME)
+
+    def __init__(self) -> None:
+        self._unread: list[dict[str, Any]] = []
+        self._read = 0
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Give the entries from ``log_number_from`` on; each is kept only until it is read."""
+        skip = log_number_from - self._read
+        entries, self._unread = self._unread[skip:], []
+        self._read = log_number_from + len(entries)
+        return iter(entries)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append entries as they would read back from a file."""
+        self._unread.extend(json.loads(json.dumps(log)) for log in logs)
+
+    def sync(self) -> None:
+        """There is no disk."""
+
+    def close(self) -> None:
+        """There is no lock."""
+
+
+class StudyRecord(MemoryRecord):
     """Optuna journal backend for a single writer.
 
     Args:
@@ -34,6 +61,7 @@ class StudyRecord(BaseJournalBackend):
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115 - lives as long as the study
@@ -44,14 +72,6 @@ class StudyRecord(BaseJournalBackend):
         except StudyError:
             self._file.close()
             raise
-        self._read = 0
-
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Give the entries from ``log_number_from`` on; each is kept only until it is read."""
-        skip = log_number_from - self._read
-        entries, self._unread = self._unread[skip:], []
-        self._read = log_number_from + len(entries)
-        return iter(entries)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries in one write."""

@@ -1,20 +1,21 @@
-"""The search space: which hyper-parameters are tuned, and over which values.
+"""The search space: which hyper-parameters are tuned, over which values, on which conditions.
 
-One typed model inside; it reads the YAML form ``{type: loguniform, lower: 1e-4, upper: 1e-1}``, the
-names of Ray Tune's functions being the types, and ``{grid_search: [...]}``.
+``space_forms`` reads it from what users write.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.hpo.constraints import Constraint
 
 if TYPE_CHECKING:
+    import numpy as np
     from optuna.trial import Trial
 
 
@@ -39,6 +40,14 @@ class Parameter(Protocol):
 
     def grid(self) -> list[Any] | None:
         """Return all values, or None if the domain is continuous."""
+        ...
+
+    def at(self, position: float) -> Any:
+        """Return the value at a position from 0 to 1; equal steps are equally likely values."""
+        ...
+
+    def position(self, value: Any) -> float:
+        """Return where a value of the domain lies, from 0 to 1."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -85,6 +94,15 @@ class Float:
         count = math.floor((self.upper - self.lower) / self.step + 1e-9) + 1
         return [self._at(index) for index in range(count)]
 
+    def at(self, position: float) -> float:
+        """Return the value at a position, on the logarithmic scale if that is the range's."""
+        value = _between(self.lower, self.upper, position, self.log)
+        return self.decode(min(max(value, self.lower), self.upper))
+
+    def position(self, value: Any) -> float:
+        """Return where a value lies, on the logarithmic scale if that is the range's."""
+        return _fraction(self.lower, self.upper, value, self.log)
+
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""
         name = ("q" if self.step else "") + ("loguniform" if self.log else "uniform")
@@ -127,6 +145,17 @@ class Integer:
         """Return all steps from lower to upper."""
         return list(range(self.lower, self.upper + 1, self.step))
 
+    def at(self, position: float) -> int:
+        """Return the value at a position, on the logarithmic scale if that is the range's."""
+        half = self.step / 2
+        value = _between(self.lower - half, self.upper + half, position, self.log)
+        return self.decode(min(max(value, self.lower), self.upper))
+
+    def position(self, value: Any) -> float:
+        """Return where a value lies, on the logarithmic scale if that is the range's."""
+        half = self.step / 2
+        return _fraction(self.lower - half, self.upper + half, value, self.log)
+
     def describe(self) -> dict[str, Any]:
         """Return the YAML form; its ``upper`` is exclusive, as in Ray Tune."""
         name = ("q" if self.step > 1 else "") + ("lograndint" if self.log else "randint")
@@ -166,18 +195,37 @@ class Choice:
         """Return the categories."""
         return list(self.categories)
 
+    def at(self, position: float) -> Any:
+        """Return the category at a position."""
+        return self.categories[min(int(position * len(self.categories)), len(self.categories) - 1)]
+
+    def position(self, value: Any) -> float:
+        """Return the middle of a category's share."""
+        index = [self.encode(category) for category in self.categories].index(self.encode(value))
+        return (index + 0.5) / len(self.categories)
+
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""
         if self.exhaustive:
             return {"grid_search": list(self.categories)}
+        if len(self.categories) == 1:
+            return {"type": "constant", "value": self.categories[0]}
         return {"type": "choice", "categories": list(self.categories)}
 
 
 class SearchSpace(Mapping[str, Parameter]):
-    """Names and domains of the tuned hyper-parameters.
+    """Names and domains of the tuned hyper-parameters, parents before their children.
 
     Args:
         parameters: For each name a domain (:class:`Float`, :class:`Integer`, :class:`Choice`).
+        conditions: For each conditional name its parents and, of each, the values for which it
+            exists; with several parents all must hold.
+        constraints: What must hold between parameters.
+        defaults: Values of the default configuration that the space itself states.
+
+    Raises:
+        ConfigurationError: For a parent that is unknown, continuous, never has one of the values,
+            or depends on its own child; for a constraint on an unknown name.
 
     Example:
         >>> space = SearchSpace.parse({"lr": {"type": "loguniform", "lower": 1e-4, "upper": 0.1}})
@@ -185,8 +233,22 @@ class SearchSpace(Mapping[str, Parameter]):
         True
     """
 
-    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
-        self._parameters = dict(parameters)
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        conditions: Mapping[str, Mapping[str, tuple[Any, ...]]] | None = None,
+        constraints: Sequence[Constraint] = (),
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.conditions = dict(conditions or {})
+        self.constraints = tuple(constraints)
+        self.defaults = dict(defaults or {})
+        for child, parents in self.conditions.items():
+            _check_parents(child, parents, parameters)
+        for constraint in self.constraints:
+            constraint.check_names(parameters)
+        order = _parents_first(parameters, self.conditions)
+        self._parameters = {name: parameters[name] for name in order}
 
     @classmethod
     def parse(cls, forms: Mapping[str, Any]) -> SearchSpace:
@@ -194,29 +256,64 @@ class SearchSpace(Mapping[str, Parameter]):
 
         Raises:
             ConfigurationError: For an empty space, an unknown type or argument, an empty or
-                non-finite range, or a logarithmic range that reaches zero.
+                non-finite range, a logarithmic range that reaches zero; as of the class.
         """
-        if not isinstance(forms, Mapping) or not forms:
-            raise ConfigurationError(
-                "search_space: at least one hyper-parameter is needed, for example "
-                "{optim_lr: {type: loguniform, lower: 1e-4, upper: 1e-1}}"
-            )
-        return cls(
-            {str(name): _parse(f"search_space.{name}", form) for name, form in forms.items()}
-        )
+        from itwinai.hpo.space_forms import read_space
+
+        read = read_space(forms)
+        return cls(read.parameters, read.conditions, defaults=read.defaults)
+
+    def constrained(self, constraints: Sequence[str]) -> SearchSpace:
+        """Return this space with constraints between its parameters.
+
+        Raises:
+            ConfigurationError: For what is no such expression, or names an unknown parameter.
+        """
+        parsed = [Constraint(text) for text in constraints]
+        return SearchSpace(self._parameters, self.conditions, parsed, self.defaults)
 
     def suggest(self, trial: Trial, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Propose all values that are not ``given``.
+        """Propose all values that are not ``given``; a parameter that does not exist has none.
 
         Of those given, the ones inside the space are queued with the sampler, which thereby hears
         of them; it is not asked about those outside (a default configuration may hold some).
         """
-        proposed = {
-            name: parameter.suggest(trial, name)
-            for name, parameter in self.items()
-            if name not in given or parameter.contains(given[name])
-        }
-        return {name: given.get(name, proposed.get(name)) for name in self}
+        params: dict[str, Any] = {}
+        for name, parameter in self.items():
+            if not self.exists(name, params):
+                continue
+            if name not in given or parameter.contains(given[name]):
+                params[name] = parameter.suggest(trial, name)
+            if name in given:
+                params[name] = given[name]
+        return params
+
+    def exists(self, name: str, params: Mapping[str, Any]) -> bool:
+        """Tell whether a parameter exists beside the values of its parents."""
+        return all(
+            parent in params and _one_of(params[parent], values)
+            for parent, values in self.conditions.get(name, {}).items()
+        )
+
+    def feasible(self, params: Mapping[str, Any]) -> bool:
+        """Tell whether all constraints hold; one on a parameter that does not exist does."""
+        return all(constraint.holds(params) for constraint in self.constraints)
+
+    def widens(self, other: SearchSpace) -> bool:
+        """Tell whether this space is the other one, with the same or wider ranges of numbers."""
+        same = list(self) == list(other) and self.conditions == other.conditions
+        return same and all(_widens(self[name], other[name]) for name in self)
+
+    def sample(self, rng: np.random.Generator, tries: int = 10_000) -> dict[str, Any] | None:
+        """Draw a feasible point at random; None if ``tries`` draws found none."""
+        for _ in range(tries):
+            params: dict[str, Any] = {}
+            for name, parameter in self.items():
+                if self.exists(name, params):
+                    params[name] = parameter.at(rng.random())
+            if self.feasible(params):
+                return params
+        return None
 
     def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Turn the record's values into the user's."""
@@ -227,8 +324,16 @@ class SearchSpace(Mapping[str, Parameter]):
         return {name: self[name].encode(params[name]) for name in self if name in params}
 
     def describe(self) -> dict[str, Any]:
-        """Return the YAML form that reads back as this space."""
-        return {name: parameter.describe() for name, parameter in self.items()}
+        """Return the YAML form that reads back as this space, constraints aside."""
+        return {name: self._describe(name) for name in self}
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        form = self[name].describe()
+        if name in self.conditions:
+            form["only_if"] = {p: list(values) for p, values in self.conditions[name].items()}
+        if name in self.defaults:
+            form["default"] = self.defaults[name]
+        return form
 
     def __getitem__(self, name: str) -> Parameter:
         return self._parameters[name]
@@ -240,157 +345,68 @@ class SearchSpace(Mapping[str, Parameter]):
         return len(self._parameters)
 
 
-def _parse(where: str, form: Any) -> Parameter:
-    if isinstance(form, Float | Integer | Choice):
-        return form
-    if not isinstance(form, Mapping):
-        return _from_ray(where, form)
-    if set(form) == {"grid_search"}:
-        return _categories(where, form["grid_search"], exhaustive=True)
-    kind = form.get("type")
-    if not isinstance(kind, str) or kind not in _TYPES:
-        known = "; known types: " + ", ".join([*_TYPES, "grid_search"])
-        hint = did_you_mean(str(kind), _TYPES) or known
-        raise ConfigurationError(f"{where}.type={kind!r}: unknown{hint}")
-    arguments = {key: value for key, value in form.items() if key != "type"}
-    try:
-        return _TYPES[kind](where, **arguments)
-    except TypeError as error:
-        reason = str(error).split("()", 1)[-1].strip()
-        raise ConfigurationError(f"{where}: {kind} {reason}") from None
+def _check_parents(
+    child: str, parents: Mapping[str, tuple[Any, ...]], parameters: Mapping[str, Parameter]
+) -> None:
+    for parent, values in parents.items():
+        where = f"search_space.{child}.only_if.{parent}"
+        if parent not in parameters:
+            hint = did_you_mean(parent, parameters) or f"; known names: {', '.join(parameters)}"
+            raise ConfigurationError(f"{where}: no such parameter in the search space{hint}")
+        if parameters[parent].grid() is None:
+            raise ConfigurationError(
+                f"{where}: a condition needs a parent with a list of values; {parent!r} is "
+                "continuous"
+            )
+        never = [value for value in values if not parameters[parent].contains(value)]
+        if never or not values:
+            raise ConfigurationError(
+                f"{where}={list(values)!r}: {parent!r} never has the value "
+                f"{never[0] if never else None!r}, so the condition could never hold"
+            )
 
 
-def _from_ray(where: str, form: Any) -> Parameter:
-    from itwinai.hpo.engine.domains import read_domain
-
-    described = read_domain(form)
-    if described is None:
-        raise ConfigurationError(
-            f"{where}={form!r}: expected a mapping such as {{type: uniform, lower: 0, upper: 1}} "
-            "or a Ray Tune domain. A fixed value belongs in the trainer's config."
-        )
-    return _parse(where, described)
-
-
-def _real(where: str, *, lower: Any, upper: Any, log: bool, q: Any = None) -> Float:
-    low, high = _number(where, "lower", lower), _number(where, "upper", upper)
-    _check_range(where, low, high, log)
-    if q is None:
-        return Float(low, high, log)
-    step = _positive(where, "q", q)
-    steps = math.floor((high - low) / step + 1e-9)
-    if steps == 0:
-        raise ConfigurationError(f"{where}: not one step of {q} fits between {lower} and {upper}")
-    domain = Float(low, high, log, step)
-    return replace(domain, upper=domain.decode(low + steps * step))
+def _parents_first(
+    parameters: Mapping[str, Parameter], conditions: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    order: list[str] = []
+    waiting = list(parameters)
+    while waiting:
+        ready = [n for n in waiting if all(p in order for p in conditions.get(n, ()))]
+        if not ready:
+            raise ConfigurationError(
+                f"search_space: {', '.join(waiting)} depend on one another; "
+                "a parent must not depend on its child"
+            )
+        order += ready
+        waiting = [name for name in waiting if name not in ready]
+    return order
 
 
-def _whole(where: str, *, lower: Any, upper: Any, log: bool, q: Any = 1) -> Integer:
-    low, high = _number(where, "lower", lower), _number(where, "upper", upper)
-    step = int(_positive(where, "q", q))
-    if low != int(low) or high != int(high) or step != float(q):
-        raise ConfigurationError(f"{where}: bounds and step of an integer range must be integers")
-    last = int(high) if step > 1 else int(high) - 1
-    if last < low:
-        until = f"to {upper}" if step > 1 else f"up to, not including, {upper}"
-        raise ConfigurationError(f"{where}: the range from {lower} {until} is empty")
-    _check_range(where, low, max(last, low + 1), log)
-    return Integer(int(low), int(low) + (last - int(low)) // step * step, log, step)
+def _widens(new: Parameter, old: Parameter) -> bool:
+    if isinstance(new, Choice) or isinstance(old, Choice) or type(new) is not type(old):
+        return new == old
+    alike = (new.log, new.step) == (old.log, old.step)
+    return alike and new.lower <= old.lower and new.upper >= old.upper
 
 
-def _choice(where: str, categories: Any) -> Choice:
-    return _categories(where, categories, exhaustive=False)
+def _one_of(value: Any, values: Sequence[Any]) -> bool:
+    return any(
+        value == other and isinstance(value, bool) == isinstance(other, bool) for other in values
+    )
 
 
-def _categories(where: str, categories: Any, exhaustive: bool) -> Choice:
-    if not isinstance(categories, list | tuple) or not categories:
-        raise ConfigurationError(
-            f"{where}: a choice needs a list of at least one value, got {categories!r}"
-        )
-    try:
-        json.dumps(categories)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"{where}: {error}. Choices are numbers, strings, true, false, null, "
-            "or lists and mappings of them."
-        ) from None
-    return Choice(tuple(categories), exhaustive)
+def _between(lower: float, upper: float, position: float, log: bool) -> float:
+    if log:
+        return math.exp(_between(math.log(lower), math.log(upper), position, log=False))
+    return lower + (upper - lower) * position
 
 
-def _uniform(where: str, lower: Any, upper: Any) -> Float:
-    return _real(where, lower=lower, upper=upper, log=False)
-
-
-def _quniform(where: str, lower: Any, upper: Any, q: Any) -> Float:
-    return _real(where, lower=lower, upper=upper, log=False, q=q)
-
-
-def _loguniform(where: str, lower: Any, upper: Any, base: Any = 10) -> Float:
-    return _real(where, lower=lower, upper=upper, log=True)
-
-
-def _qloguniform(where: str, lower: Any, upper: Any, q: Any, base: Any = 10) -> Float:
-    return _real(where, lower=lower, upper=upper, log=True, q=q)
-
-
-def _randint(where: str, lower: Any, upper: Any) -> Integer:
-    return _whole(where, lower=lower, upper=upper, log=False)
-
-
-def _qrandint(where: str, lower: Any, upper: Any, q: Any = 1) -> Integer:
-    return _whole(where, lower=lower, upper=upper, log=False, q=q)
-
-
-def _lograndint(where: str, lower: Any, upper: Any, base: Any = 10) -> Integer:
-    return _whole(where, lower=lower, upper=upper, log=True)
-
-
-def _qlograndint(where: str, lower: Any, upper: Any, q: Any, base: Any = 10) -> Integer:
-    return _whole(where, lower=lower, upper=upper, log=True, q=q)
-
-
-#: Types of a YAML search space: the names and arguments of Ray Tune's functions.
-_TYPES: dict[str, Callable[..., Parameter]] = {
-    "uniform": _uniform,
-    "quniform": _quniform,
-    "loguniform": _loguniform,
-    "qloguniform": _qloguniform,
-    "randint": _randint,
-    "qrandint": _qrandint,
-    "lograndint": _lograndint,
-    "qlograndint": _qlograndint,
-    "choice": _choice,
-}
+def _fraction(lower: float, upper: float, value: float, log: bool) -> float:
+    if log:
+        return _fraction(math.log(lower), math.log(upper), math.log(value), log=False)
+    return (value - lower) / (upper - lower)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(where: str, key: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"{where}.{key}={value!r}: expected a number") from None
-    if not math.isfinite(number):
-        raise ConfigurationError(f"{where}.{key}={value!r}: a range must be finite")
-    return number
-
-
-def _positive(where: str, key: str, value: Any) -> float:
-    number = _number(where, key, value)
-    if number <= 0:
-        raise ConfigurationError(f"{where}.{key}={value!r}: a step must be above 0")
-    return number
-
-
-def _check_range(where: str, lower: float, upper: float, log: bool) -> None:
-    if lower >= upper:
-        raise ConfigurationError(
-            f"{where}: the range from {lower:g} to {upper:g} is empty; lower must be below upper"
-        )
-    if log and lower <= 0:
-        raise ConfigurationError(
-            f"{where}: a logarithmic range needs lower above 0, got {lower:g}. "
-            "Use a small positive bound, or the linear type."
-        )

@@ -13,26 +13,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import optuna
 
 from itwinai.errors import did_you_mean
 from itwinai.hpo import attributes
 from itwinai.hpo.algorithms import Algorithm
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.copying import copy_checkpoint, perturbed
 from itwinai.hpo.errors import MissingMetricError, StudyError, TrialsFailedError
 from itwinai.hpo.keeping import CheckpointKeeper
-from itwinai.hpo.opening import open_study, tell_optuna
+from itwinai.hpo.limits import FailFast, Limits
+from itwinai.hpo.memory import Memory
+from itwinai.hpo.objectives import losses_of
+from itwinai.hpo.opening import entropy_of, open_study, tell_optuna
 from itwinai.hpo.queue import TrialQueue
-from itwinai.hpo.record import FILE_NAME
+from itwinai.hpo.record import FILE_NAME, MemoryRecord
 from itwinai.hpo.results import StudyResult, read_result
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.trial import Assignment, TrialState, metric_value
+from itwinai.hpo.trial import Assignment, TrialResult, TrialState
 
-#: Failed trials without any other at the beginning of a study, after which it ends.
-_FAILURES_TO_GIVE_UP = 3
-
-Verdict = Literal["continue", "stop"]
+Answer = Literal["continue", "stop"]
 
 
 @dataclass
@@ -48,7 +50,14 @@ class RunningTrial:
     checkpoint_epochs: int = 0
     #: Set once the study has decided how the trial ends; the engine then only confirms.
     ending: tuple[TrialState, str] | None = None
+    #: Seconds that it trained before this attempt.
+    earlier: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it has trained in all."""
+        return self.earlier + time.monotonic() - self.started
 
 
 Listener = Callable[[RunningTrial, TrialState], None]
@@ -65,6 +74,7 @@ class Study:
         epochs: Epochs of a full training.
         default: The default configuration's values of the tuned hyper-parameters, or None.
         listener: Called after each change of a trial, for a progress display.
+        record: A record in memory; None: the one in the study's folder.
 
     Raises:
         StudyError: If the study exists and ``resume`` is false, or is run by another process.
@@ -80,6 +90,7 @@ class Study:
         epochs: int,
         default: Mapping[str, Any] | None = None,
         listener: Listener = lambda trial, state: None,
+        record: MemoryRecord | None = None,
     ) -> None:
         self.configuration = configuration
         self.space = space
@@ -89,61 +100,78 @@ class Study:
         self.fatal: StudyError | None = None
         self.interrupted = False
         self._exhausted = False
+        self._copies = 0
         self._listener = listener
         self._running: dict[int, RunningTrial] = {}
-        self._only_failures: list[str] | None = []
-        self._started = time.monotonic()
         self._has_default = default is not None
+        self._failing = FailFast(configuration.fail_fast)
         facts = {
-            "metric": configuration.metric,
-            "mode": configuration.mode,
+            "objectives": [vars(objective) for objective in configuration.objectives],
             "epochs": epochs,
             "space": space.describe(),
+            "constraints": [constraint.text for constraint in space.constraints],
         }
-        self._record, self._optuna = open_study(
-            configuration, facts, algorithm.sampler, scheduler.pruner
-        )
-        self._queue = TrialQueue(self._optuna, space)
+        self._record, self._optuna = open_study(configuration, facts, algorithm.sampler, record)
+        self._entropy = entropy_of(self._optuna, configuration.seed)
+        self._rng = np.random.default_rng([self._entropy, len(self._optuna.get_trials(False))])
+        self._queue = TrialQueue(self._optuna, space, self._rng)
         if self._queue.next_number == 0:
-            self._queue.plan_first(default, algorithm.points or (), self.total)
-        so_far = self.result()
-        self._queue.plan_again(so_far.trials)
-        self._keeper = CheckpointKeeper(configuration.keep_checkpoints, so_far)
+            first = [*configuration.points, *(algorithm.points or ())]
+            self._queue.plan_first(default, first, self.total)
+        self._take_up(self.result())
+
+    def _take_up(self, so_far: StudyResult) -> None:
+        """Go on where an earlier run has stopped."""
+        budget = self.configuration.time_budget_s
+        self._limits = Limits(budget, so_far.cost.elapsed, self.directory)
+        self._copies = sum(trial.parent is not None for trial in so_far.trials)
+        self._memory = Memory(self.configuration.judged, so_far)
+        for report in self._memory.reports():
+            self.scheduler.judge.hear(report)
+        for trial in so_far.trials:
+            if trial.state not in (TrialState.PAUSED, TrialState.INTERRUPTED):
+                self.scheduler.judge.ended(trial.number, trial.state is TrialState.COMPLETED)
+        interrupted = [t for t in so_far.trials if t.state is TrialState.INTERRUPTED]
+        self._queue.plan_again(interrupted)
+        self._last_metrics = {trial.number: trial.metrics for trial in interrupted}
+        self._paused = {t.number: t for t in so_far.trials if t.state is TrialState.PAUSED}
+        policy = self.configuration.keep_checkpoints
+        self._keeper = CheckpointKeeper(policy, self.configuration.objectives, so_far)
 
     # -- what the engine calls ---------------------------------------------------------------
 
     def ask(self, proposal: Mapping[str, Any] | None = None) -> Assignment | None:
-        """Give the next trial, or None when the study has no more.
+        """Give the next trial; None when there is none now, or, if ``finished``, none any more.
 
         Args:
             proposal: Values from outside (a Ray Tune ``Searcher``), in place of the sampler's.
         """
-        if self.finished:
+        if self.finished or not self._plan(proposal):
             return None
-        if proposal is not None and not self._queue.waiting:
-            self._queue.plan_next(proposal)
         trial, plan, params = self._queue.next()
         assert plan.number is not None
+        seed = self._seed_of(plan.number)
+        trial.set_user_attr(attributes.SEED, seed)
         assignment = Assignment(
             number=plan.number,
             params=params,
             directory=str(self.directory_of(plan.number)),
             checkpoint=plan.checkpoint,
             epochs=plan.epochs,
-            seed=self.configuration.seed,
+            seed=seed,
         )
         running = RunningTrial(assignment, trial, plan.epochs)
+        running.earlier = self._memory.begun(plan.number, params, plan.epochs, plan.parent)
         if plan.checkpoint is not None:
-            running.metrics = self._last_metrics(plan.number)
-            running.checkpoint = Path(plan.checkpoint)
-            running.checkpoint_epochs = plan.epochs
+            running.metrics = self._last_metrics.get(plan.number, {})
+            running.checkpoint, running.checkpoint_epochs = Path(plan.checkpoint), plan.epochs
         self._running[plan.number] = running
         self._listener(running, TrialState.RUNNING)
         return assignment
 
     def report(
         self, number: int, metrics: Mapping[str, float], checkpoint: str | None, epoch: int
-    ) -> Verdict:
+    ) -> Answer:
         """Take one epoch's metrics of a trial and say whether it goes on.
 
         Args:
@@ -157,12 +185,12 @@ class Study:
         trial = self._running[number]
         if epoch <= trial.epochs:
             return "continue"
-        trial.epochs = epoch
-        trial.metrics = dict(metrics)
-        trial.optuna.set_user_attr(attributes.epoch_key(trial.epochs), dict(metrics))
+        trial.epochs, trial.metrics = epoch, dict(metrics)
+        entry = [trial.metrics, round(trial.seconds, 3)]
+        trial.optuna.set_user_attr(attributes.epoch_key(epoch), entry)
         if checkpoint is not None and Path(checkpoint) != trial.checkpoint:
             trial.checkpoint, trial.checkpoint_epochs = Path(checkpoint), epoch
-            trial.optuna.set_user_attr(attributes.CHECKPOINT, [trial.epochs, checkpoint])
+            trial.optuna.set_user_attr(attributes.CHECKPOINT, [epoch, checkpoint])
         trial.ending = trial.ending or self._judge(trial)
         self._listener(trial, TrialState.RUNNING)
         return "continue" if trial.ending is None else "stop"
@@ -176,14 +204,20 @@ class Study:
             trial.assignment, checkpoint=str(trial.checkpoint), epochs=trial.checkpoint_epochs
         )
 
+    def end(self, number: int, state: TrialState, reason: str) -> None:
+        """Decide from outside the study how a running trial ends, before its engine tells it."""
+        trial = self._running.get(number)
+        if trial is not None and trial.ending is None:
+            trial.ending = (state, reason)
+
     def stop(self, number: int) -> None:
         """Decide from outside the study that a trial stops early (a Ray Tune scheduler's verdict).
 
         A trial that has trained to the last epoch is complete all the same.
         """
         trial = self._running.get(number)
-        if trial is not None and trial.ending is None and trial.epochs < self.epochs:
-            trial.ending = (TrialState.STOPPED, f"{self.scheduler.name} after epoch {trial.epochs}")
+        if trial is not None and trial.epochs < self.epochs:
+            self.end(number, TrialState.STOPPED, self._by_scheduler(trial))
 
     def tell(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; an ending that the study itself decided takes precedence.
@@ -200,8 +234,10 @@ class Study:
         more = tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics)
         self._exhausted = self._exhausted or not more
         self._record.sync()
-        value = metric_value(trial.metrics, self.configuration.metric)
-        self._keeper.ended(state, value, trial.checkpoint)
+        losses = losses_of(self.configuration.objectives, trial.metrics)
+        self._keeper.ended(state, losses, trial.checkpoint)
+        self._memory.ended(number, state)
+        self._follow_up(trial, state)
         self._give_up_early(state, reason)
         self._listener(trial, state)
 
@@ -212,8 +248,12 @@ class Study:
     def close(self, reason: str = "the study was interrupted") -> StudyResult:
         """End the trials that still run as interrupted, release the record, return the result."""
         self.interrupted = bool(self._running) or not self.finished
+        reason = self._limits.reached() or reason
         for number in list(self._running):
             self.tell(number, TrialState.INTERRUPTED, reason)
+        recommended = self.recommend()
+        if recommended is not None:
+            self._optuna.set_user_attr(attributes.RECOMMENDED, recommended)
         self._record.close()
         return self.result()
 
@@ -222,9 +262,9 @@ class Study:
     @property
     def finished(self) -> bool:
         """Whether no further trial will start."""
-        enough = self._exhausted or self._queue.next_number >= self.total
-        done = enough and not self._queue.waiting
-        return done or self.fatal is not None or self._out_of_time()
+        if self.fatal is not None or self._limits.reached() is not None:
+            return True
+        return not self._more and not self._queue.waiting and self._drained()
 
     @property
     def has_waiting(self) -> bool:
@@ -234,7 +274,7 @@ class Study:
     @property
     def total(self) -> int:
         """Trials that the study runs in all."""
-        return _total(self.configuration, self.algorithm, self._has_default)
+        return _total(self.configuration, self.algorithm, self._has_default) + self._copies
 
     @property
     def directory(self) -> Path:
@@ -249,25 +289,84 @@ class Study:
         """The study as it stands."""
         return read_result(self._optuna, self.directory / FILE_NAME)
 
+    def recommend(self) -> int | None:
+        """Number of the completed trial that the search algorithm would use, if it has a view."""
+        if self.algorithm.proposer is None:
+            return None
+        observations = self._memory.observations()
+        index = self.algorithm.proposer.recommend(list(observations.values()))
+        return None if index is None else list(observations)[index]
+
     # -- inside --------------------------------------------------------------------------------
 
-    def _last_metrics(self, number: int) -> Mapping[str, float]:
-        """Metrics of a trial's last epoch, in whichever of its attempts that was."""
-        return next(trial.metrics for trial in self.result().trials if trial.number == number)
+    @property
+    def _more(self) -> bool:
+        """Whether there are new trials to propose."""
+        return not self._exhausted and self._queue.next_number < self.total
+
+    def _drained(self) -> bool:
+        """Whether no trial that pauses, or may yet pause, will go on."""
+        if self._paused and not self._running:
+            self._unpause()
+        return not self._queue.waiting and not (self.scheduler.judge.pauses and self._running)
+
+    def _plan(self, proposal: Mapping[str, Any] | None) -> bool:
+        """Make sure that the queue has a next trial; tell whether it does."""
+        if not self._queue.waiting:
+            self._unpause()
+        if self._queue.waiting:
+            return True
+        if not self._more:
+            return False
+        if proposal is None and self.algorithm.proposer is not None:
+            observations = list(self._memory.observations().values())
+            proposal = self.algorithm.proposer.propose(observations)
+        if proposal is not None:
+            self._queue.plan_next(proposal)
+        return True
+
+    def _unpause(self) -> None:
+        """Queue the paused trial that goes on now, if any."""
+        number = self.scheduler.judge.resume(self._more, bool(self._running))
+        if number is not None:
+            self._queue.plan_again([self._paused.pop(number)])
+
+    def _seed_of(self, number: int) -> int:
+        """A trial's seed: the study's if the user gave one, otherwise one of its own."""
+        if self.configuration.seed is not None:
+            return self.configuration.seed
+        return int(np.random.default_rng([self._entropy, number]).integers(2**31))
+
+    def _follow_up(self, trial: RunningTrial, state: TrialState) -> None:
+        """Shelve a trial that paused; plan what takes a stopped one's place."""
+        number = trial.assignment.number
+        if state is TrialState.PAUSED:
+            self._paused[number] = _shelved(trial)
+            return
+        self.scheduler.judge.ended(number, state is TrialState.COMPLETED)
+        model = self.scheduler.judge.successor(number) if state is TrialState.STOPPED else None
+        if model is not None:
+            self._plan_copy(model)
+
+    def _plan_copy(self, model: int) -> None:
+        source = self._running.get(model) or self._paused.get(model)
+        checkpoint = None
+        if source is not None:
+            folder = self.directory_of(self._queue.next_number)
+            checkpoint = copy_checkpoint(source.checkpoint, folder)
+        epochs = source.checkpoint_epochs if source is not None and checkpoint else 0
+        params = perturbed(self.space, self._memory.params(model), self._rng)
+        self._copies += 1
+        self._queue.plan_copy(params, model, checkpoint, epochs)
 
     def _give_up_early(self, state: TrialState, reason: str) -> None:
-        """End a study whose first trials all failed: the next ones would fail as well."""
-        if state is not TrialState.FAILED:
-            self._only_failures = None
-        if self._only_failures is None:
-            return
-        self._only_failures.append(reason)
-        if len(self._only_failures) >= _FAILURES_TO_GIVE_UP:
+        """End a study whose first trials all failed alike: the next ones would fail as well."""
+        first = self._failing.hear(state, reason)
+        if first is not None:
             self.fail(
                 TrialsFailedError(
-                    f"the first {_FAILURES_TO_GIVE_UP} trials all failed, so the study ends here. "
-                    f"The first one: {self._only_failures[0]}. "
-                    f"Their logs: {self.directory / 'trials'}"
+                    f"the first {self.configuration.fail_fast} trials all failed, so the study "
+                    f"ends here. The first one: {first}. Their logs: {self.directory / 'trials'}"
                 )
             )
 
@@ -275,46 +374,68 @@ class Study:
         """Return how the trial ends now, or None if it goes on."""
         if self.fatal is not None:
             return TrialState.INTERRUPTED, "the study ended"
-        metric = self.configuration.metric
-        value = metric_value(trial.metrics, metric)
-        if value is None:
-            reason = _missing(metric, trial.metrics)
-            self.fail(MissingMetricError(reason))
-            return TrialState.FAILED, reason
-        if not math.isfinite(value):
-            return TrialState.DIVERGED, f"{metric} became {value} in epoch {trial.epochs}"
-        trial.optuna.report(value, trial.epochs)
+        for objective in self.configuration.objectives:
+            value = objective.value(trial.metrics)
+            if value is None:
+                reason = _missing(objective.metric, trial.metrics)
+                self.fail(MissingMetricError(reason))
+                return TrialState.FAILED, reason
+            if not math.isfinite(value):
+                reason = f"{objective.metric} became {value} in epoch {trial.epochs}"
+                return TrialState.DIVERGED, reason
+        return self._by_progress(trial)
+
+    def _by_progress(self, trial: RunningTrial) -> tuple[TrialState, str] | None:
+        losses = losses_of(self.configuration.judged, trial.metrics)
+        assert losses is not None
+        report = self._memory.heard(trial.assignment.number, losses, trial.seconds)
+        if len(self.configuration.objectives) == 1:  # Optuna takes no others
+            value = self.configuration.objectives[0].value(trial.metrics)
+            trial.optuna.report(value or 0.0, trial.epochs)
+        verdict = self.scheduler.judge.hear(report)
         if trial.epochs >= self.epochs:
             return None
-        if trial.optuna.should_prune():
-            return TrialState.STOPPED, f"{self.scheduler.name} after epoch {trial.epochs}"
-        if self._out_of_time():
-            return TrialState.INTERRUPTED, "the study's time budget ended"
-        return None
+        if verdict != "continue":
+            ending = TrialState.STOPPED if verdict == "stop" else TrialState.PAUSED
+            return ending, self._by_scheduler(trial)
+        limit = self._limits.reached()
+        return None if limit is None else (TrialState.INTERRUPTED, limit)
+
+    def _by_scheduler(self, trial: RunningTrial) -> str:
+        return f"{self.scheduler.name} after epoch {trial.epochs}"
 
     def _checked_end(
         self, trial: RunningTrial, state: TrialState, reason: str
     ) -> tuple[TrialState, str]:
         """Refuse to call a trial completed that never reported the metric."""
         if state is TrialState.COMPLETED and not trial.metrics:
-            reason = _missing(self.configuration.metric, {})
+            reason = _missing(self.configuration.objectives[0].metric, {})
             self.fail(MissingMetricError(reason))
             return TrialState.FAILED, reason
         last = trial.epochs >= self.epochs
         usual = "trained to the last epoch" if last else f"ended itself after epoch {trial.epochs}"
         return state, reason or usual
 
-    def _out_of_time(self) -> bool:
-        budget = self.configuration.time_budget_s
-        return budget is not None and time.monotonic() - self._started >= budget
-
 
 def _total(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> int:
     if configuration.num_samples is not None:
         return configuration.num_samples
     if algorithm.points is not None:
-        return len(algorithm.points) + int(default)
+        return len(algorithm.points) + len(configuration.points) + int(default)
     return 20
+
+
+def _shelved(trial: RunningTrial) -> TrialResult:
+    return TrialResult(
+        number=trial.assignment.number,
+        state=TrialState.PAUSED,
+        params=trial.assignment.params,
+        history=(trial.metrics,),
+        checkpoint=trial.checkpoint,
+        checkpoint_epochs=trial.checkpoint_epochs,
+        is_default=attributes.DEFAULT in trial.optuna.user_attrs,
+        parent=trial.optuna.user_attrs.get(attributes.PARENT),
+    )
 
 
 def _missing(metric: str, metrics: Mapping[str, float]) -> str:

@@ -17,12 +17,24 @@ class TrialState(str, Enum):
     COMPLETED = "completed"
     #: Ended early by the scheduler.
     STOPPED = "stopped"
+    #: Waits for its scheduler, from its last checkpoint.
+    PAUSED = "paused"
     #: The metric became NaN or infinite.
     DIVERGED = "diverged"
-    #: The user's code raised, or the worker was lost more often than allowed.
+    #: The training needed more memory than there is.
+    OUT_OF_MEMORY = "out of memory"
+    #: The user's code raised.
     FAILED = "failed"
+    #: Its worker or node was lost more often than allowed.
+    LOST = "lost"
+    #: It reported nothing within the deadline.
+    HUNG = "hung"
     #: The study ended first; a resumed study continues this trial.
     INTERRUPTED = "interrupted"
+
+
+#: Ends without any result, by the trial's own fault or the machine's.
+FAILURES = (TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialState.LOST, TrialState.HUNG)
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,11 @@ class TrialResult:
         history: One mapping of metric names to values per epoch.
         checkpoint: Folder of the last kept checkpoint, or None.
         checkpoint_epochs: Epochs that the checkpoint holds.
+        seconds: Seconds of training after each epoch.
         reason: Why it ended, in words.
         is_default: Whether it ran the configuration's own values, without any search.
+        parent: The trial whose checkpoint it began with, or None.
+        seed: Random seed of the training, or None.
     """
 
     number: int
@@ -67,8 +82,11 @@ class TrialResult:
     history: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
     checkpoint: Path | None = None
     checkpoint_epochs: int = 0
+    seconds: tuple[float, ...] = field(default=(), repr=False)
     reason: str = ""
     is_default: bool = False
+    parent: int | None = None
+    seed: int | None = None
 
     @property
     def epochs(self) -> int:

@@ -18,7 +18,7 @@ from itwinai.hpo.engine.domains import write_domains
 from itwinai.hpo.engine.slot import ASSIGNMENT
 from itwinai.hpo.errors import StudyError, UnusedParameterError
 from itwinai.hpo.study import Study
-from itwinai.hpo.trial import TrialState, metric_value
+from itwinai.hpo.trial import TrialState
 
 #: Errors of a trial that every other trial would meet as well.
 _FATAL: dict[str, type[StudyError]] = {UnusedParameterError.__name__: UnusedParameterError}
@@ -39,9 +39,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         #: Trials that the user's searcher proposed; it knows no others (the default, resumed ones).
         self._users: set[str] = set()
         if self._user is not None:
-            configuration = study.configuration
+            primary = study.configuration.objectives[0]
             self._user.set_search_properties(
-                configuration.metric, configuration.mode, write_domains(study.space)
+                primary.metric, primary.mode, write_domains(study.space)
             )
 
     def set_search_properties(
@@ -61,8 +61,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 return str(proposal)
             self._users.add(trial_id)
         assignment = self._study.ask(proposal)
-        if assignment is None:
-            return str(Searcher.FINISHED)
+        if assignment is None:  # none any more, or none now: a paused trial may yet go on
+            return str(Searcher.FINISHED) if self._study.finished else None
         self._numbers[trial_id] = assignment.number
         return {**assignment.params, ASSIGNMENT: asdict(assignment)}
 
@@ -104,8 +104,8 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._user = study.scheduler.ray is not None
         self._inner: TrialScheduler = study.scheduler.ray or FIFOScheduler()
         if self._user:
-            configuration = study.configuration
-            self._inner.set_search_properties(configuration.metric, configuration.mode)
+            primary = study.configuration.objectives[0]
+            self._inner.set_search_properties(primary.metric, primary.mode)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Accept; the study knows its metric."""
@@ -190,6 +190,6 @@ def _number(trial: Trial) -> int:
 def _with_metric(study: Study, result: dict[str, Any]) -> dict[str, Any]:
     """A result in which a user's searcher or scheduler finds the metrics, as Tune has them."""
     metrics = dict(result.get("metrics", ()))
-    name = study.configuration.metric
-    value = metric_value(metrics, name)
-    return {**metrics, **result} | ({} if value is None else {name: value})
+    primary = study.configuration.objectives[0]
+    value = primary.value(metrics)
+    return {**metrics, **result} | ({} if value is None else {primary.metric: value})

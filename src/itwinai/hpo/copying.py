@@ -1,0 +1,47 @@
+"""Population based training: the copy of a good member that takes a poor one's place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itwinai.hpo.space import Choice, SearchSpace
+
+#: Probability that a value is drawn anew, and how far it moves otherwise.
+_RESAMPLE, _STEP = 0.25, 0.1
+
+
+def perturbed(
+    space: SearchSpace, params: Mapping[str, Any], rng: np.random.Generator
+) -> dict[str, Any]:
+    """Change a member's values a little (Jaderberg et al. 2017, section 4.1.1: explore).
+
+    Each is drawn anew with probability 0.25; otherwise a number moves by a tenth of its (maybe
+    logarithmic) range and a category stays.
+    """
+    values: dict[str, Any] = {}
+    for name, parameter in space.items():
+        if not space.exists(name, values):
+            continue
+        known = name in params and parameter.contains(params[name])
+        if not known or rng.random() < _RESAMPLE:
+            values[name] = parameter.at(rng.random())
+        elif isinstance(parameter, Choice):
+            values[name] = params[name]
+        else:
+            moved = parameter.position(params[name]) + _STEP * rng.choice([-1, 1])
+            values[name] = parameter.at(float(np.clip(moved, 0, 1)))
+    return values if space.feasible(values) else space.sample(rng) or values
+
+
+def copy_checkpoint(checkpoint: Path | None, directory: Path) -> str | None:
+    """Copy a checkpoint into another trial's folder, where that trial's own ones replace it."""
+    if checkpoint is None or not checkpoint.exists():
+        return None
+    target = directory / checkpoint.name
+    shutil.copytree(checkpoint, target, dirs_exist_ok=True)
+    return str(target)

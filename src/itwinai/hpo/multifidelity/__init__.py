@@ -1,0 +1,8 @@
+"""A search that learns from unfinished trainings: a Gaussian process over the curves of all trials."""
+
+from __future__ import annotations
+
+from itwinai.hpo.multifidelity.curves import Observation
+from itwinai.hpo.multifidelity.proposing import Proposer
+
+__all__ = ["Observation", "Proposer"]

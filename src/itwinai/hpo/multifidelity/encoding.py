@@ -1,0 +1,196 @@
+"""Configurations as points of the unit cube, and these points as columns of a regression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import ItemsView, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itwinai.hpo.space import Choice, Float, Integer, Parameter
+
+Array = NDArray[np.float64]
+
+#: Where a parameter is put that a configuration does not have: as far from one end as the other.
+CENTRE = 0.5
+
+
+class SearchSpaceLike(Protocol):
+    """What a proposer needs of a search space."""
+
+    @property
+    def conditions(self) -> Mapping[str, Mapping[str, tuple[Any, ...]]]:
+        """Return for each child its parents' values with which it exists."""
+        ...
+
+    def feasible(self, params: Mapping[str, Any]) -> bool:
+        """Tell whether a configuration meets the constraints between parameters."""
+        ...
+
+    def items(self) -> ItemsView[str, Parameter]:
+        """Return the names and domains."""
+        ...
+
+
+class Axis(Protocol):
+    """One parameter's side of the cube; all methods take and return arrays of one shape (n,)."""
+
+    def encode(self, value: Any) -> float:
+        """Return the place of a user's value in [0, 1]."""
+        ...
+
+    def decode(self, unit: float) -> Any:
+        """Return the user's value nearest to a place."""
+        ...
+
+    def snap(self, units: Array) -> Array:
+        """Move places to those that have a value."""
+        ...
+
+    def columns(self, units: Array) -> Array:
+        """Return (n, k) columns; squared distances between rows are at most 1."""
+        ...
+
+
+class NumberAxis:
+    """A range, logarithmic where the domain is."""
+
+    def __init__(self, domain: Float | Integer) -> None:
+        self._domain = domain
+        self._low, high = self._scaled(domain.lower), self._scaled(domain.upper)
+        self._width = high - self._low or 1.0
+
+    def encode(self, value: Any) -> float:
+        """Return the place of a number on the range's scale."""
+        return min(1.0, max(0.0, (self._scaled(value) - self._low) / self._width))
+
+    def decode(self, unit: float) -> Any:
+        """Return the nearest number that the domain has."""
+        scaled = self._low + unit * self._width
+        number = math.exp(scaled) if self._domain.log else scaled
+        # The exponential of a bound's logarithm may lie just outside.
+        return self._domain.decode(min(self._domain.upper, max(self._domain.lower, number)))
+
+    def snap(self, units: Array) -> Array:
+        """Move places to the nearest step, if the domain has steps."""
+        if self._domain.step is None:
+            return units
+        return np.array([self.encode(self.decode(unit)) for unit in units])
+
+    def columns(self, units: Array) -> Array:
+        """Return the places as they are."""
+        return units[:, None]
+
+    def _scaled(self, value: float) -> float:
+        return math.log(value) if self._domain.log else float(value)
+
+
+class ChoiceAxis:
+    """Categories, each a slice of [0, 1]; any two are equally far apart."""
+
+    def __init__(self, domain: Choice) -> None:
+        self._categories = domain.categories
+        self._index = {repr(domain.encode(c)): i for i, c in enumerate(domain.categories)}
+        self._domain = domain
+
+    def encode(self, value: Any) -> float:
+        """Return the middle of the category's slice."""
+        return (self._index[repr(self._domain.encode(value))] + 0.5) / len(self._categories)
+
+    def decode(self, unit: float) -> Any:
+        """Return the category of the slice."""
+        return self._categories[self._slices(np.array([unit]))[0]]
+
+    def snap(self, units: Array) -> Array:
+        """Move places to the middle of their slice."""
+        return (self._slices(units) + 0.5) / len(self._categories)
+
+    def columns(self, units: Array) -> Array:
+        """Return one column a category."""
+        one_hot = np.eye(len(self._categories))[self._slices(units)]
+        return one_hot / math.sqrt(2)
+
+    def _slices(self, units: Array) -> NDArray[np.intp]:
+        count = len(self._categories)
+        return np.clip((units * count).astype(np.intp), 0, count - 1)
+
+
+class Encoder:
+    """Turns configurations into points of the unit cube and back.
+
+    Args:
+        space: Names, domains and conditions; a point has a coordinate for each name, in order.
+    """
+
+    def __init__(self, space: SearchSpaceLike) -> None:
+        self._axes: dict[str, Axis] = {name: _axis(domain) for name, domain in space.items()}
+        self._places = {name: place for place, name in enumerate(self._axes)}
+        self._conditions = {
+            child: {
+                parent: np.array([self._axes[parent].encode(value) for value in allowed])
+                for parent, allowed in parents.items()
+            }
+            for child, parents in space.conditions.items()
+        }
+        widths = [axis.columns(np.zeros(1)).shape[1] for axis in self._axes.values()]
+        #: For each column (c,) the coordinate it belongs to.
+        self.owners = np.repeat(np.arange(len(widths)), widths)
+
+    @property
+    def dimensions(self) -> int:
+        """Return the number of coordinates."""
+        return len(self._axes)
+
+    def encode(self, params: Mapping[str, Any]) -> Array:
+        """Return the point (d,) of a configuration."""
+        return np.array(
+            [
+                axis.encode(params[name]) if name in params else CENTRE
+                for name, axis in self._axes.items()
+            ]
+        )
+
+    def decode(self, point: Array) -> dict[str, Any]:
+        """Return the configuration nearest to a point (d,): its active parameters only."""
+        active = self._active(point[None, :])[0]
+        return {
+            name: axis.decode(float(point[place]))
+            for place, (name, axis) in enumerate(self._axes.items())
+            if active[place]
+        }
+
+    def snap(self, points: Array) -> Array:
+        """Move points (n, d) to such as configurations have."""
+        axes = zip(self._axes.values(), points.T, strict=True)
+        snapped = np.column_stack([axis.snap(units) for axis, units in axes])
+        return np.where(self._active(snapped), snapped, CENTRE)
+
+    def columns(self, points: Array) -> Array:
+        """Return the regression's columns (n, c) of snapped points (n, d)."""
+        axes = zip(self._axes.values(), points.T, strict=True)
+        columns = np.hstack([axis.columns(units) for axis, units in axes])
+        return columns
+
+    def _active(self, points: Array) -> NDArray[np.bool_]:
+        active = {name: np.ones(len(points), dtype=bool) for name in self._axes}
+        for name in self._axes:
+            active[name] = self._exists(name, points)
+        return np.column_stack(list(active.values()))
+
+    def _exists(self, name: str, points: Array) -> NDArray[np.bool_]:
+        exists = np.ones(len(points), dtype=bool)
+        for parent, allowed in self._conditions.get(name, {}).items():
+            units = self._axes[parent].snap(points[:, self._places[parent]])
+            exists &= np.isclose(units[:, None], allowed).any(axis=1)
+            exists &= self._exists(parent, points)
+        return exists
+
+
+def _axis(domain: Parameter) -> Axis:
+    if isinstance(domain, Choice):
+        return ChoiceAxis(domain)
+    if isinstance(domain, Float | Integer):
+        return NumberAxis(domain)
+    raise TypeError(f"no encoding for a domain of type {type(domain).__name__}")

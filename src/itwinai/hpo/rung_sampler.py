@@ -1,0 +1,78 @@
+"""A sampler that learns from the highest rung on which it knows enough trials."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as OptunaState
+
+
+class RungSampler(BaseSampler):
+    """Shows another sampler the trials' values at the highest useful epoch (BOHB, section 3.2).
+
+    That is the highest epoch which at least ``least`` trials have reached; each of those counts
+    with its value there, however it ended.
+
+    Args:
+        inner: The sampler that proposes.
+        least: Trials that make an epoch useful.
+    """
+
+    def __init__(self, inner: BaseSampler, least: int) -> None:
+        self._inner = inner
+        self._least = least
+
+    def reseed_rng(self) -> None:
+        """Pass on."""
+        self._inner.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Pass on, for the view of the study."""
+        return self._inner.infer_relative_search_space(self._view(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Pass on, for the view of the study."""
+        return self._inner.sample_relative(self._view(study), trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Pass on, for the view of the study."""
+        view = self._view(study)
+        return self._inner.sample_independent(view, trial, param_name, param_distribution)
+
+    def _view(self, study: optuna.Study) -> optuna.Study:
+        """A study in memory whose completed trials have the values of the highest useful epoch."""
+        trials = study.get_trials(deepcopy=False)
+        reached = Counter(step for trial in trials for step in trial.intermediate_values)
+        useful = [step for step, count in reached.items() if count >= self._least]
+        view = optuna.create_study(direction=study.direction)
+        if useful:
+            view.add_trials(
+                _at(trial, max(useful))
+                for trial in trials
+                if max(useful) in trial.intermediate_values
+            )
+        return view
+
+
+def _at(trial: FrozenTrial, step: int) -> FrozenTrial:
+    return create_trial(
+        state=OptunaState.COMPLETE,
+        params=trial.params,
+        distributions=trial.distributions,
+        value=trial.intermediate_values[step],
+    )

@@ -1,0 +1,66 @@
+"""What every scheduler is: it hears each trial's epochs and says who goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from itwinai.hpo.objectives import Losses
+
+#: What becomes of a trial after an epoch. A paused one may go on later, from its checkpoint.
+Verdict = Literal["continue", "stop", "pause"]
+
+#: What grace periods and rungs count.
+Unit = Literal["epochs", "seconds"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One epoch of one trial.
+
+    Attributes:
+        number: The trial.
+        epoch: Epochs it has trained, from 1.
+        seconds: Seconds it has trained.
+        losses: Its objectives after this epoch, lower being better.
+    """
+
+    number: int
+    epoch: int
+    seconds: float
+    losses: Losses
+
+    def progress(self, unit: Unit) -> float:
+        """How far the trial has come."""
+        return self.epoch if unit == "epochs" else self.seconds
+
+
+class Judge:
+    """A scheduler's rule; this one lets every trial train to its end.
+
+    A judge's state is what it has heard: whoever tells it a record's reports once more has the same
+    judge again, so nothing of it is ever saved.
+    """
+
+    #: Whether it ever pauses a trial.
+    pauses: ClassVar[bool] = False
+
+    def hear(self, report: Report) -> Verdict:
+        """Take a trial's epoch, and say what becomes of the trial."""
+        return "continue"
+
+    def ended(self, number: int, completed: bool) -> None:
+        """Take note that a trial has ended, trained to its last epoch or not."""
+
+    def resume(self, more: bool, running: bool) -> int | None:
+        """Name the paused trial that goes on now, if any.
+
+        Args:
+            more: Whether the study has further new trials.
+            running: Whether any trial runs.
+        """
+        return None
+
+    def successor(self, number: int) -> int | None:
+        """Name the trial whose copy takes the place of one that was stopped, if any."""
+        return None
