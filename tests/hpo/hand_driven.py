@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import plan_study
+from itwinai.hpo.results import StudyResult
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
 
 MakeStudy = Callable[..., Study]
+
+#: Metrics of a trial with these values after an epoch.
+Curve = Callable[[Mapping[str, Any], int], dict[str, float]]
 
 X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
 
@@ -49,6 +53,26 @@ def report(
         if verdict == "stop":
             break
     return verdict
+
+
+def simulate(study: Study, curve: Curve, slots: int = 3) -> StudyResult:
+    """Run a study to its end as an engine with several slots does, an epoch of each in turn."""
+    running: list[Assignment] = []
+    epochs: dict[int, int] = {}
+    while True:
+        while len(running) < slots and (trial := study.ask()) is not None:
+            running.append(trial)
+            epochs[trial.number] = trial.epochs
+        if not running:
+            assert study.finished
+            return study.close()
+        for trial in list(running):
+            epoch = epochs[trial.number] = epochs[trial.number] + 1
+            checkpoint = make_checkpoint(trial, epoch) if study.scheduler.judge.pauses else None
+            verdict = study.report(trial.number, curve(trial.params, epoch), checkpoint, epoch)
+            if verdict == "stop" or epoch == study.epochs:
+                study.tell(trial.number, TrialState.COMPLETED)
+                running.remove(trial)
 
 
 def run_trial(

@@ -23,6 +23,8 @@ class CheckpointKeeper:
             all completed ones', or every trial's.
         objectives: What is optimised.
         result: The study so far, whose best checkpoints are the ones to beat.
+        candidates: With one objective, how many of the best trials may still be the one that is
+            recommended in the end.
     """
 
     def __init__(
@@ -30,10 +32,15 @@ class CheckpointKeeper:
         policy: Literal["best", "completed", "all"],
         objectives: Sequence[Objective],
         result: StudyResult,
+        candidates: int = 1,
     ) -> None:
         self._policy = policy
+        self._single = len(objectives) == 1
+        self._candidates = candidates
         self._best: list[tuple[Losses, Path]] = []
-        for trial in result.front:
+        for trial in result.trials if self._single else result.front:
+            if trial.state is not TrialState.COMPLETED:
+                continue
             losses = losses_of(objectives, trial.metrics)
             if trial.checkpoint is not None and losses is not None:
                 self._best.append((losses, trial.checkpoint))
@@ -45,16 +52,24 @@ class CheckpointKeeper:
         if state is not TrialState.COMPLETED or losses is None:
             _delete(checkpoint)
         elif self._policy == "best":
-            self._keep_the_front([*self._best, (losses, checkpoint)])
+            self._keep_the_best([*self._best, (losses, checkpoint)])
 
-    def _keep_the_front(self, candidates: list[tuple[Losses, Path]]) -> None:
-        single = len(candidates[0][0]) == 1
-        # Of equally good trials with one objective, the first is the best.
-        front = pareto_front([losses for losses, _ in candidates])[: 1 if single else None]
-        self._best = [candidates[index] for index in front]
-        for index, (_, checkpoint) in enumerate(candidates):
-            if index not in front:
-                _delete(checkpoint)
+    def close(self, best: Path | None) -> None:
+        """Hear which checkpoint the finished study recommends; only that one stays."""
+        if self._policy == "best" and self._single and best is not None:
+            for _, checkpoint in self._best:
+                if checkpoint != best:
+                    _delete(checkpoint)
+
+    def _keep_the_best(self, rivals: list[tuple[Losses, Path]]) -> None:
+        if self._single:  # of equally good trials the first is the best
+            kept = sorted(rivals, key=lambda rival: rival[0])[: self._candidates]
+        else:
+            kept = [rivals[index] for index in pareto_front([losses for losses, _ in rivals])]
+        self._best = kept
+        for rival in rivals:
+            if rival not in kept:
+                _delete(rival[1])
 
 
 def _delete(checkpoint: Path) -> None:

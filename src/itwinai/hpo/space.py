@@ -50,6 +50,10 @@ class Parameter(Protocol):
         """Return where a value of the domain lies, from 0 to 1."""
         ...
 
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether this is the other domain, or its range made wider."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Return the YAML form that reads back as this domain."""
         ...
@@ -102,6 +106,15 @@ class Float:
     def position(self, value: Any) -> float:
         """Return where a value lies, on the logarithmic scale if that is the range's."""
         return _fraction(self.lower, self.upper, value, self.log)
+
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether this is the other range, or a wider one."""
+        return (
+            isinstance(other, Float)
+            and (self.log, self.step) == (other.log, other.step)
+            and self.lower <= other.lower
+            and self.upper >= other.upper
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""
@@ -156,6 +169,15 @@ class Integer:
         half = self.step / 2
         return _fraction(self.lower - half, self.upper + half, value, self.log)
 
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether this is the other range, or a wider one."""
+        return (
+            isinstance(other, Integer)
+            and (self.log, self.step) == (other.log, other.step)
+            and self.lower <= other.lower
+            and self.upper >= other.upper
+        )
+
     def describe(self) -> dict[str, Any]:
         """Return the YAML form; its ``upper`` is exclusive, as in Ray Tune."""
         name = ("q" if self.step > 1 else "") + ("lograndint" if self.log else "randint")
@@ -203,6 +225,10 @@ class Choice:
         """Return the middle of a category's share."""
         index = [self.encode(category) for category in self.categories].index(self.encode(value))
         return (index + 0.5) / len(self.categories)
+
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether these are the same categories; the record cannot take other ones."""
+        return self == other
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""
@@ -302,7 +328,7 @@ class SearchSpace(Mapping[str, Parameter]):
     def widens(self, other: SearchSpace) -> bool:
         """Tell whether this space is the other one, with the same or wider ranges of numbers."""
         same = list(self) == list(other) and self.conditions == other.conditions
-        return same and all(_widens(self[name], other[name]) for name in self)
+        return same and all(self[name].widens(other[name]) for name in self)
 
     def sample(self, rng: np.random.Generator, tries: int = 10_000) -> dict[str, Any] | None:
         """Draw a feasible point at random; None if ``tries`` draws found none."""
@@ -381,13 +407,6 @@ def _parents_first(
         order += ready
         waiting = [name for name in waiting if name not in ready]
     return order
-
-
-def _widens(new: Parameter, old: Parameter) -> bool:
-    if isinstance(new, Choice) or isinstance(old, Choice) or type(new) is not type(old):
-        return new == old
-    alike = (new.log, new.step) == (old.log, old.step)
-    return alike and new.lower <= old.lower and new.upper >= old.upper
 
 
 def _one_of(value: Any, values: Sequence[Any]) -> bool:

@@ -34,6 +34,9 @@ from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import Assignment, TrialResult, TrialState
 
+#: Trials among which a model may recommend another one than the one with the best value.
+_CANDIDATES = 5
+
 Answer = Literal["continue", "stop"]
 
 
@@ -136,7 +139,8 @@ class Study:
         self._last_metrics = {trial.number: trial.metrics for trial in interrupted}
         self._paused = {t.number: t for t in so_far.trials if t.state is TrialState.PAUSED}
         policy = self.configuration.keep_checkpoints
-        self._keeper = CheckpointKeeper(policy, self.configuration.objectives, so_far)
+        candidates = 1 if self.algorithm.proposer is None else _CANDIDATES
+        self._keeper = CheckpointKeeper(policy, self.configuration.objectives, so_far, candidates)
 
     # -- what the engine calls ---------------------------------------------------------------
 
@@ -254,6 +258,9 @@ class Study:
         recommended = self.recommend()
         if recommended is not None:
             self._optuna.set_user_attr(attributes.RECOMMENDED, recommended)
+        best = self.result().best
+        if best is not None and not self.interrupted:
+            self._keeper.close(best.checkpoint)
         self._record.close()
         return self.result()
 
