@@ -1,0 +1,1 @@
+"""Measurements of speed and of what the search finds; see ``README.md``."""
