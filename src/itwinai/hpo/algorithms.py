@@ -250,6 +250,11 @@ def _from_object(value: Any, task: Task) -> Algorithm:
     if isinstance(value, BaseSampler):
         return Algorithm(name, value, "Optuna sampler")
     check_object("study.algorithm", value, "suggest", ALGORITHMS)
+    if task.space.conditions or task.space.constraints:
+        raise ConfigurationError(
+            f"study.algorithm={name}: a Ray Tune Searcher knows neither only_if nor "
+            "study.constraints. Remove them, or use algorithm: auto."
+        )
     return Algorithm(name, RandomSampler(seed=task.seed), "Ray Searcher", searcher=value)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from optuna.trial import FrozenTrial
 
-from itwinai.hpo.trial import TrialResult
+from itwinai.hpo.trial import TrialResult, TrialState
 
 #: Version of this layout.
 FORMAT = 2
@@ -16,20 +17,56 @@ FORMAT = 2
 #: Of the study: format, objectives, epochs, space, constraints; and the trial it recommends.
 FACTS = "itwinai"
 RECOMMENDED = "recommended"
-ENTROPY = "entropy"
+SEEDS = "seeds"
 
 #: Of a trial.
 NUMBER = "trial"
-STATE = "state"
-REASON = "reason"
-SECONDS = "seconds"
+END = "end"
 CHECKPOINT = "checkpoint"
 DEFAULT = "default"
 GIVEN = "given"
 CONTINUES = "continues"
 PARENT = "parent"
-SEED = "seed"
 _EPOCH = "epoch "
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt at a trial ended.
+
+    Attributes:
+        state: A final :class:`TrialState`, by value.
+        reason: Why, in words.
+        seconds: How long it took.
+    """
+
+    state: str = TrialState.INTERRUPTED.value
+    reason: str = ""
+    seconds: float | None = None
+
+    @classmethod
+    def read(cls, attrs: Mapping[str, Any]) -> End:
+        """Read it back; one that was closed without an end of ours lost its driver."""
+        return cls(**attrs.get(END, {}))
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Where a study's random numbers come from.
+
+    Attributes:
+        entropy: The user's seed, or a number drawn when the study began.
+        fixed: Whether the user gave it; each training then has the same seed.
+    """
+
+    entropy: int
+    fixed: bool
+
+    def of_trial(self, number: int) -> int:
+        """The seed of a trial's training."""
+        if self.fixed:
+            return self.entropy
+        return int(np.random.default_rng([self.entropy, number]).integers(2**31))
 
 
 def epoch_key(epoch: int) -> str:

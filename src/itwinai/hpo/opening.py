@@ -90,13 +90,12 @@ def open_study(
     return record, study
 
 
-def entropy_of(study: optuna.Study, seed: int | None) -> int:
-    """The number from which a study's own random choices come: its seed, or one drawn once."""
-    if seed is not None:
-        return seed
-    if attributes.ENTROPY not in study.user_attrs:
-        study.set_user_attr(attributes.ENTROPY, int(np.random.default_rng().integers(2**31)))
-    return int(study.user_attrs[attributes.ENTROPY])
+def seeds_of(study: optuna.Study, seed: int | None) -> attributes.Seeds:
+    """The seeds of a study, which it keeps whatever a later run is given."""
+    if attributes.SEEDS not in study.user_attrs:
+        drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        study.set_user_attr(attributes.SEEDS, [drawn, seed is not None])
+    return attributes.Seeds(*study.user_attrs[attributes.SEEDS])
 
 
 def tell_optuna(
@@ -160,12 +159,12 @@ def _changed(key: str, before: Any, now: Any) -> str:
 
 def _close_abandoned(study: optuna.Study, record: MemoryRecord) -> None:
     """Close what a dead driver left running: as it had decided already, or as interrupted."""
+    abandoned = [t for t in study.get_trials(deepcopy=False) if t.state == OptunaState.RUNNING]
+    if not abandoned:
+        return
     results = {trial.number: trial for trial in read_result(study, record.path).trials}
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state != OptunaState.RUNNING:
-            continue
-        number, state = attributes.number_of(trial), trial.user_attrs.get(attributes.STATE)
-        if number is None or state is None:  # without a state of ours it reads as interrupted
-            tell_optuna(study, trial.number, TrialState.INTERRUPTED, {})
-        else:
-            tell_optuna(study, trial.number, TrialState(state), results[number].metrics)
+    for trial in abandoned:
+        number = attributes.number_of(trial)
+        metrics = results[number].metrics if number in results else {}
+        state = TrialState(attributes.End.read(trial.user_attrs).state)
+        tell_optuna(study, trial.number, state, metrics)

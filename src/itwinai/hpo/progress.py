@@ -134,6 +134,6 @@ def _seen(trial: RunningTrial, state: TrialState, before: TrialResult | None) ->
         state=trial.ending[0] if trial.ending and state is TrialState.RUNNING else state,
         params=trial.assignment.params,
         history=history,
-        reason=attrs.get(attributes.REASON, ""),
+        reason=attributes.End.read(attrs).reason,
         is_default=before.is_default if before else attributes.DEFAULT in attrs,
     )

@@ -66,9 +66,8 @@ class StudyRecord(MemoryRecord):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115 - lives as long as the study
         self._lock()
-        self._cut_torn_tail()
         try:
-            self._unread = list(self._lines())
+            self._cut_torn_tail()
         except StudyError:
             self._file.close()
             raise
@@ -107,22 +106,50 @@ class StudyRecord(MemoryRecord):
         complete = content.rfind(b"\n") + 1
         if complete < len(content):
             self._file.truncate(complete)
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        self._file.seek(0)
-        for number, line in enumerate(self._file, start=1):
-            entry = _entry(line)
-            if entry is None:
-                raise StudyError(
-                    f"{self.path}, line {number}: not a journal entry. The record is damaged "
-                    "in the middle; restore it from a copy, or remove the lines from there on."
-                )
-            yield entry
+        self._unread = _entries(self.path, content[:complete])
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
+class ReadRecord(MemoryRecord):
+    """A record that is only read, maybe while its study runs; a torn last line is left out.
+
+    Args:
+        path: The journal.
+
+    Raises:
+        StudyError: If it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        content = path.read_bytes()
+        self._unread = _entries(path, content[: content.rfind(b"\n") + 1])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse: the study's driver is the only writer."""
+        raise StudyError(f"{self.path}: opened to be read only")
+
+
+def _entries(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """Parse complete lines, all in one piece: a record may have a million of them."""
+    lines = content.splitlines()
     try:
-        entry = json.loads(line)
+        entries = json.loads(b"[" + b",".join(lines) + b"]")
     except ValueError:  # neither JSON nor text
+        entries = [_entry(line) for line in lines]
+    if len(entries) != len(lines):
+        entries = [_entry(line) for line in lines]
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            raise StudyError(
+                f"{path}, line {number}: not a journal entry. The record is damaged in the middle; "
+                "restore it from a copy, or remove the lines from there on."
+            )
+    return list(entries)
+
+
+def _entry(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
         return None
-    return entry if isinstance(entry, dict) else None

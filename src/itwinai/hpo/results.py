@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from itwinai.environ import paused_collection
 from itwinai.hpo import attributes
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective, losses_of, pareto_front
-from itwinai.hpo.record import FILE_NAME
+from itwinai.hpo.record import FILE_NAME, ReadRecord
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -145,7 +145,8 @@ def load_study(path: str | Path) -> StudyResult:
     """
     record = Path(path).absolute()
     record = record if record.name == FILE_NAME else record / FILE_NAME
-    return read_result(load_optuna_study(record), record)
+    with paused_collection():
+        return read_result(load_optuna_study(record), record)
 
 
 def load_optuna_study(record: Path) -> optuna.Study:
@@ -158,7 +159,7 @@ def load_optuna_study(record: Path) -> optuna.Study:
         raise StudyError(
             f"{record}: no such record. Give the study's folder, <storage_path>/<name>."
         )
-    storage = JournalStorage(JournalFileBackend(str(record)))
+    storage = JournalStorage(ReadRecord(record))
     names = optuna.get_all_study_names(storage)
     if not names:
         raise StudyError(f"{record}: the record holds no study yet")
@@ -181,6 +182,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
             f"format {attributes.FORMAT}. Use the version that wrote it."
         )
     space = SearchSpace.parse(facts["space"])
+    seeds = attributes.Seeds(*attrs.get(attributes.SEEDS, (0, True)))
     attempts: dict[int, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False):
         number = attributes.number_of(trial)
@@ -188,7 +190,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
             attempts.setdefault(number, []).append(trial)
     trials: dict[int, TrialResult] = {}
     for number in sorted(attempts):
-        trials[number] = _merge(number, attempts[number], space, trials)
+        trials[number] = _merge(number, attempts[number], space, trials, seeds)
     return StudyResult(
         name=study.study_name,
         objectives=tuple(Objective(**objective) for objective in facts["objectives"]),
@@ -201,7 +203,11 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
 
 
 def _merge(
-    number: int, attempts: list[FrozenTrial], space: SearchSpace, earlier: dict[int, TrialResult]
+    number: int,
+    attempts: list[FrozenTrial],
+    space: SearchSpace,
+    earlier: dict[int, TrialResult],
+    seeds: attributes.Seeds,
 ) -> TrialResult:
     """Make one trial of its attempts: the last one's end, everybody's epochs.
 
@@ -228,18 +234,17 @@ def _merge(
         seconds=tuple(history[epoch][1] for epoch in sorted(history)),
         checkpoint=None if checkpoint is None else _existing(Path(checkpoint)),
         checkpoint_epochs=epochs,
-        reason=last.user_attrs.get(attributes.REASON, ""),
+        reason=attributes.End.read(last.user_attrs).reason,
         is_default=plan.is_default,
         parent=plan.parent,
-        seed=last.user_attrs.get(attributes.SEED),
+        seed=seeds.of_trial(number),
     )
 
 
 def _state(trial: FrozenTrial) -> TrialState:
-    """A trial that was closed without a state of ours lost its driver."""
     if trial.state == OptunaState.RUNNING:
         return TrialState.RUNNING
-    return TrialState(trial.user_attrs.get(attributes.STATE, TrialState.INTERRUPTED.value))
+    return TrialState(attributes.End.read(trial.user_attrs).state)
 
 
 def _existing(checkpoint: Path) -> Path | None:
@@ -252,7 +257,7 @@ def _cost(
     every = [attempt for of_trial in attempts for attempt in of_trial]
     return Cost(
         epochs=sum(len(attributes.history_of(attempt.user_attrs)) for attempt in every),
-        seconds=sum(attempt.user_attrs.get(attributes.SECONDS, 0.0) for attempt in every),
+        seconds=sum(attributes.End.read(attempt.user_attrs).seconds or 0.0 for attempt in every),
         full_epochs=sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials),
         elapsed=_elapsed(every),
     )
@@ -272,7 +277,7 @@ def _elapsed(attempts: Iterable[FrozenTrial]) -> float:
 
 def _time_of(attempt: FrozenTrial) -> tuple[float, float]:
     begin = attempt.datetime_start.timestamp() if attempt.datetime_start else 0.0
-    seconds = attempt.user_attrs.get(attributes.SECONDS)
+    seconds = attributes.End.read(attempt.user_attrs).seconds
     if seconds is None:
         history = attributes.history_of(attempt.user_attrs)
         times = [seconds for _, seconds in history.values()]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 
+from itwinai.environ import paused_collection
 from itwinai.errors import did_you_mean
 from itwinai.hpo import attributes
 from itwinai.hpo.algorithms import Algorithm
@@ -26,7 +27,7 @@ from itwinai.hpo.keeping import CheckpointKeeper
 from itwinai.hpo.limits import FailFast, Limits
 from itwinai.hpo.memory import Memory
 from itwinai.hpo.objectives import losses_of
-from itwinai.hpo.opening import entropy_of, open_study, tell_optuna
+from itwinai.hpo.opening import open_study, seeds_of, tell_optuna
 from itwinai.hpo.queue import TrialQueue
 from itwinai.hpo.record import FILE_NAME, MemoryRecord
 from itwinai.hpo.results import StudyResult, read_result
@@ -114,9 +115,22 @@ class Study:
             "space": space.describe(),
             "constraints": [constraint.text for constraint in space.constraints],
         }
+        with paused_collection():
+            self._open(facts, default, record)
+
+    def _open(
+        self,
+        facts: Mapping[str, Any],
+        default: Mapping[str, Any] | None,
+        record: MemoryRecord | None,
+    ) -> None:
+        """Open the record, and plan a new study's first trials."""
+        configuration, algorithm, space = self.configuration, self.algorithm, self.space
         self._record, self._optuna = open_study(configuration, facts, algorithm.sampler, record)
-        self._entropy = entropy_of(self._optuna, configuration.seed)
-        self._rng = np.random.default_rng([self._entropy, len(self._optuna.get_trials(False))])
+        self._seeds = seeds_of(self._optuna, configuration.seed)
+        self._rng = np.random.default_rng(
+            [self._seeds.entropy, len(self._optuna.get_trials(False))]
+        )
         self._queue = TrialQueue(self._optuna, space, self._rng)
         if self._queue.next_number == 0:
             first = [*configuration.points, *(algorithm.points or ())]
@@ -154,15 +168,13 @@ class Study:
             return None
         trial, plan, params = self._queue.next()
         assert plan.number is not None
-        seed = self._seed_of(plan.number)
-        trial.set_user_attr(attributes.SEED, seed)
         assignment = Assignment(
             number=plan.number,
             params=params,
             directory=str(self.directory_of(plan.number)),
             checkpoint=plan.checkpoint,
             epochs=plan.epochs,
-            seed=seed,
+            seed=self._seeds.of_trial(plan.number),
         )
         running = RunningTrial(assignment, trial, plan.epochs)
         running.earlier = self._memory.begun(plan.number, params, plan.epochs, plan.parent)
@@ -232,9 +244,8 @@ class Study:
         if trial is None:
             return
         state, reason = trial.ending or self._checked_end(trial, state, reason)
-        trial.optuna.set_user_attr(attributes.REASON, reason)
-        trial.optuna.set_user_attr(attributes.SECONDS, time.monotonic() - trial.started)
-        trial.optuna.set_user_attr(attributes.STATE, state.value)
+        end = attributes.End(state.value, reason, round(time.monotonic() - trial.started, 6))
+        trial.optuna.set_user_attr(attributes.END, vars(end))
         more = tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics)
         self._exhausted = self._exhausted or not more
         self._record.sync()
@@ -337,12 +348,6 @@ class Study:
         number = self.scheduler.judge.resume(self._more, bool(self._running))
         if number is not None:
             self._queue.plan_again([self._paused.pop(number)])
-
-    def _seed_of(self, number: int) -> int:
-        """A trial's seed: the study's if the user gave one, otherwise one of its own."""
-        if self.configuration.seed is not None:
-            return self.configuration.seed
-        return int(np.random.default_rng([self._entropy, number]).integers(2**31))
 
     def _follow_up(self, trial: RunningTrial, state: TrialState) -> None:
         """Shelve a trial that paused; plan what takes a stopped one's place."""

@@ -69,14 +69,17 @@ CHOOSERS: dict[str, Mapping[str, Recipe]] = {"optimizer": OPTIMIZERS, "lr_schedu
 def build_model(model: nn.Module | ModelFactory, config: Configuration) -> nn.Module:
     """Return the model, built from the configuration if it is a class or function.
 
-    A factory gets those keys of the configuration that are its parameters.
+    A factory gets those keys of the configuration that are its parameters, and all of the mapping
+    ``model``, if the configuration has one.
 
     Raises:
         ConfigurationError: If a parameter without default is not in the configuration.
     """
     if isinstance(model, nn.Module):
         return model
-    given = {name: config[name] for name in factory_parameters(model) if name in config}
+    own = config.get("model")
+    values = {name: config[name] for name in factory_parameters(model) if name in config}
+    given = values | dict(own if isinstance(own, Mapping) else {})
     missing = [
         name
         for name, parameter in _parameters(model).items()

@@ -131,7 +131,7 @@ def study_from_ray_arguments(trainer: TorchTrainer, datasets: Datasets) -> nn.Mo
 def _default(
     trainer: TorchTrainer, space: SearchSpace, study: StudyConfiguration
 ) -> dict[str, Any] | None:
-    default = default_values(trainer, space)
+    default = default_values(trainer, [name for name in space if name not in space.defaults])
     if default is None and study.default_first:
         itwinai.logger.warning(
             "warning: the config lacks a value for some of %s, so there is no default "

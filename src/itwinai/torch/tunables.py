@@ -36,7 +36,7 @@ def check_names(trainer: TorchTrainer, names: Iterable[str], space: Mapping[str,
     """
     for name in names:
         _check_choosers(trainer, name, space)
-        if name in _known_names(trainer):
+        if _innermost(name) in _known_names(trainer) or name in _known_names(trainer):
             continue
         if isinstance(trainer.model, nn.Module) and name in _constructor(type(trainer.model)):
             raise ConfigurationError(
@@ -50,7 +50,7 @@ def check_names(trainer: TorchTrainer, names: Iterable[str], space: Mapping[str,
 
 def default_values(trainer: TorchTrainer, names: Iterable[str]) -> dict[str, Any] | None:
     """Values of the tuned names in the configuration as it stands; None if one has no value."""
-    defaults = {
+    defaults: dict[str, Any] = {
         **_own_arguments(trainer),
         **{
             name: default
@@ -59,18 +59,59 @@ def default_values(trainer: TorchTrainer, names: Iterable[str]) -> dict[str, Any
         },
         **trainer.config.snapshot(),
     }
-    names = list(names)
-    return {name: defaults[name] for name in names} if set(names) <= set(defaults) else None
+    found = {}
+    for name in names:
+        value, *_ = [*_looked_up(defaults, name.split(".")), _MISSING]
+        if value is _MISSING:
+            return None
+        found[name] = value
+    return found
+
+
+_MISSING = object()
+
+
+def _looked_up(values: Any, path: list[str]) -> list[Any]:
+    """The value at a path of keys, in a list; nothing if there is none."""
+    for key in path:
+        if not isinstance(values, Mapping) or key not in values:
+            return []
+        values = values[key]
+    return [values]
+
+
+def _innermost(name: str) -> str:
+    """``width`` of ``model.width``, which a model's factory may take."""
+    return name.removeprefix("model.")
 
 
 def apply_values(trainer: TorchTrainer, values: Mapping[str, Any]) -> list[str]:
-    """Give a trainer a trial's values; return the names that went into its configuration."""
+    """Give a trainer a trial's values; return the names that went into its configuration.
+
+    A dotted name goes into a mapping of the configuration: ``model.width`` is
+    ``config.model["width"]``.
+    """
     arguments = _own_arguments(trainer)
     in_config = {name: value for name, value in values.items() if name not in arguments}
     for name in set(values) & set(arguments):
         setattr(trainer, name, values[name])
-    trainer.config = trainer.config.with_values(in_config)
-    return list(in_config)
+    nested = _nested(in_config, trainer.config.snapshot())
+    trainer.config = trainer.config.with_values(nested)
+    return list(nested)
+
+
+def _nested(values: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted names into mappings, which keep what the configuration has beside them."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        first, _, rest = name.partition(".")
+        if not rest:
+            nested[first] = value
+            continue
+        known = nested.get(first, config.get(first))
+        inner = dict(known) if isinstance(known, Mapping) else {}
+        nested[first] = {**inner, **_nested({rest: value}, inner)}
+    return nested
 
 
 def _known_names(trainer: TorchTrainer) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.space import Choice, SearchSpace
 
 
 def read_domain(form: Any) -> dict[str, Any] | None:
@@ -44,10 +44,11 @@ def write_domains(space: SearchSpace) -> dict[str, Any]:
     from ray import tune
 
     domains = {}
-    for name, form in space.describe().items():
-        arguments = {key: value for key, value in form.items() if key != "type"}
-        if "grid_search" in form:
-            domains[name] = tune.choice(form["grid_search"])
-        else:
-            domains[name] = getattr(tune, form["type"])(**arguments)
+    for name, parameter in space.items():
+        if isinstance(parameter, Choice):
+            domains[name] = tune.choice(list(parameter.categories))
+            continue
+        form = parameter.describe()
+        kind = form.pop("type")
+        domains[name] = getattr(tune, kind)(**form)
     return domains
