@@ -13,6 +13,7 @@ import pytest
 from small_trainings import MLP, make_data, options
 
 from itwinai.errors import ConfigurationError, ItwinaiError
+from itwinai.hpo.algorithms import ALGORITHMS
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
 from itwinai.torch.trainer import RayTorchTrainer, TorchTrainer
@@ -100,7 +101,7 @@ def refused(folder: Path, *args: Any, **changes: Any) -> str:
         ({"algorithm": "tpee"}, "study.algorithm='tpee': unknown; did you mean 'tpe'?"),
         (
             {"algorithm": "xyz"},
-            "study.algorithm='xyz': unknown; known names: grid, random, tpe",
+            "study.algorithm='xyz': unknown; known names: auto, " + ", ".join(ALGORITHMS),
         ),
         (
             {"algorithm": {"name": "tpe", "n_startup": 3}},
@@ -217,16 +218,17 @@ def test_more_cores_than_there_are(tmp_path: Path) -> None:
         ),
         (
             {"type": "uniform", "lower": 0},
-            "search_space.optim_lr: uniform missing 1 required positional argument: 'upper'",
+            "search_space.optim_lr.upper: this key is required",
         ),
         (
             {"type": "choice", "categories": []},
-            "search_space.optim_lr: a choice needs a list of at least one value, got []",
+            "search_space.optim_lr.categories=[]: a choice needs a list of at least one value",
         ),
         (
-            1e-3,
-            "search_space.optim_lr=0.001: expected a mapping such as {type: uniform, lower: 0, "
-            "upper: 1} or a Ray Tune domain. A fixed value belongs in the trainer's config.",
+            [1e-3, 1e-2],
+            "search_space.optim_lr=[0.001, 0.01]: expected a mapping such as {type: uniform, "
+            "lower: 0, upper: 1}, a Ray Tune domain, or a plain value, which is then a constant. "
+            "For a list of values to choose from, use {type: choice, categories: [...]}.",
         ),
     ],
     ids=repr,
@@ -357,7 +359,7 @@ def test_a_grid_over_a_range_without_steps(tmp_path: Path) -> None:
         "search_space.optim_lr: a grid needs a step or a list of values. Use quniform with q, or "
         "choice, or another algorithm than grid."
     )
-    assert refused(tmp_path, {"width": {"grid_search": [1, 2]}}) == (
+    assert refused(tmp_path, {"width": {"grid_search": [1, 2]}}, study={"algorithm": "tpe"}) == (
         "search_space.width: grid_search asks for every value, but study.algorithm is 'tpe'. Use "
         "algorithm: grid, or type: choice."
     )

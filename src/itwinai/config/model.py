@@ -34,12 +34,29 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         return model.model_validate(dict(data))
     except ValidationError as error:
         known = list(model.model_fields)
-        lines = [_sentence(detail, where, known) for detail in error.errors()]
-        raise ConfigurationError("\n".join(lines)) from None
+        # Of a key that may have several types, the first one's complaint is enough.
+        lines: dict[str, str] = {}
+        for detail in error.errors():
+            key = _key(detail, data)
+            lines.setdefault(key, _sentence(detail, where, key, known))
+        raise ConfigurationError("\n".join(lines.values())) from None
 
 
-def _sentence(detail: ErrorDetails, where: str, known: list[str]) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
+def _key(detail: ErrorDetails, data: Any) -> str:
+    """The dotted key that an error is about, without the types that were tried for its value."""
+    parts: list[str] = []
+    for part in detail["loc"]:
+        if isinstance(data, Mapping):
+            data = data.get(part)
+        elif isinstance(data, list | tuple) and isinstance(part, int):
+            data = data[part]
+        else:
+            break
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _sentence(detail: ErrorDetails, where: str, key: str, known: list[str]) -> str:
     place = f"{where}.{key}" if key else where
     if detail["type"] == "extra_forbidden":
         hint = did_you_mean(key, known) or f"; known keys: {', '.join(known)}"

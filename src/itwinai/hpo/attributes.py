@@ -27,6 +27,7 @@ DEFAULT = "default"
 GIVEN = "given"
 CONTINUES = "continues"
 PARENT = "parent"
+TAUGHT = "taught"
 _EPOCH = "epoch "
 
 

@@ -20,6 +20,7 @@ from itwinai.hpo.engine.resources import check_cores, plan_resources
 from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.opening import check_existing
+from itwinai.hpo.origin import keep_pipeline
 from itwinai.hpo.progress import StudyProgress
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
@@ -27,6 +28,7 @@ from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.summary import summary
 from itwinai.hpo.trial import TrialState
+from itwinai.hpo.warm_start import load_source
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class StudyPlan:
         algorithm: Who proposes.
         scheduler: Who stops trials early.
         choice: What ``auto`` has become and why, in one line; empty if there was no ``auto``.
+        source: A study whose trials it learns from.
     """
 
     configuration: StudyConfiguration
@@ -50,6 +53,7 @@ class StudyPlan:
     algorithm: Algorithm
     scheduler: Scheduler
     choice: str = ""
+    source: StudyResult | None = None
 
     def open(self, **options: Any) -> Study:
         """Open the study; the options are those of :class:`Study`."""
@@ -60,6 +64,7 @@ class StudyPlan:
             self.scheduler,
             self.epochs,
             self.default,
+            source=self.source,
             **options,
         )
 
@@ -93,16 +98,25 @@ def plan_study(
     check_total(configuration, algorithm, default is not None)
     if starts_embedded():
         check_cores(configuration)
-    return StudyPlan(configuration, space, epochs, default, algorithm, scheduler, chosen.reason)
+    source = load_source(configuration, space, epochs)
+    return StudyPlan(
+        configuration, space, epochs, default, algorithm, scheduler, chosen.reason, source
+    )
 
 
-def run_study(plan: StudyPlan, program: Program, console: Console | None = None) -> StudyResult:
+def run_study(
+    plan: StudyPlan,
+    program: Program,
+    console: Console | None = None,
+    pipeline: str | None = None,
+) -> StudyResult:
     """Run a study to its end, showing its progress and its outcome.
 
     Args:
         plan: The checked study.
         program: What every trial runs.
         console: Where to show it; None: standard output.
+        pipeline: How the study was started, which its folder keeps; None: from Python.
 
     Raises:
         StudyError: If the study exists already, or met an error that every trial would meet.
@@ -118,6 +132,8 @@ def run_study(plan: StudyPlan, program: Program, console: Console | None = None)
         progress = StudyProgress(console)
         study = plan.open(listener=progress.update)
         resources = plan_resources(plan.configuration, nodes, study.total)
+        if pipeline is not None:
+            keep_pipeline(study.directory, pipeline)
         with progress.follow(study, slots=resources.concurrent):
             try:
                 run_trials(study, program, resources)

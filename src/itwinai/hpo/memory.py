@@ -47,7 +47,15 @@ class Memory:
 
     def __init__(self, judged: Sequence[Objective], result: StudyResult) -> None:
         self._judged = judged
+        self._lessons: dict[int, _Curve] = {}
         self._curves = {trial.number: self._curve_of(trial) for trial in result.trials}
+
+    def learn(self, params: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> None:
+        """Take over another study's completed trial, under a negative number."""
+        losses = [losses_of(self._judged, metrics) for metrics in history]
+        curve = _Curve(params, [entry for entry in losses if entry is not None])
+        curve.state = TrialState.COMPLETED
+        self._lessons[-1 - len(self._lessons)] = curve
 
     def begun(
         self, number: int, params: Mapping[str, Any], epochs: int, parent: int | None
@@ -83,12 +91,12 @@ class Memory:
                 yield Report(number, epoch, seconds, losses)
 
     def observations(self) -> dict[int, Observation]:
-        """The trials as a model of one objective sees them, by number."""
+        """The trials as a model of one objective sees them, by number; learnt ones first."""
         return {
             number: Observation(
                 curve.params, [losses[0] for losses in curve.losses], _SEEN[curve.state]
             )
-            for number, curve in self._curves.items()
+            for number, curve in {**self._lessons, **self._curves}.items()
             if curve.state in _SEEN
         }
 

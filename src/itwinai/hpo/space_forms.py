@@ -314,12 +314,12 @@ def _flat(forms: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", form
 
 
+#: Keys by which a mapping is a form, if maybe one whose type was forgotten.
+_FORM_KEYS = {"type", "grid_search", "lower", "upper", "categories"}
+
+
 def _is_nested(form: Any) -> bool:
-    if not isinstance(form, Mapping) or not form or {"type", "grid_search"} & set(form):
-        return False
-    return all(
-        not _is_scalar(value) and not isinstance(value, list | tuple) for value in form.values()
-    )
+    return isinstance(form, Mapping) and bool(form) and not _FORM_KEYS & set(form)
 
 
 def _is_scalar(value: Any) -> bool:

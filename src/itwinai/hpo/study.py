@@ -34,6 +34,7 @@ from itwinai.hpo.results import StudyResult, read_result
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import Assignment, TrialResult, TrialState
+from itwinai.hpo.warm_start import lessons, teach
 
 #: Trials among which a model may recommend another one than the one with the best value.
 _CANDIDATES = 5
@@ -79,6 +80,7 @@ class Study:
         default: The default configuration's values of the tuned hyper-parameters, or None.
         listener: Called after each change of a trial, for a progress display.
         record: A record in memory; None: the one in the study's folder.
+        source: A study whose trials a new one learns from.
 
     Raises:
         StudyError: If the study exists and ``resume`` is false, or is run by another process.
@@ -95,6 +97,7 @@ class Study:
         default: Mapping[str, Any] | None = None,
         listener: Listener = lambda trial, state: None,
         record: MemoryRecord | None = None,
+        source: StudyResult | None = None,
     ) -> None:
         self.configuration = configuration
         self.space = space
@@ -105,6 +108,7 @@ class Study:
         self.interrupted = False
         self._exhausted = False
         self._copies = 0
+        self._nothing_left = False
         self._listener = listener
         self._running: dict[int, RunningTrial] = {}
         self._has_default = default is not None
@@ -116,13 +120,14 @@ class Study:
             "constraints": [constraint.text for constraint in space.constraints],
         }
         with paused_collection():
-            self._open(facts, default, record)
+            self._open(facts, default, record, source)
 
     def _open(
         self,
         facts: Mapping[str, Any],
         default: Mapping[str, Any] | None,
         record: MemoryRecord | None,
+        source: StudyResult | None,
     ) -> None:
         """Open the record, and plan a new study's first trials."""
         configuration, algorithm, space = self.configuration, self.algorithm, self.space
@@ -132,6 +137,8 @@ class Study:
             [self._seeds.entropy, len(self._optuna.get_trials(False))]
         )
         self._queue = TrialQueue(self._optuna, space, self._rng)
+        if not self._optuna.get_trials(deepcopy=False) and source is not None:
+            teach(self._optuna, source, space)
         if self._queue.next_number == 0:
             first = [*configuration.points, *(algorithm.points or ())]
             self._queue.plan_first(default, first, self.total)
@@ -143,6 +150,8 @@ class Study:
         self._limits = Limits(budget, so_far.cost.elapsed, self.directory)
         self._copies = sum(trial.parent is not None for trial in so_far.trials)
         self._memory = Memory(self.configuration.judged, so_far)
+        for params, history in lessons(self._optuna, self.space):
+            self._memory.learn(params, history)
         for report in self._memory.reports():
             self.scheduler.judge.hear(report)
         for trial in so_far.trials:
@@ -164,8 +173,17 @@ class Study:
         Args:
             proposal: Values from outside (a Ray Tune ``Searcher``), in place of the sampler's.
         """
-        if self.finished or not self._plan(proposal):
+        if self.finished:
             return None
+        if not self._plan(proposal):
+            self._nothing_left = not self._running
+            return None
+        running = self._begin()
+        self._listener(running, TrialState.RUNNING)
+        return running.assignment
+
+    def _begin(self) -> RunningTrial:
+        """Take the queue's next trial."""
         trial, plan, params = self._queue.next()
         assert plan.number is not None
         assignment = Assignment(
@@ -182,8 +200,8 @@ class Study:
             running.metrics = self._last_metrics.get(plan.number, {})
             running.checkpoint, running.checkpoint_epochs = Path(plan.checkpoint), plan.epochs
         self._running[plan.number] = running
-        self._listener(running, TrialState.RUNNING)
-        return assignment
+        self._paused.pop(plan.number, None)
+        return running
 
     def report(
         self, number: int, metrics: Mapping[str, float], checkpoint: str | None, epoch: int
@@ -282,7 +300,7 @@ class Study:
         """Whether no further trial will start."""
         if self.fatal is not None or self._limits.reached() is not None:
             return True
-        return not self._more and not self._queue.waiting and self._drained()
+        return not self._more and not self._queue.waiting and self._settled
 
     @property
     def has_waiting(self) -> bool:
@@ -313,7 +331,8 @@ class Study:
             return None
         observations = self._memory.observations()
         index = self.algorithm.proposer.recommend(list(observations.values()))
-        return None if index is None else list(observations)[index]
+        number = None if index is None else list(observations)[index]
+        return number if number is None or number >= 0 else None
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -322,11 +341,10 @@ class Study:
         """Whether there are new trials to propose."""
         return not self._exhausted and self._queue.next_number < self.total
 
-    def _drained(self) -> bool:
+    @property
+    def _settled(self) -> bool:
         """Whether no trial that pauses, or may yet pause, will go on."""
-        if self._paused and not self._running:
-            self._unpause()
-        return not self._queue.waiting and not (self.scheduler.judge.pauses and self._running)
+        return not self.scheduler.judge.pauses or self._nothing_left
 
     def _plan(self, proposal: Mapping[str, Any] | None) -> bool:
         """Make sure that the queue has a next trial; tell whether it does."""
@@ -346,19 +364,23 @@ class Study:
     def _unpause(self) -> None:
         """Queue the paused trial that goes on now, if any."""
         number = self.scheduler.judge.resume(self._more, bool(self._running))
-        if number is not None:
-            self._queue.plan_again([self._paused.pop(number)])
+        if number is None:
+            return
+        self._queue.plan_again([self._paused[number]])
+        model = self.scheduler.judge.successor(number)
+        if model is not None:
+            self._begin()
+            reason = f"{self.scheduler.name}: a copy of trial {model} goes on in its place"
+            self.tell(number, TrialState.STOPPED, reason)
+            self._plan_copy(model)
 
     def _follow_up(self, trial: RunningTrial, state: TrialState) -> None:
-        """Shelve a trial that paused; plan what takes a stopped one's place."""
+        """Shelve a trial that paused; let the scheduler know of one that has ended for good."""
         number = trial.assignment.number
         if state is TrialState.PAUSED:
             self._paused[number] = _shelved(trial)
             return
         self.scheduler.judge.ended(number, state is TrialState.COMPLETED)
-        model = self.scheduler.judge.successor(number) if state is TrialState.STOPPED else None
-        if model is not None:
-            self._plan_copy(model)
 
     def _plan_copy(self, model: int) -> None:
         source = self._running.get(model) or self._paused.get(model)

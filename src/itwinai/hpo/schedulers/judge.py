@@ -62,5 +62,5 @@ class Judge:
         return None
 
     def successor(self, number: int) -> int | None:
-        """Name the trial whose copy takes the place of one that was stopped, if any."""
+        """Name the trial whose copy takes the place of one that was to be resumed, if any."""
         return None

@@ -1,0 +1,198 @@
+"""What each scheduler does with its trials' losses, told by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hand_driven import MakeStudy, simulate
+
+from itwinai.errors import ConfigurationError
+from itwinai.hpo.objectives import Objective
+from itwinai.hpo.schedulers import Judge, Report, Setting, build_scheduler
+from itwinai.hpo.trial import TrialState
+
+LOSS = (Objective("loss", "min"),)
+TWO = (Objective("loss", "min"), Objective("size", "min"))
+
+
+def judge_of(value: Any, epochs: int = 9, judged: Sequence[Objective] = LOSS) -> Judge:
+    return build_scheduler(value, Setting(epochs, judged, seed=0)).judge
+
+
+def hear(judge: Judge, number: int, losses: Sequence[Any], seconds: float = 1.0) -> str:
+    """Tell a trial's losses until it does not go on; return the last verdict and its epoch."""
+    verdict, epoch = "continue", 0
+    for epoch, loss in enumerate(losses, start=1):
+        vector = loss if isinstance(loss, tuple) else (loss,)
+        verdict = judge.hear(Report(number, epoch, epoch * seconds, vector))
+        if verdict != "continue":
+            break
+    return f"{verdict} {epoch}"
+
+
+def test_asha_keeps_the_best_third_at_each_rung() -> None:
+    judge = judge_of({"name": "asha", "grace_period": 1})
+    assert hear(judge, 0, [0.5] * 9) == "continue 9"
+    assert hear(judge, 1, [0.6] * 9) == "stop 1"
+    assert hear(judge, 2, [0.4] * 9) == "continue 9"
+    # Of six trials at the first rung, two go on.
+    assert hear(judge, 3, [0.9]) == hear(judge, 4, [0.8]) == "stop 1"
+    assert hear(judge, 5, [0.45, 0.45, 0.45]) == "stop 3"
+
+
+def test_asha_may_keep_another_share() -> None:
+    judge = judge_of({"name": "asha", "grace_period": 1, "keep": 0.5})
+    verdicts = [hear(judge, number, [loss]) for number, loss in enumerate([0.1, 0.4, 0.3, 0.2])]
+    assert verdicts == ["continue 1", "stop 1", "stop 1", "continue 1"]
+
+
+def test_rungs_may_count_seconds() -> None:
+    judge = judge_of({"name": "asha", "grace_period": 10, "unit": "seconds"})
+    assert hear(judge, 0, [0.1] * 9, seconds=4.0) == "continue 9"
+    # Ten seconds have passed with the third epoch.
+    assert hear(judge, 1, [0.2] * 9, seconds=4.0) == "stop 3"
+    assert hear(judge, 2, [0.3] * 9, seconds=11.0) == "stop 1"
+
+
+def test_hyperband_has_brackets_that_stop_later_and_one_that_never_stops() -> None:
+    judge = judge_of({"name": "hyperband", "grace_period": 1}, epochs=9)
+    for number in range(40):
+        hear(judge, number, [0.1] * 9)
+    ends = {hear(judge, number, [0.9] * 9) for number in range(40, 80)}
+    assert ends == {"stop 1", "stop 3", "continue 9"}
+
+
+def test_pasha_pauses_at_its_cap_and_raises_it_when_the_ranking_changes() -> None:
+    judge = judge_of({"name": "pasha", "grace_period": 1}, epochs=27)
+    assert hear(judge, 0, [0.5] * 27) == "pause 3"
+    assert judge.resume(more=True, running=False) is None
+    assert [hear(judge, n, [loss]) for n, loss in ((2, 0.6), (3, 0.62))] == ["stop 1"] * 2
+    # Better at the first rung, worse at the cap: the cap rises, and both may go on.
+    assert hear(judge, 1, [0.1, 0.1, 0.9]) == "stop 3"
+    assert judge.resume(more=True, running=False) == 0
+
+
+def test_pasha_trains_the_best_paused_trial_to_the_end() -> None:
+    judge = judge_of({"name": "pasha", "grace_period": 1}, epochs=27)
+    for number, loss in ((0, 0.5), (1, 0.3)):
+        assert hear(judge, number, [loss] * 27) == "pause 3"
+    assert judge.resume(more=False, running=True) is None
+    assert judge.resume(more=False, running=False) == 1
+    judge.ended(1, completed=True)
+    assert judge.resume(more=False, running=False) is None
+
+
+def test_the_median_rule_compares_with_the_others_averages() -> None:
+    judge = judge_of({"name": "median", "grace_period": 2})
+    for number, loss in enumerate([0.1, 0.2, 0.3]):
+        assert hear(judge, number, [loss] * 9) == "continue 9"
+    assert hear(judge, 3, [0.9] * 9) == "stop 2"
+    assert hear(judge, 4, [0.9, 0.15, 0.15]) == "continue 3"
+
+
+def test_patience_counts_the_epochs_since_the_last_improvement() -> None:
+    rule = {"name": "patience", "patience": 3, "min_delta": 0.05}
+    assert hear(judge_of(rule), 0, [0.9, 0.8, 0.79, 0.78, 0.77, 0.76]) == "stop 5"
+    assert hear(judge_of(rule), 0, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]) == "continue 6"
+
+
+@pytest.mark.parametrize(("mode", "bad", "good"), [("min", 0.9, -0.9), ("max", 0.4, -0.9)])
+def test_a_threshold_is_in_the_metrics_own_units(mode: Any, bad: float, good: float) -> None:
+    # As losses: with "max" a score of 0.4 is a loss of -0.4, worse than the bound's -0.5.
+    judge = judge_of({"name": "threshold", "worst": 0.5}, judged=(Objective("score", mode),))
+    loss = bad if mode == "min" else -bad
+    assert hear(judge, 0, [loss] * 9) == "stop 2"
+    assert hear(judge, 1, [good] * 9) == "continue 9"
+
+
+def test_a_threshold_needs_its_bound() -> None:
+    with pytest.raises(ConfigurationError, match=r"threshold\).worst: this key is required"):
+        judge_of("threshold")
+
+
+def test_with_several_objectives_those_go_on_that_few_are_better_than() -> None:
+    judge = judge_of({"name": "asha", "grace_period": 1, "keep": 0.5}, judged=TWO)
+    assert hear(judge, 0, [(0.5, 0.5)]) == "continue 1"
+    assert hear(judge, 1, [(0.6, 0.6)]) == "stop 1"  # worse in both
+    assert hear(judge, 2, [(0.1, 0.9)]) == "continue 1"  # nobody is better in both
+    assert hear(judge, 3, [(0.7, 0.7)]) == "stop 1"
+
+
+@pytest.mark.parametrize("name", ["asha", "median", "hyperband", "patience"])
+def test_a_judge_that_hears_a_record_again_judges_alike(name: str) -> None:
+    first, again = judge_of(name), judge_of(name)
+    curves = [
+        [0.5 + 0.1 * ((7 * number + epoch) % 5) for epoch in range(9)] for number in range(12)
+    ]
+    for number, curve in enumerate(curves):
+        heard = int(hear(first, number, curve).split()[1])
+        for epoch in range(1, heard + 1):
+            again.hear(Report(number, epoch, epoch, (curve[epoch - 1],)))
+    for number, loss in enumerate([0.4, 0.6, 0.9], start=len(curves)):
+        assert hear(first, number, [loss] * 9) == hear(again, number, [loss] * 9)
+
+
+# -- in a study --------------------------------------------------------------------------------
+
+
+def quadratic(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+    return {"loss": (params["x"] - 0.3) ** 2 + 1 / epoch}
+
+
+def test_population_based_training_replaces_poor_members_by_copies_of_good_ones(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study(
+        num_samples=8, epochs=8, scheduler={"name": "pbt", "interval": 2}, algorithm="auto"
+    )
+    result = simulate(study, quadratic)
+    copies = [trial for trial in result.trials if trial.parent is not None]
+    replaced = [trial for trial in result.trials if trial.state is TrialState.STOPPED]
+    assert copies
+    assert len(replaced) == len(copies)
+    assert len(result.trials) == 8 + len(copies)
+    for copy in copies:
+        parent = result.trials[copy.parent or 0]
+        # It has the epochs of its parent, and went on from there.
+        begin = len([1 for a, b in zip(copy.history, parent.history, strict=False) if a == b])
+        assert begin >= 2
+    completed = [trial for trial in result.trials if trial.state is TrialState.COMPLETED]
+    assert len(completed) == 8
+    assert all(trial.epochs == 8 for trial in completed)
+    # Copies cost only what they train themselves.
+    assert result.cost.epochs == 8 * 8
+
+
+def test_paused_members_go_on_after_the_study_was_interrupted(make_study: MakeStudy) -> None:
+    settings: dict[str, Any] = {
+        "num_samples": 4,
+        "epochs": 6,
+        "scheduler": {"name": "pbt", "interval": 2},
+    }
+    study = make_study(**settings, algorithm="pbt")
+    trial = study.ask()
+    assert trial is not None
+    assert study.report(trial.number, quadratic(trial.params, 1), None, 1) == "continue"
+    checkpoint = study.directory / "trials" / "00000" / "epoch_2"
+    checkpoint.mkdir(parents=True)
+    assert study.report(trial.number, quadratic(trial.params, 2), str(checkpoint), 2) == "stop"
+    study.tell(trial.number, TrialState.COMPLETED)
+    assert study.result().trials[0].state is TrialState.PAUSED
+    study.close()
+    study = make_study(**settings, algorithm="pbt", resume=True)
+    asked = [study.ask() for _ in range(3)]
+    assert [a.number for a in asked if a] == [1, 2, 3]
+    going_on = study.ask()
+    assert going_on is not None
+    assert (going_on.number, going_on.epochs) == (0, 2)
+
+
+def test_pasha_ends_with_a_trial_that_was_trained_to_the_end(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=12, epochs=27, scheduler="pasha")
+    result = simulate(study, quadratic)
+    assert result.best is not None
+    assert result.best.state is TrialState.COMPLETED
+    assert result.best.epochs == 27
+    assert result.cost.epochs < 12 * 27 / 2
