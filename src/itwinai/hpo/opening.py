@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
@@ -21,6 +20,7 @@ from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record import FILE_NAME, MemoryRecord, StudyRecord
 from itwinai.hpo.results import read_result
 from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.storage import StudyStorage
 from itwinai.hpo.trial import TrialState
 
 #: How Optuna names our final states; all others are its FAIL.
@@ -74,7 +74,7 @@ def open_study(
         record = StudyRecord(configuration.directory / FILE_NAME)
     try:
         study = optuna.create_study(
-            storage=JournalStorage(record),
+            storage=StudyStorage(record),
             study_name=configuration.name,
             directions=[_DIRECTIONS[objective.mode] for objective in configuration.objectives],
             sampler=sampler,
