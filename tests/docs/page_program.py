@@ -178,18 +178,18 @@ def _check_yaml(block: Block, page: Path) -> None:
     if block.title is not None:
         _build(block.title)
         return
-    known = {"search_space": SearchSpace.parse, "study": _check_study}
-    unknown = set(content) - set(known)
+    unknown = set(content) - {"search_space", "study"}
     assert not unknown, f"{page.name}:{block.line}: nothing checks {', '.join(unknown)}"
-    for key, value in content.items():
-        known[key](value)
+    any_space = {"x": {"type": "choice", "categories": [1, 2]}}
+    space = SearchSpace.parse(content.get("search_space", any_space))
+    if "study" in content:
+        _check_study(content["study"], space)
 
 
-def _check_study(study: dict[str, Any]) -> None:
-    from itwinai.hpo import SearchSpace, StudyConfiguration
+def _check_study(study: dict[str, Any], space: Any) -> None:
+    from itwinai.hpo import StudyConfiguration
     from itwinai.hpo.launch import plan_study
 
-    space = SearchSpace.parse({"x": {"type": "choice", "categories": [1, 2]}})
     plan_study(StudyConfiguration(**{"mode": "min"} | study), space, epochs=12, default=None)
 
 

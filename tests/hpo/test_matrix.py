@@ -20,7 +20,7 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.algorithms import ALGORITHMS
 from itwinai.hpo.choosing import PAIRS
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.contract import refusal
+from itwinai.hpo.contract import refusal, table
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.record import MemoryRecord
 from itwinai.hpo.schedulers import SCHEDULERS
@@ -109,3 +109,8 @@ def test_it_beats_the_median_random_point_or_is_refused(
     assert loss(result.best.params) < median(loss(params) for params in random if params)
     assert result.best.state is TrialState.COMPLETED
     assert result.front
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    assert table() in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from itwinai.hpo.objectives import Losses, Objective, losses_of, pareto_front
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.trial import TrialState
+from itwinai.io.files import delete_folder
 
 #: Ends after which a trial may still go on.
 _OPEN = (TrialState.INTERRUPTED, TrialState.PAUSED)
@@ -50,7 +50,7 @@ class CheckpointKeeper:
         if checkpoint is None or self._policy == "all" or state in _OPEN:
             return
         if state is not TrialState.COMPLETED or losses is None:
-            _delete(checkpoint)
+            delete_folder(checkpoint)
         elif self._policy == "best":
             self._keep_the_best([*self._best, (losses, checkpoint)])
 
@@ -59,7 +59,7 @@ class CheckpointKeeper:
         if self._policy == "best" and self._single and best is not None:
             for _, checkpoint in self._best:
                 if checkpoint != best:
-                    _delete(checkpoint)
+                    delete_folder(checkpoint)
 
     def _keep_the_best(self, rivals: list[tuple[Losses, Path]]) -> None:
         if self._single:  # of equally good trials the first is the best
@@ -69,8 +69,4 @@ class CheckpointKeeper:
         self._best = kept
         for rival in rivals:
             if rival not in kept:
-                _delete(rival[1])
-
-
-def _delete(checkpoint: Path) -> None:
-    shutil.rmtree(checkpoint, ignore_errors=True)
+                delete_folder(rival[1])

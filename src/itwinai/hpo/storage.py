@@ -22,9 +22,9 @@ class StudyStorage(JournalStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make a trial, and note it if it waits."""
         trial_id = super().create_new_trial(study_id, template_trial)
-        if self._waiting is not None and template_trial is not None:
-            if template_trial.state == TrialState.WAITING:
-                self._waiting[trial_id] = None
+        waits = template_trial is not None and template_trial.state == TrialState.WAITING
+        if self._waiting is not None and waits:
+            self._waiting[trial_id] = None
         return trial_id
 
     def set_trial_state_values(

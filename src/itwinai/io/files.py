@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -63,3 +63,10 @@ def newest_complete(path: Path) -> Path | None:
         if candidate.exists():
             return candidate
     return None
+
+
+def delete_folder(path: Path) -> None:
+    """Delete a folder, and the one that it lies in if nothing else does."""
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.parent.rmdir()

@@ -15,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from itwinai.errors import CheckpointError
-from itwinai.io.files import atomic_folder, newest_complete
+from itwinai.io.files import atomic_folder, delete_folder, newest_complete
 
 MODEL, STATE, CONFIG = "model.pt", "state.pt", "config.yaml"
 
@@ -171,7 +171,7 @@ class KeepNewest:
 
 def _delete(path: Path | None) -> None:
     if path is not None:
-        shutil.rmtree(path, ignore_errors=True)
+        delete_folder(path)
 
 
 def _load_file(path: Path) -> dict[str, Any]:
