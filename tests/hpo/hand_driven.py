@@ -55,8 +55,11 @@ def report(
     return verdict
 
 
-def simulate(study: Study, curve: Curve, slots: int = 3) -> StudyResult:
-    """Run a study to its end as an engine with several slots does, an epoch of each in turn."""
+def simulate(study: Study, curve: Curve, slots: int = 3, reports: int | None = None) -> StudyResult:
+    """Run a study to its end as an engine with several slots does, an epoch of each in turn.
+
+    After so many ``reports`` it is left as ``kill -9`` leaves it.
+    """
     running: list[Assignment] = []
     epochs: dict[int, int] = {}
     while True:
@@ -67,6 +70,12 @@ def simulate(study: Study, curve: Curve, slots: int = 3) -> StudyResult:
             assert study.finished
             return study.close()
         for trial in list(running):
+            if reports is not None:
+                if reports == 0:
+                    result = study.result()
+                    study._record.close()
+                    return result
+                reports -= 1
             epoch = epochs[trial.number] = epochs[trial.number] + 1
             checkpoint = make_checkpoint(trial, epoch) if study.scheduler.judge.pauses else None
             verdict = study.report(trial.number, curve(trial.params, epoch), checkpoint, epoch)

@@ -130,7 +130,10 @@ def test_an_error_fails_its_trial_with_the_reason_and_the_slot_goes_on(
     study = run(tmp_path, nodes, ToyProgram(Raise(errors)), num_samples=4)
     result = study.result()
     assert states(result) == ["completed", "failed", "failed", "completed"]
-    assert [t.reason for t in result.trials[1:3]] == ["ValueError: x is bad", "SystemExit: 3"]
+    assert [t.reason for t in result.trials[1:3]] == [
+        "ValueError: x is bad (traceback: trials/00001/log.txt)",
+        "SystemExit: 3 (traceback: trials/00002/log.txt)",
+    ]
     assert result.trials[1].epochs == 2
     assert len(pids(result)) == 1
     log = log_of(study, 1)
@@ -147,7 +150,8 @@ def test_an_error_of_any_rank_fails_the_trial_and_the_next_gets_new_processes(
     study = run(tmp_path, nodes, program, workers_per_trial=2)
     result = study.result()
     assert states(result) == ["completed", "failed", "completed"]
-    assert result.trials[1].reason == "ValueError: x is bad (rank 1)"
+    reason = "ValueError: x is bad (rank 1, traceback: trials/00001/log-1.txt)"
+    assert result.trials[1].reason == reason
     assert log_of(study, 1, "log-1.txt").endswith("ValueError: x is bad\n")
 
 
@@ -167,12 +171,12 @@ def test_a_killed_worker_costs_no_trial_and_no_finished_epoch(
     assert int(beginnings[1]) >= 2
 
 
-def test_a_trial_that_loses_its_worker_too_often_has_failed(tmp_path: Path, nodes: Nodes) -> None:
+def test_a_trial_that_loses_its_worker_too_often_is_lost(tmp_path: Path, nodes: Nodes) -> None:
     program = ToyProgram(Kill(times=9))
     study = run(tmp_path, nodes, program, num_samples=1, max_failures=1)
     (trial,) = study.result().trials
-    assert (trial.state, trial.epochs) == (TrialState.FAILED, 2)
-    assert "its worker was lost" in trial.reason
+    assert (trial.state, trial.epochs) == (TrialState.LOST, 2)
+    assert trial.reason == "its worker was lost 2 times (study.max_failures=1)"
     assert len(list((study.directory_of(0) / "killed").iterdir())) == 2
 
 

@@ -189,6 +189,22 @@ def test_paused_members_go_on_after_the_study_was_interrupted(make_study: MakeSt
     assert (going_on.number, going_on.epochs) == (0, 2)
 
 
+@pytest.mark.parametrize("reports", [5, 13, 22, 31, 40])
+@pytest.mark.parametrize("scheduler", ["pbt", "pasha", "asha", "median", "hyperband"])
+def test_a_killed_study_goes_on_to_the_same_number_of_trials(
+    make_study: MakeStudy, scheduler: str, reports: int
+) -> None:
+    settings: dict[str, Any] = {"num_samples": 8, "epochs": 9, "algorithm": "auto"}
+    study = make_study(**settings, scheduler=scheduler)
+    simulate(study, quadratic, reports=reports)
+    result = simulate(make_study(**settings, scheduler=scheduler, resume=True), quadratic)
+    own = [trial for trial in result.trials if trial.parent is None]
+    assert [trial.number for trial in own] == list(range(8))
+    assert not [t for t in result.trials if t.state in (TrialState.RUNNING, TrialState.INTERRUPTED)]
+    assert result.best is not None
+    assert result.best.epochs == 9
+
+
 def test_pasha_ends_with_a_trial_that_was_trained_to_the_end(make_study: MakeStudy) -> None:
     study = make_study(num_samples=12, epochs=27, scheduler="pasha")
     result = simulate(study, quadratic)

@@ -201,6 +201,7 @@ class Study:
             running.checkpoint, running.checkpoint_epochs = Path(plan.checkpoint), plan.epochs
         self._running[plan.number] = running
         self._paused.pop(plan.number, None)
+        self.scheduler.judge.began(plan.number)
         return running
 
     def report(

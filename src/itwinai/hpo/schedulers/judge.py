@@ -49,6 +49,9 @@ class Judge:
         """Take a trial's epoch, and say what becomes of the trial."""
         return "continue"
 
+    def began(self, number: int) -> None:
+        """Take note that a trial begins, or goes on."""
+
     def ended(self, number: int, completed: bool) -> None:
         """Take note that a trial has ended, trained to its last epoch or not."""
 

@@ -46,6 +46,10 @@ class Population(Judge):
         self._paused[report.number] = report.epoch
         return "pause"
 
+    def began(self, number: int) -> None:
+        """Note that a member does not pause any more."""
+        self._paused.pop(number, None)
+
     def ended(self, number: int, completed: bool) -> None:
         """Note that a member has left."""
         self._ended.add(number)

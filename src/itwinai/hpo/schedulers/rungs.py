@@ -159,6 +159,10 @@ class Pasha(Judge):
         self._paused[report.number] = index
         return "pause"
 
+    def began(self, number: int) -> None:
+        """Note that a trial does not pause any more."""
+        self._paused.pop(number, None)
+
     def ended(self, number: int, completed: bool) -> None:
         """Note whether any trial was trained to its end."""
         self._halving.ended(number, completed)
