@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from test_engine import Nodes, epochs_of, log_of, pids, run, states
-from toy_study import Raise, ToyProgram
+from toy_study import ToyProgram
 
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.deadline import ReportDeadline

@@ -17,8 +17,9 @@ from itwinai import logger
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.progress import StudyProgress
+from itwinai.hpo.running import Listener
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study import Listener, Study
+from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialState
 from itwinai.hpo.view import Snapshot, live_table, visible
 

@@ -21,8 +21,9 @@ from itwinai.hpo.engine.resources import plan_resources
 from itwinai.hpo.engine.worker import Place, Program
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.results import load_study
+from itwinai.hpo.running import Listener
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study import Listener, Study
+from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import Reporter
 

@@ -12,7 +12,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from itwinai.hpo import attributes
-from itwinai.hpo.study import RunningTrial, Study
+from itwinai.hpo.running import RunningTrial
+from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialResult, TrialState
 from itwinai.hpo.view import Snapshot, ended_line, live_table, starting
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import optuna
 
 from itwinai.environ import paused_collection
-from itwinai.errors import did_you_mean
 from itwinai.hpo import attributes
 from itwinai.hpo.algorithms import Algorithm
 from itwinai.hpo.config import StudyConfiguration
@@ -31,41 +29,17 @@ from itwinai.hpo.opening import open_study, seeds_of, tell_optuna
 from itwinai.hpo.queue import TrialQueue
 from itwinai.hpo.record import FILE_NAME, MemoryRecord
 from itwinai.hpo.results import StudyResult, read_result
+from itwinai.hpo.running import Listener, RunningTrial
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import Assignment, TrialResult, TrialState
+from itwinai.hpo.verdicts import Ending, Verdicts, missing
 from itwinai.hpo.warm_start import lessons, teach
 
 #: Trials among which a model may recommend another one than the one with the best value.
 _CANDIDATES = 5
 
 Answer = Literal["continue", "stop"]
-
-
-@dataclass
-class RunningTrial:
-    """What the study knows of a trial that has not ended."""
-
-    assignment: Assignment
-    optuna: optuna.Trial
-    epochs: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    checkpoint: Path | None = None
-    #: Epochs that the checkpoint holds.
-    checkpoint_epochs: int = 0
-    #: Set once the study has decided how the trial ends; the engine then only confirms.
-    ending: tuple[TrialState, str] | None = None
-    #: Seconds that it trained before this attempt.
-    earlier: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that it has trained in all."""
-        return self.earlier + time.monotonic() - self.started
-
-
-Listener = Callable[[RunningTrial, TrialState], None]
 
 
 class Study:
@@ -152,6 +126,10 @@ class Study:
         self._memory = Memory(self.configuration.judged, so_far)
         for params, history in lessons(self._optuna, self.space):
             self._memory.learn(params, history)
+        objectives, judged = self.configuration.objectives, self.configuration.judged
+        self._verdicts = Verdicts(
+            objectives, judged, self.scheduler, self._memory, self._limits, self.epochs
+        )
         for report in self._memory.reports():
             self.scheduler.judge.hear(report)
         for trial in so_far.trials:
@@ -226,7 +204,8 @@ class Study:
         if checkpoint is not None and Path(checkpoint) != trial.checkpoint:
             trial.checkpoint, trial.checkpoint_epochs = Path(checkpoint), epoch
             trial.optuna.set_user_attr(attributes.CHECKPOINT, [epoch, checkpoint])
-        trial.ending = trial.ending or self._judge(trial)
+        self._report_to_optuna(trial)
+        trial.ending = trial.ending or self._verdict(trial)
         self._listener(trial, TrialState.RUNNING)
         return "continue" if trial.ending is None else "stop"
 
@@ -252,7 +231,7 @@ class Study:
         """
         trial = self._running.get(number)
         if trial is not None and trial.epochs < self.epochs:
-            self.end(number, TrialState.STOPPED, self._by_scheduler(trial))
+            self.end(number, TrialState.STOPPED, self._verdicts.by_scheduler(trial))
 
     def tell(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; an ending that the study itself decided takes precedence.
@@ -405,46 +384,29 @@ class Study:
                 )
             )
 
-    def _judge(self, trial: RunningTrial) -> tuple[TrialState, str] | None:
+    def _report_to_optuna(self, trial: RunningTrial) -> None:
+        """Give Optuna's tools the curve; with several objectives it takes none."""
+        first, *others = self.configuration.objectives
+        value = first.value(trial.metrics)
+        if not others and value is not None and math.isfinite(value):
+            trial.optuna.report(value, trial.epochs)
+
+    def _verdict(self, trial: RunningTrial) -> Ending | None:
         """Return how the trial ends now, or None if it goes on."""
         if self.fatal is not None:
             return TrialState.INTERRUPTED, "the study ended"
-        for objective in self.configuration.objectives:
-            value = objective.value(trial.metrics)
-            if value is None:
-                reason = _missing(objective.metric, trial.metrics)
-                self.fail(MissingMetricError(reason))
-                return TrialState.FAILED, reason
-            if not math.isfinite(value):
-                reason = f"{objective.metric} became {value} in epoch {trial.epochs}"
-                return TrialState.DIVERGED, reason
-        return self._by_progress(trial)
-
-    def _by_progress(self, trial: RunningTrial) -> tuple[TrialState, str] | None:
-        losses = losses_of(self.configuration.judged, trial.metrics)
-        assert losses is not None
-        report = self._memory.heard(trial.assignment.number, losses, trial.seconds)
-        if len(self.configuration.objectives) == 1:  # Optuna takes no others
-            value = self.configuration.objectives[0].value(trial.metrics)
-            trial.optuna.report(value or 0.0, trial.epochs)
-        verdict = self.scheduler.judge.hear(report)
-        if trial.epochs >= self.epochs:
-            return None
-        if verdict != "continue":
-            ending = TrialState.STOPPED if verdict == "stop" else TrialState.PAUSED
-            return ending, self._by_scheduler(trial)
-        limit = self._limits.reached()
-        return None if limit is None else (TrialState.INTERRUPTED, limit)
-
-    def _by_scheduler(self, trial: RunningTrial) -> str:
-        return f"{self.scheduler.name} after epoch {trial.epochs}"
+        try:
+            return self._verdicts.after_epoch(trial)
+        except MissingMetricError as error:
+            self.fail(error)
+            return TrialState.FAILED, str(error)
 
     def _checked_end(
         self, trial: RunningTrial, state: TrialState, reason: str
     ) -> tuple[TrialState, str]:
         """Refuse to call a trial completed that never reported the metric."""
         if state is TrialState.COMPLETED and not trial.metrics:
-            reason = _missing(self.configuration.objectives[0].metric, {})
+            reason = missing(self.configuration.objectives[0].metric, {})
             self.fail(MissingMetricError(reason))
             return TrialState.FAILED, reason
         last = trial.epochs >= self.epochs
@@ -471,11 +433,3 @@ def _shelved(trial: RunningTrial) -> TrialResult:
         is_default=attributes.DEFAULT in trial.optuna.user_attrs,
         parent=trial.optuna.user_attrs.get(attributes.PARENT),
     )
-
-
-def _missing(metric: str, metrics: Mapping[str, float]) -> str:
-    if not metrics:
-        return f"study.metric={metric!r} was never reported; the training reported nothing"
-    hint = did_you_mean(metric, metrics) or "."
-    reported = ", ".join(sorted(metrics))
-    return f"study.metric={metric!r} was never reported{hint} Reported: {reported}"
