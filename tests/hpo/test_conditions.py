@@ -1,4 +1,4 @@
-"""Spaces with conditions, constraints, constants, defaults, nested names and points to try first."""
+"""Spaces with conditions, constraints, constants, defaults, nested names and first points."""
 
 from __future__ import annotations
 

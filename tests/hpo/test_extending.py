@@ -209,7 +209,7 @@ def test_a_second_objective_that_is_not_finite_means_diverged(make_study: MakeSt
 def test_objectives_that_cannot_work_are_refused(
     make_study: MakeStudy, settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         make_study(**TWO | settings)
     assert message in str(caught.value)
 

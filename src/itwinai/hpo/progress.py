@@ -41,6 +41,7 @@ class StudyProgress:
         self._now: Snapshot | None = None
         self._trials: dict[int, TrialResult] = {}
         self._began = 0.0
+        self._total: Callable[[], int] = lambda: 0
         self._first_heard: float | None = None
         # The table is drawn by a thread of its own.
         self._lock = threading.RLock()
@@ -56,6 +57,7 @@ class StudyProgress:
         result = study.result()
         self._trials = {trial.number: trial for trial in result.trials}
         self._began, self._first_heard = self._clock(), None
+        self._total = lambda: study.total
         self._now = Snapshot(result, study.total, slots, budget=study.configuration.time_budget_s)
         if self._console.is_interactive:
             with self._table():
@@ -76,6 +78,7 @@ class StudyProgress:
             self._now = replace(
                 self._now,
                 epochs=self._now.epochs + is_epoch,
+                total=self._total(),  # a population's copies add to it
                 over=self._now.over or state is TrialState.INTERRUPTED,
             )
             if self._first_heard is None and (is_epoch or state is not TrialState.RUNNING):
