@@ -13,11 +13,12 @@ from rich.console import Console
 from itwinai.hpo import load_study
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import plan_study
-from itwinai.hpo.results import StudyResult
+from itwinai.hpo.objectives import Objective
+from itwinai.hpo.results import Cost, StudyResult
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.summary import summary
-from itwinai.hpo.trial import TrialState
+from itwinai.hpo.trial import TrialResult, TrialState
 
 EPOCHS = 4
 DEFAULT = {"optim_lr": 0.0123456789, "hidden": 32}
@@ -156,6 +157,19 @@ def test_every_end_is_counted(tmp_path: Path) -> None:
     assert lines["interrupted"] == "2 trials; resume with study.resume=true"
 
 
+def test_the_first_of_each_kind_of_failure_is_told(tmp_path: Path) -> None:
+    study = make_study(tmp_path, total=8)
+    for state in (TrialState.HUNG, TrialState.FAILED, TrialState.LOST, TrialState.HUNG):
+        study.tell(train(study, 0.1), state, f"a {state.value} one")
+    lines = summary(study.close()).plain.splitlines()
+    assert "ended       0 completed, 1 failed, 1 lost, 2 hung" in lines
+    assert [line for line in lines if line.startswith("failed ")] == [
+        "failed      first trial 1: a failed one",
+        "failed      first lost, trial 2: a lost one",
+        "failed      first hung, trial 0 (default): a hung one",
+    ]
+
+
 def test_a_study_without_failures_speaks_of_none(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     train(study, 0.1, 0.2, 0.3, 0.5)
@@ -229,3 +243,29 @@ def test_the_record_alone_gives_the_same_summary(tmp_path: Path) -> None:
     result = study.close()
     assert "200 trials" in summary(result).plain
     assert summary(load_study(tmp_path / "digits")).plain == summary(result).plain
+
+
+def test_several_objectives_have_a_front_and_no_best(tmp_path: Path) -> None:
+    ends = [(0.5, 9.0), (0.25, 4.0), (0.75, 2.0), (1.0, 3.0)]
+    trials = tuple(
+        TrialResult(
+            number,
+            TrialState.COMPLETED,
+            {"lr": 0.1 * number},
+            ({"loss": loss, "latency": latency},),
+            is_default=number == 0,
+        )
+        for number, (loss, latency) in enumerate(ends)
+    )
+    objectives = (Objective("loss", "min"), Objective("latency", "min"))
+    cost = Cost(epochs=4, seconds=1.0, full_epochs=4, elapsed=1.0)
+    result = StudyResult("both", objectives, 1, trials, tmp_path / "record.log", cost)
+    lines = summary(result).plain.splitlines()
+    at = lines.index("front       2 trials that none beats in all of loss (min), latency (min)")
+    assert lines[at + 1 : at + 4] == [
+        "            trial 1, loss=0.25 latency=4  lr=0.1",
+        "            trial 2, loss=0.75 latency=2  lr=0.2",
+        "default     trial 0 (default), loss=0.5 latency=9; beaten in all by 1 trial of it",
+    ]
+    assert lines[-1].endswith(".front")
+    assert not any(line.startswith("best") for line in lines)

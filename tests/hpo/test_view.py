@@ -16,7 +16,15 @@ from itwinai.hpo.objectives import Objective
 from itwinai.hpo.results import Cost, StudyResult
 from itwinai.hpo.summary import duration
 from itwinai.hpo.trial import TrialResult, TrialState
-from itwinai.hpo.view import Snapshot, live_table, outlook, seconds_left, visible
+from itwinai.hpo.view import (
+    Snapshot,
+    counts,
+    ended_line,
+    live_table,
+    outlook,
+    seconds_left,
+    visible,
+)
 
 
 def moment(*trials: tuple[TrialState, int], **facts: Any) -> Snapshot:
@@ -79,6 +87,31 @@ def test_the_estimate_ends_with_the_time_budget() -> None:
     now = moment(*DONE, *RUNNING, epochs=24, heard=46.0, elapsed=50.0, budget=60.0)
     assert seconds_left(now) == 10.0
     assert seconds_left(replace(now, elapsed=70.0)) == 0.0
+
+
+def test_a_paused_trial_has_its_epochs_done() -> None:
+    now = moment(*DONE, (TrialState.PAUSED, 4), epochs=16, heard=30.0)
+    # 6 epochs a trial: 7 trials wait, one lacks 2; 2 s an epoch.
+    assert seconds_left(now) == pytest.approx((7 * 6 + 2) * 2.0)
+    assert counts(now) == "2/10 trials done, 0 running, 1 stopped early, 1 paused"
+
+
+def test_several_objectives_are_shown_side_by_side() -> None:
+    values = [{"accuracy": 0.5, "latency": 3.0}, {"accuracy": 0.75, "latency": 12.5}]
+    trials = tuple(
+        TrialResult(number, TrialState.COMPLETED, {}, (metrics,) * 10)
+        for number, metrics in enumerate(values)
+    )
+    both = (*OBJECTIVES, Objective("latency", "min"))
+    now = replace(moment(), result=replace(moment().result, objectives=both, trials=trials))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(live_table(now, height=20))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].split() == ["trial", "state", "epoch", "accuracy", "latency"]
+    assert lines[3].split() == ["1", "completed", "10/10", "0.75", "12.5"]
+    assert "2 trials on the front" in ended_line(now, trials[1])
+    assert "accuracy=0.75 latency=12.5" in ended_line(now, trials[1])
 
 
 def test_no_time_is_left_at_the_end() -> None:

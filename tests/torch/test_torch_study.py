@@ -538,9 +538,9 @@ def test_a_trial_that_goes_wrong_is_alone_with_it(
     ends = [(trial.params["trouble"], trial.state, trial.reason) for trial in result.trials]
     assert ends == [
         ("none", COMPLETED, "trained to the last epoch"),
-        ("error", TrialState.FAILED, "ValueError: own bug"),
+        ("error", TrialState.FAILED, "ValueError: own bug (traceback: trials/00001/log.txt)"),
         ("nan", TrialState.DIVERGED, "validation_loss became nan in epoch 2"),
-        ("exit", TrialState.FAILED, "SystemExit: 3"),
+        ("exit", TrialState.FAILED, "SystemExit: 3 (traceback: trials/00003/log.txt)"),
         ("no more", COMPLETED, "trained to the last epoch"),
     ]
     assert [trial.epochs for trial in result.trials] == [4, 1, 2, 1, 4]

@@ -38,11 +38,16 @@ def exec_pipeline_with_compose(cfg: DictConfig) -> None:
     Raises:
         ItwinaiError: If the configuration cannot work.
     """
-    _execute(cfg)
+    from itwinai.cli.kept import execute
+
+    execute(cfg)
 
 
-def run_pipeline(args: Sequence[str]) -> None:
+def run_pipeline(args: Sequence[str]) -> list[Any]:
     """Run a pipeline with these command line arguments; all of them are Hydra's, but two.
+
+    Returns:
+        The pipelines that ran: one, or those of a multirun; none if Hydra was asked to show.
 
     Raises:
         ConfigurationError: If no configuration can be composed.
@@ -54,13 +59,16 @@ def run_pipeline(args: Sequence[str]) -> None:
     from itwinai.config.compose import register_resolvers
 
     composed = []
+    ran: list[Any] = []
 
     @clean_exit()
     def task(cfg: DictConfig) -> None:
+        from itwinai.cli.kept import execute
         from itwinai.cli.retrain import retrain_hints
 
         composed.append(cfg)
-        pipeline = _execute(cfg)
+        pipeline = execute(cfg)
+        ran.append(pipeline)
         for hint in retrain_hints(cfg, _arguments_of_this_job(args), pipeline):
             typer.echo(hint)
 
@@ -76,6 +84,7 @@ def run_pipeline(args: Sequence[str]) -> None:
         if composed:
             raise
         raise _composition_error(error) from error
+    return ran
 
 
 def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -119,14 +128,6 @@ def _composition_error(error: Exception) -> ConfigurationError:
         return ConfigurationError(yaml_problem(error))
     override = getattr(error, "override", None)
     return ConfigurationError(f"{override}: {error}" if override else str(error))
-
-
-def _execute(cfg: DictConfig) -> Any:
-    from itwinai.config.compose import build_pipeline
-
-    pipeline = build_pipeline(cfg)
-    pipeline.execute()
-    return pipeline
 
 
 def _quieten_hydra() -> None:

@@ -11,6 +11,9 @@ import typer
 from itwinai.errors import ItwinaiError
 from itwinai.hpo.errors import StudyInterrupted
 
+#: Exit code of a repeated trial that was not the same.
+DIFFERED = 3
+
 
 @contextmanager
 def clean_exit() -> Iterator[None]:

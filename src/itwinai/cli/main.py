@@ -9,14 +9,15 @@ import typer
 from itwinai import __version__
 from itwinai.cli.exec_pipeline import run_pipeline
 from itwinai.cli.exits import clean_exit
+from itwinai.cli.hpo import app as hpo_app
 
 app = typer.Typer(
     name="itwinai",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(hpo_app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -9,13 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
-from itwinai.config.compose import pipe_key, step_keys
-
-#: What makes a trainer run a study; without these keys it trains once.
-_STUDY_KEYS = (
-    *("search_space", "study"),
-    *("ray_search_space", "ray_tune_config", "ray_scaling_config", "ray_run_config"),
-)
+from itwinai.cli.kept import STUDY_KEYS, steps_by_path
 
 
 def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[str]:
@@ -26,13 +20,11 @@ def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[s
         args: The run's arguments, after ``itwinai exec-pipeline``.
         pipeline: The pipeline that ran.
     """
-    steps = pipeline.steps.values() if isinstance(pipeline.steps, Mapping) else pipeline.steps
     hints = []
-    for name, step in zip(step_keys(cfg), steps, strict=True):
+    for path, step in steps_by_path(cfg, pipeline).items():
         result = getattr(step, "study_result", None)
         if result is None or result.best is None:
             continue
-        path = f"{pipe_key(cfg)}.steps.{name}"
         if _can_be_overridden(cfg, f"{path}.config"):
             step_cfg = OmegaConf.select(cfg, path)
             command = retrain_command(args, path, step_cfg, result.best.params)
@@ -53,7 +45,7 @@ def retrain_command(
         present: The keys that the trainer's configuration holds.
         params: Hyper-parameters, which become keys of the trainer's ``config``.
     """
-    without_study = [f"{path}.{key}=null" for key in _STUDY_KEYS if key in present]
+    without_study = [f"{path}.{key}=null" for key in STUDY_KEYS if key in present]
     values = [f"++{path}.config.{name}={_literal(value)}" for name, value in params.items()]
     return shlex.join(["itwinai", "exec-pipeline", *args, *without_study, *values])
 

@@ -10,26 +10,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from itwinai.hpo.config import StudyConfiguration
+    from itwinai.hpo.exporting import export_study
+    from itwinai.hpo.listing import ListedStudy, list_studies, stop_study
     from itwinai.hpo.results import StudyResult, load_study
+    from itwinai.hpo.schema import json_schema
     from itwinai.hpo.space import SearchSpace
     from itwinai.hpo.trial import TrialResult, TrialState
 
 _HOMES = {
+    "ListedStudy": "listing",
     "StudyConfiguration": "config",
     "StudyResult": "results",
+    "export_study": "exporting",
+    "json_schema": "schema",
+    "list_studies": "listing",
     "load_study": "results",
+    "stop_study": "listing",
     "SearchSpace": "space",
     "TrialResult": "trial",
     "TrialState": "trial",
 }
 
 __all__ = [
+    "ListedStudy",
     "SearchSpace",
     "StudyConfiguration",
     "StudyResult",
     "TrialResult",
     "TrialState",
+    "export_study",
+    "json_schema",
+    "list_studies",
     "load_study",
+    "stop_study",
 ]
 
 

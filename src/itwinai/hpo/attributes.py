@@ -18,6 +18,8 @@ FORMAT = 2
 FACTS = "itwinai"
 RECOMMENDED = "recommended"
 SEEDS = "seeds"
+TOTAL = "total"
+THREADS = "threads"
 
 #: Of a trial.
 NUMBER = "trial"

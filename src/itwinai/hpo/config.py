@@ -62,7 +62,8 @@ class StudyConfiguration(StrictModel):
     max_failures: int = Field(default=3, ge=0)
     #: Failures of the same kind, before any other end, after which the study gives up.
     fail_fast: int = Field(default=3, ge=1)
-    #: Seconds without a report after which a trial counts as hung; None: no limit.
+    #: Seconds without a report, from its begin on (loading data counts), after which a trial counts
+    #: as hung; None: no limit.
     report_timeout_s: float | None = Field(default=None, gt=0)
     #: Which trials keep their last checkpoint once they have ended.
     keep_checkpoints: Literal["best", "completed", "all"] = "best"

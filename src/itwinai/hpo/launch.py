@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
 from rich.console import Console
 
 from itwinai.hpo.algorithms import Algorithm, Task, build_algorithm
@@ -22,10 +20,11 @@ from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.opening import check_existing
 from itwinai.hpo.origin import keep_pipeline
 from itwinai.hpo.progress import StudyProgress
+from itwinai.hpo.quiet import quiet_optuna
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study import Study
+from itwinai.hpo.study import Study, total_trials
 from itwinai.hpo.summary import summary
 from itwinai.hpo.trial import TrialState
 from itwinai.hpo.warm_start import load_source
@@ -42,7 +41,7 @@ class StudyPlan:
         default: The default configuration's values of the tuned hyper-parameters, or None.
         algorithm: Who proposes.
         scheduler: Who stops trials early.
-        choice: What ``auto`` has become and why, in one line; empty if there was no ``auto``.
+        choice: What ``auto`` has become and why, and the size of a grid, in one line; maybe empty.
         source: A study whose trials it learns from.
     """
 
@@ -54,6 +53,11 @@ class StudyPlan:
     scheduler: Scheduler
     choice: str = ""
     source: StudyResult | None = None
+
+    @property
+    def total(self) -> int:
+        """Trials that it runs in all."""
+        return total_trials(self.configuration, self.algorithm, self.default is not None)
 
     def open(self, **options: Any) -> Study:
         """Open the study; the options are those of :class:`Study`."""
@@ -100,8 +104,21 @@ def plan_study(
         check_cores(configuration)
     source = load_source(configuration, space, epochs)
     return StudyPlan(
-        configuration, space, epochs, default, algorithm, scheduler, chosen.reason, source
+        configuration,
+        space,
+        epochs,
+        default,
+        algorithm,
+        scheduler,
+        _told(chosen.reason, algorithm),
+        source,
     )
+
+
+def _told(reason: str, algorithm: Algorithm) -> str:
+    """What the user is told before the start: what ``auto`` became, and the size of a grid."""
+    grid = "" if algorithm.points is None else f"grid: {len(algorithm.points)} points"
+    return "; ".join(filter(None, [reason, grid]))
 
 
 def run_study(
@@ -126,12 +143,13 @@ def run_study(
     console = console or Console()
     if plan.choice:
         console.print(plan.choice, soft_wrap=True, highlight=False)
-    with _quiet_optuna(), ray_cluster() as nodes:
+    with quiet_optuna(), ray_cluster() as nodes:
         from itwinai.hpo.engine.run import run_trials
 
         progress = StudyProgress(console)
+        resources = plan_resources(plan.configuration, nodes, plan.total)
         study = plan.open(listener=progress.update)
-        resources = plan_resources(plan.configuration, nodes, study.total)
+        study.note_threads(resources.threads)
         if pipeline is not None:
             keep_pipeline(study.directory, pipeline)
         with progress.follow(study, slots=resources.concurrent):
@@ -159,13 +177,3 @@ def _check_outcome(result: StudyResult, interrupted: bool) -> None:
             f"study {result.name!r}: no trial produced a result. The first one: "
             f"{reasons[0] if reasons else 'unknown'}. Logs: {result.record.parent / 'trials'}"
         )
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -73,13 +73,7 @@ def open_study(
         check_existing(configuration)
         record = StudyRecord(configuration.directory / FILE_NAME)
     try:
-        study = optuna.create_study(
-            storage=StudyStorage(record),
-            study_name=configuration.name,
-            directions=[_DIRECTIONS[objective.mode] for objective in configuration.objectives],
-            sampler=sampler,
-            load_if_exists=True,
-        )
+        study = _study_in(record, configuration, sampler)
         _keep_or_refuse(study, record, {"format": attributes.FORMAT, **facts})
     except BaseException:
         record.close()
@@ -88,6 +82,28 @@ def open_study(
     if study.get_trials(deepcopy=False):
         sampler.reseed_rng()
     return record, study
+
+
+def _study_in(
+    record: MemoryRecord, configuration: StudyConfiguration, sampler: BaseSampler
+) -> optuna.Study:
+    """The study that a record holds, whatever its folder is called now, or a new one."""
+    storage = StudyStorage(record)
+    names = optuna.get_all_study_names(storage)
+    if names:
+        return optuna.load_study(study_name=names[0], storage=storage, sampler=sampler)
+    return optuna.create_study(
+        storage=storage,
+        study_name=configuration.name,
+        directions=[_DIRECTIONS[objective.mode] for objective in configuration.objectives],
+        sampler=sampler,
+    )
+
+
+def keep_fact(study: optuna.Study, key: str, value: Any) -> None:
+    """Set an attribute of a study, unless it has that value already."""
+    if study.user_attrs.get(key) != value:
+        study.set_user_attr(key, value)
 
 
 def seeds_of(study: optuna.Study, seed: int | None) -> attributes.Seeds:

@@ -15,6 +15,7 @@ from optuna.trial import TrialState as OptunaState
 
 from itwinai.environ import paused_collection
 from itwinai.hpo import attributes
+from itwinai.hpo.attempts import attempts_of
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective, losses_of, pareto_front
 from itwinai.hpo.record import FILE_NAME, ReadRecord
@@ -54,6 +55,8 @@ class StudyResult:
         record: The record's file.
         cost: What was spent.
         recommended: Number of the trial that the search algorithm recommends, if it has an opinion.
+        total: Trials that it runs in all, copies of a population's members aside.
+        threads: Threads of each of a trial's processes, in the last run; None if none has begun.
     """
 
     name: str
@@ -63,6 +66,8 @@ class StudyResult:
     record: Path
     cost: Cost
     recommended: int | None = None
+    total: int = 0
+    threads: int | None = None
 
     @property
     def metric(self) -> str:
@@ -183,14 +188,10 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         )
     space = SearchSpace.parse(facts["space"])
     seeds = attributes.Seeds(*attrs.get(attributes.SEEDS, (0, True)))
-    attempts: dict[int, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        number = attributes.number_of(trial)
-        if number is not None and trial.state != OptunaState.WAITING:
-            attempts.setdefault(number, []).append(trial)
+    attempts = attempts_of(study)
     trials: dict[int, TrialResult] = {}
     for number in sorted(attempts):
-        trials[number] = _merge(number, attempts[number], space, trials, seeds)
+        trials[number] = _merge(number, attempts[number], space, trials, seeds, record.parent)
     return StudyResult(
         name=study.study_name,
         objectives=tuple(Objective(**objective) for objective in facts["objectives"]),
@@ -199,6 +200,8 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         record=record,
         cost=_cost(attempts.values(), trials.values(), facts["epochs"]),
         recommended=attrs.get(attributes.RECOMMENDED),
+        total=attrs.get(attributes.TOTAL, 0),
+        threads=attrs.get(attributes.THREADS),
     )
 
 
@@ -208,6 +211,7 @@ def _merge(
     space: SearchSpace,
     earlier: dict[int, TrialResult],
     seeds: attributes.Seeds,
+    folder: Path,
 ) -> TrialResult:
     """Make one trial of its attempts: the last one's end, everybody's epochs.
 
@@ -232,11 +236,12 @@ def _merge(
         params=space.decode(last.params) | last.user_attrs.get(attributes.GIVEN, {}),
         history=tuple(history[epoch][0] for epoch in sorted(history)),
         seconds=tuple(history[epoch][1] for epoch in sorted(history)),
-        checkpoint=None if checkpoint is None else _existing(Path(checkpoint)),
+        checkpoint=None if checkpoint is None else _existing(Path(checkpoint), folder),
         checkpoint_epochs=epochs,
         reason=attributes.End.read(last.user_attrs).reason,
         is_default=plan.is_default,
         parent=plan.parent,
+        continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
     )
 
@@ -247,8 +252,10 @@ def _state(trial: FrozenTrial) -> TrialState:
     return TrialState(attributes.End.read(trial.user_attrs).state)
 
 
-def _existing(checkpoint: Path) -> Path | None:
-    return checkpoint if checkpoint.exists() else None
+def _existing(checkpoint: Path, folder: Path) -> Path | None:
+    """Where a checkpoint is now: in the study's folder, wherever that has been moved or copied."""
+    own = folder.joinpath(*checkpoint.parts[-3:])  # trials/NUMBER/NAME
+    return next((path for path in (own, checkpoint) if path.exists()), None)
 
 
 def _cost(

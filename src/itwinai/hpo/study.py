@@ -25,7 +25,7 @@ from itwinai.hpo.keeping import CheckpointKeeper
 from itwinai.hpo.limits import FailFast, Limits
 from itwinai.hpo.memory import Memory
 from itwinai.hpo.objectives import losses_of
-from itwinai.hpo.opening import open_study, seeds_of, tell_optuna
+from itwinai.hpo.opening import keep_fact, open_study, seeds_of, tell_optuna
 from itwinai.hpo.queue import TrialQueue
 from itwinai.hpo.record import FILE_NAME, MemoryRecord
 from itwinai.hpo.results import StudyResult, read_result
@@ -106,6 +106,7 @@ class Study:
         """Open the record, and plan a new study's first trials."""
         configuration, algorithm, space = self.configuration, self.algorithm, self.space
         self._record, self._optuna = open_study(configuration, facts, algorithm.sampler, record)
+        keep_fact(self._optuna, attributes.TOTAL, self.total)
         self._seeds = seeds_of(self._optuna, configuration.seed)
         self._rng = np.random.default_rng(
             [self._seeds.entropy, len(self._optuna.get_trials(False))]
@@ -254,6 +255,10 @@ class Study:
         self._give_up_early(state, reason)
         self._listener(trial, state)
 
+    def note_threads(self, threads: int) -> None:
+        """Note how many threads each of a trial's processes has, to repeat a trial bit by bit."""
+        keep_fact(self._optuna, attributes.THREADS, threads)
+
     def fail(self, error: StudyError) -> None:
         """End the whole study because of an error that every trial would meet."""
         self.fatal = self.fatal or error
@@ -290,7 +295,7 @@ class Study:
     @property
     def total(self) -> int:
         """Trials that the study runs in all."""
-        return _total(self.configuration, self.algorithm, self._has_default) + self._copies
+        return total_trials(self.configuration, self.algorithm, self._has_default) + self._copies
 
     @property
     def directory(self) -> Path:
@@ -365,7 +370,8 @@ class Study:
     def _plan_copy(self, model: int) -> None:
         source = self._running.get(model) or self._paused.get(model)
         checkpoint = None
-        if source is not None:
+        # From a checkpoint of its last epoch there would be nothing left to train.
+        if source is not None and source.checkpoint_epochs < self.epochs:
             folder = self.directory_of(self._queue.next_number)
             checkpoint = copy_checkpoint(source.checkpoint, folder)
         epochs = source.checkpoint_epochs if source is not None and checkpoint else 0
@@ -414,7 +420,8 @@ class Study:
         return state, reason or usual
 
 
-def _total(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> int:
+def total_trials(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> int:
+    """Trials that a study runs in all: the user's number, a grid's points, or 20."""
     if configuration.num_samples is not None:
         return configuration.num_samples
     if algorithm.points is not None:

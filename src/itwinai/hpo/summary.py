@@ -8,16 +8,24 @@ from typing import Any
 
 from rich.text import Text
 
+from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.results import StudyResult
-from itwinai.hpo.trial import TrialResult, TrialState
+from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 
 #: What the counts call the ends that are not a completion.
 OTHER_ENDS = {
     TrialState.STOPPED: "stopped early",
+    TrialState.PAUSED: "paused",
     TrialState.DIVERGED: "diverged",
+    TrialState.OUT_OF_MEMORY: "out of memory",
     TrialState.FAILED: "failed",
+    TrialState.LOST: "lost",
+    TrialState.HUNG: "hung",
     TrialState.INTERRUPTED: "interrupted",
 }
+
+#: Trials of a Pareto front that are listed.
+_FRONT_SHOWN = 10
 
 #: Width of the label in front of each line.
 _LABEL = 12
@@ -32,7 +40,7 @@ def summary(result: StudyResult) -> Text:
     text = Text()
     for label, line in _lines(result):
         text.append(label.ljust(_LABEL), "bold")
-        text.append(f"{line}\n", "bold green" if label == "best" else "")
+        text.append(f"{line}\n", "bold green" if label in ("best", "front") else "")
     text.right_crop()
     return text
 
@@ -40,17 +48,18 @@ def summary(result: StudyResult) -> Text:
 def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield "study", f"{result.name}, {plural(len(result.trials), 'trial')}"
     yield "ended", _ends(result)
-    failed = _in_state(result, TrialState.FAILED)
-    if failed:
-        yield "failed", f"first {name_of(failed[0])}: {one_line(failed[0].reason)}"
-    yield from _best(result)
-    yield from _default(result)
+    yield from _failures(result)
+    several = len(result.objectives) > 1 and bool(result.front)
+    yield from _front(result) if several else _best(result)
+    yield from _default_beside_front(result) if several else _default(result)
     yield "epochs", _epochs(result)
-    if result.best is not None:
+    if several:
+        yield "checkpoints", f"{result.record.parent / 'trials'}, by number"
+    elif result.best is not None:
         yield "checkpoint", str(result.best.checkpoint or "the best trial has none")
     yield "record", str(result.record)
-    folder = shortest(result.record.parent)
-    yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").best.params'
+    folder, what = shortest(result.record.parent), "front" if several else "best.params"
+    yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'
     interrupted = _in_state(result, TrialState.INTERRUPTED)
     if interrupted:
         yield "interrupted", f"{plural(len(interrupted), 'trial')}; resume with study.resume=true"
@@ -67,12 +76,42 @@ def _ends(result: StudyResult) -> str:
     return ", ".join(parts)
 
 
+def _failures(result: StudyResult) -> Iterator[tuple[str, str]]:
+    for state in FAILURES:
+        trials = _in_state(result, state)
+        if trials:
+            what = "first" if state is TrialState.FAILED else f"first {OTHER_ENDS[state]},"
+            yield "failed", f"{what} {name_of(trials[0])}: {one_line(trials[0].reason)}"
+
+
+def _front(result: StudyResult) -> Iterator[tuple[str, str]]:
+    """List the trials among which a reader has to choose."""
+    names = ", ".join(f"{objective.metric} ({objective.mode})" for objective in result.objectives)
+    yield "front", f"{plural(len(result.front), 'trial')} that none beats in all of {names}"
+    for trial in result.front[:_FRONT_SHOWN]:
+        values = f"{scores(result, trial)}  {parameters(trial.params, digits=6)}"
+        yield "", f"{name_of(trial)}, {values}"
+    if len(result.front) > _FRONT_SHOWN:
+        yield "", f"... and {len(result.front) - _FRONT_SHOWN} more"
+
+
+def _default_beside_front(result: StudyResult) -> Iterator[tuple[str, str]]:
+    default = result.default
+    if default is None or default.state is not TrialState.COMPLETED:
+        yield from _default(result)
+        return
+    pairs = [losses_of(result.objectives, t.metrics) for t in (*result.front, default)]
+    beaten = int(dominated_by([losses for losses in pairs if losses is not None])[-1])
+    verdict = f"beaten in all by {plural(beaten, 'trial')} of it" if beaten else "on the front"
+    yield "default", f"{name_of(default)}, {scores(result, default)}; {verdict}"
+
+
 def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
     best = result.best
     if best is None:
         yield "best", f"none: no trial has a {result.metric}"
         return
-    value = f"{result.metric}={score(result, best)}"
+    value = scores(result, best)
     if best.state is TrialState.COMPLETED:
         yield "best", f"{name_of(best)}, {value} after {plural(best.epochs, 'epoch')}"
     else:
@@ -86,10 +125,10 @@ def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
     default, best = result.default, result.best
     if default is None:
         yield "default", "no default trial"
-    elif default.state in (TrialState.FAILED, TrialState.DIVERGED):
+    elif default.state in (*FAILURES, TrialState.DIVERGED):
         yield "default", f"default {default.state.value}: {one_line(default.reason)}"
     else:
-        value = f"{name_of(default)}, {result.metric}={score(result, default)}"
+        value = f"{name_of(default)}, {scores(result, default)}"
         if default.state is not TrialState.COMPLETED:
             at = f"at epoch {default.epochs}/{result.epochs}"
             yield "default", f"{value}, {OTHER_ENDS.get(default.state, 'running')} {at}"
@@ -120,10 +159,16 @@ def _epochs(result: StudyResult) -> str:
     )
 
 
-def score(result: StudyResult, trial: TrialResult) -> str:
-    """Write the metric that the study is about, ``-`` before the first epoch."""
-    value = trial.metric(result.metric)
+def score(trial: TrialResult, metric: str) -> str:
+    """Write a metric of a trial, ``-`` before the first epoch."""
+    value = trial.metric(metric)
     return "-" if value is None else number(value)
+
+
+def scores(result: StudyResult, trial: TrialResult) -> str:
+    """Write the metrics that the study is about as ``loss=0.5 latency=12``."""
+    metrics = [objective.metric for objective in result.objectives]
+    return " ".join(f"{metric}={score(trial, metric)}" for metric in metrics)
 
 
 def name_of(trial: TrialResult) -> str:

@@ -73,6 +73,7 @@ class TrialResult:
         reason: Why it ended, in words.
         is_default: Whether it ran the configuration's own values, without any search.
         parent: The trial whose checkpoint it began with, or None.
+        continued: Whether its last attempt began with a checkpoint.
         seed: Random seed of the training, or None.
     """
 
@@ -86,6 +87,7 @@ class TrialResult:
     reason: str = ""
     is_default: bool = False
     parent: int | None = None
+    continued: bool = False
     seed: int | None = None
 
     @property

@@ -5,7 +5,7 @@ All of it is a function of a :class:`Snapshot`; nothing here knows what time it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ from itwinai.hpo.summary import (
     parameters,
     plural,
     score,
+    scores,
 )
-from itwinai.hpo.trial import TrialResult, TrialState
+from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 
 #: Completed trials that stay in view however many others have ended since.
 _BEST_SHOWN = 3
@@ -36,12 +37,19 @@ _OTHER_LINES = 7
 #: Characters of a hyper-parameter's column at most.
 _WIDEST = 20
 
+#: States from which a trial may go on.
+_OPEN = (TrialState.RUNNING, TrialState.PAUSED, TrialState.INTERRUPTED)
+
 _STYLES = {
     TrialState.RUNNING: "cyan",
     TrialState.COMPLETED: "green",
     TrialState.STOPPED: "dim",
+    TrialState.PAUSED: "blue",
     TrialState.DIVERGED: "yellow",
+    TrialState.OUT_OF_MEMORY: "red",
     TrialState.FAILED: "red",
+    TrialState.LOST: "red",
+    TrialState.HUNG: "red",
     TrialState.INTERRUPTED: "yellow",
 }
 
@@ -76,9 +84,8 @@ class Snapshot:
 
     @property
     def done(self) -> tuple[TrialResult, ...]:
-        """The trials that have ended for good; an interrupted one goes on some day."""
-        open_states = (TrialState.RUNNING, TrialState.INTERRUPTED)
-        return tuple(trial for trial in self.result.trials if trial.state not in open_states)
+        """The trials that have ended for good; a paused or interrupted one may yet go on."""
+        return tuple(trial for trial in self.result.trials if trial.state not in _OPEN)
 
 
 def live_table(now: Snapshot, height: int) -> RenderableType:
@@ -89,9 +96,10 @@ def live_table(now: Snapshot, height: int) -> RenderableType:
         lines.append(_rows(now.result, shown))
     if len(shown) < len(now.result.trials):
         lines.append(_line(f" ... {len(now.result.trials) - len(shown)} more", "dim"))
-    failed = [trial for trial in now.result.trials if trial.state is TrialState.FAILED]
+    failed = [trial for trial in now.result.trials if trial.state in FAILURES]
     if failed:
-        lines.append(_line(f" {name_of(failed[-1])} failed: {one_line(failed[-1].reason)}", "red"))
+        what = f"{name_of(failed[-1])} {OTHER_ENDS[failed[-1].state]}"
+        lines.append(_line(f" {what}: {one_line(failed[-1].reason)}", "red"))
     lines.append(_line(f" {counts(now)}", "bold"))
     lines.append(_line(f" {outlook(now)}", "bold"))
     return Group(*lines)
@@ -101,14 +109,18 @@ def visible(result: StudyResult, count: int) -> tuple[TrialResult, ...]:
     """Choose at most ``count`` trials: the running ones, the best completed, the newest ended."""
     running = [trial for trial in result.trials if trial.state is TrialState.RUNNING]
     ended = [trial for trial in result.trials if trial.state is not TrialState.RUNNING]
-    complete = [trial for trial in ended if trial.state is TrialState.COMPLETED]
-    best = sorted(
-        complete, key=lambda t: t.metric(result.metric) or 0, reverse=result.mode == "max"
-    )
-    wanted = [*running, *best[:_BEST_SHOWN], *reversed(ended)]
+    wanted = [*running, *_best_ones(result)[:_BEST_SHOWN], *reversed(ended)]
     numbers = list(dict.fromkeys(trial.number for trial in wanted))[:count]
     by_number = {trial.number: trial for trial in wanted}
     return tuple(by_number[number] for number in sorted(numbers))
+
+
+def _best_ones(result: StudyResult) -> Sequence[TrialResult]:
+    if len(result.objectives) > 1:
+        return result.front
+    complete = [trial for trial in result.trials if trial.state is TrialState.COMPLETED]
+    is_max = result.mode == "max"
+    return sorted(complete, key=lambda t: t.metric(result.metric) or 0, reverse=is_max)
 
 
 def counts(now: Snapshot) -> str:
@@ -131,7 +143,7 @@ def ended_line(now: Snapshot, trial: TrialResult) -> str:
     """Describe a trial that just ended, and where the study stands, in one line."""
     parts = [
         f"{name_of(trial)} {trial.state.value} at epoch {trial.epochs}/{now.result.epochs}",
-        f"{now.result.metric}={score(now.result, trial)}" if trial.epochs else "",
+        scores(now.result, trial) if trial.epochs else "",
         "" if trial.state is TrialState.COMPLETED else f"({one_line(trial.reason)})",
         parameters(trial.params),
     ]
@@ -145,13 +157,18 @@ def starting(slots: int | None) -> str:
 
 
 def best_so_far(result: StudyResult) -> str:
-    """Name the best trial; the epoch is said if it did not reach the last."""
+    """Name the best trial; the epoch is said if it did not reach the last.
+
+    With several objectives nothing is best, and the trials of the Pareto front are counted.
+    """
+    if len(result.objectives) > 1 and result.front:
+        return f"{plural(len(result.front), 'trial')} on the front"
     best = result.best
     if best is None:
         return "best -"
     default = ", default" if best.is_default else ""
     at = "" if best.state is TrialState.COMPLETED else f" at epoch {best.epochs}"
-    return f"best {score(result, best)} (trial {best.number}{default}{at})"
+    return f"best {score(best, result.metric)} (trial {best.number}{default}{at})"
 
 
 def seconds_left(now: Snapshot) -> float | None:
@@ -163,9 +180,10 @@ def seconds_left(now: Snapshot) -> float | None:
     if not now.done or now.heard is None or now.epochs < 2:
         return None
     mean = sum(trial.epochs for trial in now.done) / len(now.done)
-    running = [trial.epochs for trial in now.result.trials if trial.state is TrialState.RUNNING]
-    waiting = now.total - len(now.done) - len(running)
-    epochs = max(0, waiting) * mean + sum(max(0.0, mean - done) for done in running)
+    halfway = (TrialState.RUNNING, TrialState.PAUSED)
+    begun = [trial.epochs for trial in now.result.trials if trial.state in halfway]
+    waiting = now.total - len(now.done) - len(begun)
+    epochs = max(0, waiting) * mean + sum(max(0.0, mean - done) for done in begun)
     # The first epoch began the time that was heard; only the later ones took place within it.
     seconds = epochs * now.heard / (now.epochs - 1)
     return seconds if now.budget is None else min(seconds, max(0.0, now.budget - now.elapsed))
@@ -179,29 +197,36 @@ def _left(now: Snapshot) -> list[str]:
 
 
 def _rows(result: StudyResult, shown: tuple[TrialResult, ...]) -> Table:
+    metrics = [objective.metric for objective in result.objectives]
     table = Table(box=SIMPLE_HEAD, show_edge=False, expand=True, padding=(0, 1, 0, 0))
     widths = _widths(result)
     # Fixed widths: a column that grew with its contents would jump.
     for title, width in (
         (" trial", 10),
-        ("state", 11),
+        ("state", 13),
         ("epoch", max(5, 2 * len(str(result.epochs)) + 1)),
-        (result.metric, max(10, min(20, len(result.metric)))),
+        *((metric, max(10, min(20, len(metric)))) for metric in metrics),
     ):
         table.add_column(title, width=width, no_wrap=True)
     names = {name: name for name in widths}
     table.add_column(_aligned(names, widths), ratio=1, no_wrap=True)
-    best = result.best
+    best = {trial.number for trial in _marked(result)}
     for trial in shown:
         table.add_row(
             f" {trial.number}{' default' if trial.is_default else ''}",
             Text(trial.state.value, _STYLES[trial.state]),
             f"{trial.epochs}/{result.epochs}",
-            score(result, trial),
+            *(score(trial, metric) for metric in metrics),
             _aligned(trial.params, widths),
-            style="bold" if best and trial.number == best.number else None,
+            style="bold" if trial.number in best else None,
         )
     return table
+
+
+def _marked(result: StudyResult) -> Sequence[TrialResult]:
+    if len(result.objectives) > 1:
+        return result.front
+    return [] if result.best is None else [result.best]
 
 
 def _widths(result: StudyResult) -> dict[str, int]:

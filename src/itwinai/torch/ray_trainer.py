@@ -6,7 +6,6 @@ every trial runs, and a study's winner back into a model.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from itwinai.components import monitor_exec
 from itwinai.config.model import validate
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
+from itwinai.io.files import delete_folder
 from itwinai.torch import checkpoint as checkpoints
 from itwinai.torch.ray_arguments import read_ray_arguments
 from itwinai.torch.ray_program import Datasets, TrainerProgram, fresh_copy, pickled_trainer
@@ -111,7 +111,8 @@ def tune(
 
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
-    result = run_study(plan, TrainerProgram(trainer, datasets))
+    program = TrainerProgram(trainer, datasets)
+    result = run_study(plan, program, pipeline=trainer.study_pipeline)
     trainer.study_result = result  # type: ignore[attr-defined]
     _delete_superseded(result)
     return _best_model(trainer, result.best, datasets)
@@ -147,7 +148,7 @@ def _delete_superseded(result: StudyResult) -> None:
     trials = result.record.parent / "trials"
     for path in [*trials.glob("*/epoch_*"), *trials.glob("*/report_*")]:
         if path not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+            delete_folder(path)
 
 
 def _best_model(

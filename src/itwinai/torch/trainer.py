@@ -99,6 +99,8 @@ class TorchTrainer(Trainer, LogMixin):
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
+    #: The pipeline it is a step of, as a study's folder keeps it; set by the command line.
+    study_pipeline: str | None = None
 
     def __init__(
         self,

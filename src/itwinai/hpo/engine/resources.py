@@ -28,6 +28,11 @@ class TrialResources:
     per_worker: Mapping[str, float]
     concurrent: int
 
+    @property
+    def threads(self) -> int:
+        """Threads of each process."""
+        return max(1, int(self.per_worker.get("CPU", 1)))
+
 
 def this_machine() -> dict[str, float]:
     """Cores that this process may use."""

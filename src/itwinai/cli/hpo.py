@@ -1,0 +1,345 @@
+"""``itwinai hpo``: commands for studies. All but ``run`` need the study's folder alone."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from itwinai.cli.exec_pipeline import run_pipeline
+from itwinai.cli.exits import DIFFERED, clean_exit
+from itwinai.cli.output import (
+    echo_values,
+    messages_aside,
+    plain_rerun,
+    put_text,
+    show_front,
+    show_rerun,
+    write_json,
+    write_studies,
+)
+
+if TYPE_CHECKING:
+    from itwinai.cli.kept import KeptPipeline
+    from itwinai.hpo.results import StudyResult
+
+_EXIT_CODES = """\
+\b
+Exit codes:
+  0    done
+  1    refused or failed; the reason is on standard error
+  2    the command line is wrong
+  3    a repeated trial differed from its record
+  130  interrupted; 'itwinai hpo resume' goes on
+"""
+
+app = typer.Typer(
+    name="hpo",
+    help="Run, resume, inspect, repeat and export hyper-parameter studies.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+#: All arguments are Hydra's.
+PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+class Format(str, Enum):
+    """Formats of ``export``."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    CONFIG = "config"
+    OPTUNA = "optuna"
+
+
+def _complete_study(incomplete: str) -> list[str]:
+    folders = [path.parent for path in Path("studies").glob("*/record.log")]
+    return [str(folder) for folder in folders if str(folder).startswith(incomplete)]
+
+
+StudyFolder = Annotated[
+    Path,
+    typer.Argument(metavar="STUDY", help="The study's folder.", autocompletion=_complete_study),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Write JSON to standard output, messages to standard error."),
+]
+
+
+@app.command("run", context_settings=PASSED_ON, options_metavar="[--json] [OPTIONS] [KEY=VALUE]...")
+@clean_exit()
+def run_command(context: typer.Context, as_json: AsJson = False) -> None:
+    """Run a pipeline with a study in it; the options are those of 'itwinai exec-pipeline'."""
+    with messages_aside(as_json):
+        pipelines = run_pipeline(context.args)
+    write_studies(pipelines, as_json)
+
+
+@app.command("resume")
+@clean_exit()
+def resume_command(study: StudyFolder, as_json: AsJson = False) -> None:
+    """Go on with an interrupted study, to the total it was planned with."""
+    _go_on(_reopened(study, _load(study)), as_json)
+
+
+@app.command("extend")
+@clean_exit()
+def extend_command(
+    study: StudyFolder,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="As in search_space.optim_lr.upper=1"),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="So many trials more.")] = None,
+    time: Annotated[
+        float | None, typer.Option(min=0, help="So many seconds from where it stands.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a study beyond its total; the ranges of numbers may become wider."""
+    if trials is None and time is None:
+        raise typer.BadParameter("say how much more: --trials N, --time SECONDS, or both")
+    result = _load(study)
+    kept = _reopened(study, result)
+    changes: dict[str, Any] = {}
+    if trials is not None:
+        changes["num_samples"] = result.total + trials
+    if time is not None:
+        changes["time_budget_s"] = result.cost.elapsed + time
+    extended = kept.with_overrides(overrides or []).with_study(changes)
+    _check_goes_on(extended, result)
+    _go_on(extended, as_json)
+
+
+@app.command("list")
+@clean_exit()
+def list_command(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds studies.")] = Path("studies"),
+    as_json: AsJson = False,
+) -> None:
+    """List the studies of a folder and those below it."""
+    from itwinai.cli.tables import show, table_of_studies
+    from itwinai.hpo.listing import list_studies
+
+    studies = list_studies(folder)
+    if as_json:
+        write_json([vars(study) for study in studies])
+    elif studies:
+        show(table_of_studies(studies))
+    else:
+        typer.echo(f"no studies in {folder}")
+
+
+@app.command("show")
+@clean_exit()
+def show_command(
+    study: StudyFolder,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Rows of the table at most; 0: all trials.")
+    ] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show a study's summary and its trials."""
+    from rich.text import Text
+
+    from itwinai.cli.tables import show, table_of_trials
+    from itwinai.hpo.exporting import plain_study
+    from itwinai.hpo.summary import summary
+
+    result = _load(study)
+    if as_json:
+        write_json(plain_study(result))
+        return
+    shown = list(islice(result.trials, limit or None))
+    show(summary(result), table_of_trials(result, shown))
+    if len(shown) < len(result.trials):
+        more = len(result.trials) - len(shown)
+        show(Text(f"... {more} more; --limit 0 shows all, 'itwinai hpo export' writes them"))
+    show_front(result)
+
+
+@app.command("best")
+@clean_exit()
+def best_command(study: StudyFolder, as_json: AsJson = False) -> None:
+    """Show the best trial's values and metrics; of several objectives all that are best."""
+    from itwinai.hpo.errors import StudyError
+    from itwinai.hpo.exporting import plain_study
+    from itwinai.hpo.summary import name_of, plural
+
+    result = _load(study)
+    best = result.best
+    if best is None:
+        raise StudyError(f"study {result.name!r} has no best trial: none reported {result.metric}")
+    if as_json:
+        content = plain_study(result, trials=False)
+        write_json({key: content[key] for key in ("study", "best", "front")})
+        return
+    typer.echo(f"{name_of(best)}, {best.state.value} after {plural(best.epochs, 'epoch')}")
+    echo_values("params", best.params)
+    echo_values("metrics", best.metrics)
+    typer.echo(f"checkpoint  {best.checkpoint or 'none'}")
+    show_front(result)
+
+
+@app.command("rerun")
+@clean_exit()
+def rerun_command(
+    study: StudyFolder,
+    trial: Annotated[int | None, typer.Option(min=0, help="Number of the trial.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best trial.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Train so many epochs.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Train from so many new seeds.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch; as many as the trial had.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Repeat a trial in this process, without Ray.
+
+    Without --epochs and --seeds the metrics must be the recorded ones to the last bit; otherwise
+    the command ends with code 3. With --seeds it tells mean and standard deviation.
+    """
+    if best == (trial is not None):
+        raise typer.BadParameter("say which trial: --trial N or --best")
+    from itwinai.cli.kept import KeptPipeline
+    from itwinai.torch.rerun import rerun
+
+    result = _load(study)
+    kept = KeptPipeline.read(study)
+    with messages_aside(as_json), kept.in_place():
+        *earlier, trainer = kept.build_steps()
+        outcome = rerun(trainer, _datasets(earlier), result, trial, epochs, seeds, threads)
+    if as_json:
+        write_json(plain_rerun(outcome))
+    else:
+        show_rerun(outcome)
+    if outcome.differing:
+        raise typer.Exit(DIFFERED)
+
+
+@app.command("export")
+@clean_exit()
+def export_command(
+    study: StudyFolder,
+    format: Annotated[  # noqa: A002
+        Format,
+        typer.Option(
+            help="csv, parquet: a row per trial. config: a configuration that trains the best "
+            "with 'itwinai exec-pipeline'. optuna: a database in SQLite."
+        ),
+    ] = Format.CSV,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; csv and config also without."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a study for other programs."""
+    from itwinai.hpo.exporting import csv_text, export_study
+
+    is_text = format in (Format.CSV, Format.CONFIG)
+    if output is None and (as_json or not is_text):
+        raise typer.BadParameter("say which file to write: -o FILE")
+    result = _load(study)
+    if format is Format.CONFIG:
+        put_text(_best_config(study, result), output)
+    elif output is None:
+        put_text(csv_text(result), output)
+    else:
+        export_study(result, format.value, output)
+    if as_json:
+        write_json({"study": result.name, "format": format.value, "file": str(output)})
+
+
+@app.command("stop")
+@clean_exit()
+def stop_command(study: StudyFolder, as_json: AsJson = False) -> None:
+    """Ask a running study to stop after its trials' current epochs; it can be resumed."""
+    from itwinai.hpo.listing import stop_study
+
+    stop_study(study)
+    if as_json:
+        write_json({"directory": str(study.absolute()), "requested": "stop"})
+    else:
+        typer.echo(f"{study} was asked to stop; its trials end after their current epochs")
+
+
+@app.command("schema")
+@clean_exit()
+def schema_command(as_json: AsJson = False) -> None:
+    """Write the JSON schema of 'study' and 'search_space', for editors."""
+    from itwinai.hpo.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=None if as_json else 2))
+
+
+def _load(study: Path) -> StudyResult:
+    from itwinai.hpo.results import load_study
+
+    return load_study(study)
+
+
+def _reopened(study: Path, result: StudyResult) -> KeptPipeline:
+    """Return the pipeline of a study, so that it goes on in the folder where it lies now."""
+    from itwinai.cli.kept import KeptPipeline
+    from itwinai.hpo.errors import StudyError
+    from itwinai.hpo.listing import is_running
+
+    directory = result.record.parent
+    if is_running(directory):
+        raise StudyError(
+            f"{directory}: another process is running this study. Wait for it, or end it with "
+            "'itwinai hpo stop'."
+        )
+    return KeptPipeline.read(study).resuming(directory)
+
+
+def _check_goes_on(kept: KeptPipeline, result: StudyResult) -> None:
+    """Refuse an extension that leaves no room for a trial."""
+    from itwinai.hpo.errors import StudyError
+    from itwinai.hpo.listing import state_of
+
+    total = int(kept.study.get("num_samples") or result.total)
+    if total <= result.total and state_of(result) == "finished":
+        raise StudyError(f"all {total} trials have run, so more time is of no use: add --trials N.")
+    budget = kept.study.get("time_budget_s")
+    if budget is not None and budget <= result.cost.elapsed:
+        raise StudyError(f"the time budget of {budget:g} s is spent: add --time SECONDS.")
+
+
+def _go_on(kept: KeptPipeline, as_json: bool) -> None:
+    with messages_aside(as_json), kept.in_place() as here:
+        pipeline = here.run()
+    write_studies([pipeline], as_json)
+
+
+def _datasets(steps: list[Any]) -> tuple[Any, Any, Any]:
+    """Run the steps before a trainer; return its data sets."""
+    from itwinai.pipeline import Pipeline
+
+    output = Pipeline(steps).execute()
+    given = output if isinstance(output, tuple) else (output,)
+    train, validation, test, *_ = (*given, None, None, None)
+    return train, validation, test
+
+
+def _best_config(study: Path, result: StudyResult) -> str:
+    from omegaconf import OmegaConf
+
+    from itwinai.cli.kept import KeptPipeline
+    from itwinai.hpo.errors import StudyError
+
+    best = result.best
+    if best is None:
+        raise StudyError(f"study {result.name!r} has no best trial: none reported {result.metric}")
+    with KeptPipeline.read(study).in_place() as kept:
+        config = kept.without_study(best.params, best.seed)
+    head = f"# Trains the best configuration of study {result.name!r}, that of trial {best.number}."
+    return f"{head}\n{OmegaConf.to_yaml(config)}"

@@ -1,0 +1,288 @@
+"""The pipeline that a study keeps in its folder, so that later commands need only the folder."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import UnsupportedValueType
+from yaml import YAMLError
+
+import itwinai
+from itwinai.config.compose import build_pipeline, pipe_key, step_keys
+from itwinai.errors import did_you_mean
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.origin import PIPELINE_FILE, pipeline_of
+
+#: What makes a trainer run a study; without these keys it trains once.
+STUDY_KEYS = (
+    *("search_space", "study"),
+    *("ray_search_space", "ray_tune_config", "ray_scaling_config", "ray_run_config"),
+)
+
+_HEADER = """\
+# How this study was started. 'itwinai hpo' resumes, extends, repeats and exports it with this.
+"""
+
+#: Interpolations that have another value, or none, in another run.
+_OF_ONE_RUN = ("${hydra:", "${now:")
+
+
+@dataclass(frozen=True)
+class KeptPipeline:
+    """A pipeline with a step that runs a study.
+
+    Attributes:
+        step: Dotted path of that step in the configuration.
+        directory: Working directory of the run.
+        modules: Folders that Python imported from, besides its own.
+        config: The composed configuration, with its interpolations.
+    """
+
+    step: str
+    directory: Path
+    modules: tuple[Path, ...]
+    config: DictConfig
+
+    @classmethod
+    def read(cls, study: Path) -> KeptPipeline:
+        """Read what a study's folder keeps.
+
+        Raises:
+            StudyError: If there is nothing, or it is damaged.
+        """
+        path = pipeline_of(study)
+        try:
+            kept = OmegaConf.to_container(OmegaConf.load(path))
+            assert isinstance(kept, dict)
+            return cls(
+                kept["step"],
+                Path(kept["directory"]),
+                tuple(map(Path, kept["modules"])),
+                DictConfig(kept["config"]),
+            )
+        except (YAMLError, AssertionError, KeyError, TypeError) as error:
+            raise StudyError(
+                f"{path}: not a pipeline that itwinai kept ({error!r}). Restore it from a copy, or "
+                "go on from the program that started the study."
+            ) from error
+
+    def text(self) -> str:
+        """Write it as :meth:`read` reads it."""
+        facts = {
+            "step": self.step,
+            "directory": str(self.directory),
+            "modules": [str(path) for path in self.modules],
+            "config": OmegaConf.to_container(_for_other_runs(self.config)),
+        }
+        return _HEADER + OmegaConf.to_yaml(OmegaConf.create(facts))
+
+    @property
+    def study(self) -> Mapping[str, Any]:
+        """The step's ``study`` section."""
+        return self._section("study")
+
+    def resuming(self, directory: Path) -> KeptPipeline:
+        """Return it so that it goes on with its studies, the step's own one in a given folder.
+
+        Raises:
+            StudyError: If the study is described by ``ray_*`` arguments.
+        """
+        if OmegaConf.select(self.config, f"{self.step}.ray_search_space") is not None:
+            raise StudyError(
+                f"{self.step}: this study is described by ray_* arguments, which do not say how "
+                "to go on with it. Describe it with search_space and study (the same metric, mode "
+                "and space), and run that with study.resume=true."
+            )
+        changed = self
+        for path in _paths(self.config):
+            if OmegaConf.select(self.config, f"{path}.search_space") is not None:
+                changed = replace(changed, step=path).with_study({"resume": True})
+        place = {"name": directory.name, "storage_path": str(directory.parent)}
+        return replace(changed, step=self.step).with_study({"resume": True, **place})
+
+    def with_study(self, changes: Mapping[str, Any]) -> KeptPipeline:
+        """Return it with some keys of the ``study`` section changed."""
+        return self._with("study", {**self._section("study"), **changes})
+
+    def with_overrides(self, overrides: list[str]) -> KeptPipeline:
+        """Return it with values like ``search_space.optim_lr.upper=1`` set.
+
+        Raises:
+            StudyError: If one of them is about anything but the study and its space.
+        """
+        changed = self
+        for override in overrides:
+            key, equals, text = override.partition("=")
+            section, _, rest = key.partition(".")
+            if not equals or section not in ("search_space", "study") or not rest:
+                raise StudyError(
+                    f"{override}: a study can be extended by search_space.NAME.KEY=VALUE and "
+                    "study.KEY=VALUE; anything else would make it another study."
+                )
+            # OmegaConf reads the value, as it does in the YAML file: 1e-3 is a number.
+            value = _plain(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+            content = changed._section(section)
+            _set(content, rest, value, where=section)
+            changed = changed._with(section, content)
+        return changed
+
+    def without_study(self, params: Mapping[str, Any], seed: int | None) -> DictConfig:
+        """Return the configuration of a plain training with a trial's hyper-parameters."""
+        from hydra.utils import get_class
+
+        config = copy.deepcopy(self.config)
+        step = OmegaConf.select(config, self.step)
+        own = inspect.signature(get_class(step._target_)).parameters
+        shared = OmegaConf.is_interpolation(step, "config")
+        content = _plain(step.get("config"), resolve=shared)
+        for name, value in params.items():
+            if name in own:  # an argument that a subclass added
+                step[name] = value
+            else:
+                _set(content, name, value)
+        step.config = content
+        if step.get("random_seed") is None and seed is not None:
+            step.random_seed = seed
+        for key in STUDY_KEYS:
+            step.pop(key, None)
+        return config
+
+    def build_steps(self) -> list[Any]:
+        """Build the steps of the pipeline up to the one that runs the study."""
+        config = copy.deepcopy(self.config)
+        names = step_keys(config)
+        last = _paths(config).index(self.step)
+        config.pipe_steps = names[: last + 1]
+        return list(build_pipeline(config).steps)
+
+    @contextmanager
+    def in_place(self) -> Iterator[KeptPipeline]:
+        """Work where the study was started, or here if that is gone, and import from there."""
+        here, path = Path.cwd(), list(sys.path)
+        kept = self
+        if not self.directory.is_dir():
+            itwinai.logger.warning(
+                "warning: %s, where the study was started, is gone; this runs in %s instead.",
+                *(self.directory, here),
+            )
+            kept = replace(self, directory=here)
+        os.chdir(kept.directory)
+        sys.path += [str(kept.directory / module) for module in kept.modules]
+        try:
+            yield kept
+        finally:
+            os.chdir(here)
+            sys.path[:] = path
+
+    def run(self) -> Any:
+        """Build the whole pipeline and run it; each of its studies keeps it.
+
+        Returns:
+            The pipeline.
+        """
+        pipeline = build_pipeline(self.config)
+        for path, step in steps_by_path(self.config, pipeline).items():
+            if hasattr(step, "study_pipeline"):
+                step.study_pipeline = replace(self, step=path)._text_or_none()
+        pipeline.execute()
+        return pipeline
+
+    def _text_or_none(self) -> str | None:
+        try:
+            return self.text()
+        except UnsupportedValueType:
+            itwinai.logger.warning(
+                "warning: the configuration holds objects that YAML cannot write, so no %s is "
+                "kept with the study, and 'itwinai hpo resume' will not work.",
+                PIPELINE_FILE,
+            )
+            return None
+
+    def _section(self, name: str) -> dict[str, Any]:
+        return _plain(OmegaConf.select(self.config, f"{self.step}.{name}"), resolve=True)
+
+    def _with(self, section: str, content: Mapping[str, Any]) -> KeptPipeline:
+        config = copy.deepcopy(self.config)
+        OmegaConf.select(config, self.step)[section] = dict(content)
+        return replace(self, config=config)
+
+
+def execute(cfg: DictConfig) -> Any:
+    """Run the pipeline of a composed configuration in this folder; return the pipeline."""
+    return KeptPipeline("", Path.cwd(), _modules(), cfg).run()
+
+
+def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:
+    """Return the steps of a pipeline that was built, by their paths in its configuration."""
+    steps = pipeline.steps.values() if isinstance(pipeline.steps, Mapping) else pipeline.steps
+    return dict(zip(_paths(cfg), steps, strict=True))
+
+
+def _paths(cfg: DictConfig) -> list[str]:
+    return [f"{pipe_key(cfg)}.steps.{name}" for name in step_keys(cfg)]
+
+
+def _modules() -> tuple[Path, ...]:
+    """Folders below or beside the working directory that the run imports from."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folders = [Path.cwd()]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        folders += [Path(s.path) for s in sources if s.provider == "main" and s.schema == "file"]
+    relative = [os.path.relpath(folder) for folder in folders]
+    return tuple(Path(folder) for folder in dict.fromkeys(relative))
+
+
+def _for_other_runs(config: DictConfig) -> DictConfig:
+    """Replace the interpolations that mean something in this run alone by their values."""
+    portable = copy.deepcopy(config)
+    OmegaConf.set_readonly(portable, False)
+    _resolve_of_one_run(portable)
+    return portable
+
+
+def _resolve_of_one_run(node: Any) -> None:
+    for key in list(node) if OmegaConf.is_dict(node) else range(len(node)):
+        child = node._get_node(key)
+        if OmegaConf.is_interpolation(node, key):
+            if any(name in str(child._value()) for name in _OF_ONE_RUN):
+                node[key] = node[key]
+        elif OmegaConf.is_config(child) and not child._is_none() and not child._is_missing():
+            _resolve_of_one_run(child)
+
+
+def _plain(node: Any, resolve: bool = False) -> dict[str, Any]:
+    """Return a mapping of a configuration as plain data; an absent one is empty."""
+    content: Any = OmegaConf.to_container(node, resolve=resolve) if node is not None else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _set(content: dict[str, Any], path: str, value: Any, where: str | None = None) -> None:
+    """Set a value at a dotted path, any part of which may itself be a name with dots.
+
+    With ``where`` the path must lead through what is there already.
+    """
+    if path in content or "." not in path:
+        content[path] = value
+        return
+    parts = path.split(".")
+    heads = [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    head = next((head for head in heads if isinstance(content.get(head), dict)), None)
+    if head is None and where is not None:
+        known = list(map(str, content))
+        hint = did_you_mean(parts[0], known) or f"; known keys: {', '.join(known)}"
+        raise StudyError(f"{where}.{path}: there is no '{parts[0]}' in {where}{hint}")
+    head = head or parts[0]
+    inner = content[head] if isinstance(content.get(head), dict) else {}
+    content[head] = inner
+    _set(inner, path.removeprefix(f"{head}."), value, where and f"{where}.{head}")

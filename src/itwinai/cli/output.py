@@ -1,0 +1,117 @@
+"""What the commands of ``itwinai hpo`` write: text for people, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from itwinai.hpo.results import StudyResult
+    from itwinai.torch.rerun import Rerun
+
+
+@contextmanager
+def messages_aside(as_json: bool) -> Iterator[None]:
+    """Send what is meant for people to standard error, where standard output is to be JSON."""
+    if not as_json:
+        yield
+        return
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def put_text(text: str, output: Path | None) -> None:
+    """Write a text to a file, or to standard output."""
+    from itwinai.io.files import write_text
+
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(output, text)
+
+
+def write_json(content: Any) -> None:
+    """Write the one JSON document of a command."""
+    from itwinai.hpo.exporting import plain
+
+    typer.echo(json.dumps(plain(content), allow_nan=False))
+
+
+def write_studies(pipelines: list[Any], as_json: bool) -> None:
+    """Write the results of all studies that ran; without JSON each has shown its own."""
+    if not as_json:
+        return
+    from itwinai.hpo.exporting import plain_study
+
+    results = [
+        step.study_result
+        for pipeline in pipelines
+        for step in _steps(pipeline)
+        if getattr(step, "study_result", None) is not None
+    ]
+    write_json({"studies": [plain_study(result, trials=False) for result in results]})
+
+
+def _steps(pipeline: Any) -> list[Any]:
+    steps = pipeline.steps
+    return list(steps.values()) if isinstance(steps, Mapping) else list(steps)
+
+
+def plain_rerun(outcome: Rerun) -> dict[str, Any]:
+    """Return a rerun as JSON can write it."""
+    return {
+        "trial": outcome.trial.number,
+        "threads": outcome.threads,
+        "equal": not outcome.differing if outcome.is_repetition else None,
+        "differing_epochs": list(outcome.differing),
+        "runs": [vars(run) for run in outcome.runs],
+        "metrics": {
+            name: {"mean": mean, "std": deviation}
+            for name, (mean, deviation) in outcome.metrics.items()
+        },
+    }
+
+
+def show_rerun(outcome: Rerun) -> None:
+    """Tell what a rerun gave, and whether it was the recorded trial again."""
+    from itwinai.hpo.summary import name_of, plural
+
+    epochs = plural(len(outcome.runs[-1].history), "epoch")
+    runs = plural(len(outcome.runs), "run")
+    typer.echo(f"{name_of(outcome.trial)}: {runs} of {epochs}, {plural(outcome.threads, 'thread')}")
+    for name, (mean, deviation) in outcome.metrics.items():
+        spread = "" if deviation is None else f" +- {deviation:.4g}"
+        typer.echo(f"  {name} = {mean:.6g}{spread}")
+    for run in outcome.runs:
+        if run.checkpoint is not None:
+            typer.echo(f"  seed {run.seed}: {run.checkpoint}")
+    if not outcome.is_repetition:
+        return
+    if not outcome.differing:
+        typer.echo("every epoch's metrics equal the recorded ones to the last bit")
+        return
+    typer.echo(
+        f"epochs that differ from the record: {', '.join(map(str, outcome.differing))}. Something "
+        "has changed: the code, the data, the machine, or what the pipeline does not seed."
+    )
+
+
+def show_front(result: StudyResult) -> None:
+    """Show the Pareto front of a study of several objectives."""
+    from itwinai.cli.tables import show, table_of_trials
+
+    if len(result.objectives) > 1:
+        title = "Pareto front: no trial is better in all objectives"
+        show(table_of_trials(result, result.front, title))
+
+
+def echo_values(label: str, values: Mapping[str, Any]) -> None:
+    """Write each value in a line of its own, in full."""
+    for name, value in values.items():
+        typer.echo(f"{label:<11} {name} = {value}")

@@ -1,0 +1,263 @@
+"""Repeating a trial in this process: the same bits again, or the same values on other seeds."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import itwinai
+from itwinai.errors import ConfigurationError
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.engine.worker import Place
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.results import StudyResult, load_study
+from itwinai.hpo.trial import FAILURES, Assignment, TrialResult
+from itwinai.reporting import TrialStopped
+from itwinai.torch.ray_arguments import read_ray_arguments
+from itwinai.torch.ray_program import Datasets, TrainerProgram
+from itwinai.torch.trainer import TorchTrainer
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        seed: Its random seed.
+        history: Metrics of each epoch.
+        checkpoint: Folder of its last checkpoint, or None if it was not kept.
+    """
+
+    seed: int | None
+    history: tuple[Metrics, ...]
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A trial that was repeated.
+
+    Attributes:
+        trial: The trial, as the study's record tells it.
+        runs: The trainings.
+        is_repetition: Whether epochs and seed were the trial's own, so that the record must agree.
+        threads: Threads that torch used.
+    """
+
+    trial: TrialResult
+    runs: tuple[Run, ...]
+    is_repetition: bool
+    threads: int
+
+    @property
+    def differing(self) -> tuple[int, ...]:
+        """Of a repetition: the epochs, from 1, whose metrics are not the recorded ones."""
+        if not self.is_repetition:
+            return ()
+        recorded, repeated = self.trial.history, self.runs[0].history
+        return tuple(
+            epoch
+            for epoch in range(1, max(len(recorded), len(repeated)) + 1)
+            if _bits(recorded, epoch) != _bits(repeated, epoch)
+        )
+
+    @property
+    def metrics(self) -> dict[str, tuple[float, float | None]]:
+        """Mean and standard deviation of each metric at the last epoch, over the runs.
+
+        The deviation is the sample's (n - 1), and None of a single run.
+        """
+        last = [run.history[-1] for run in self.runs if run.history]
+        names = dict.fromkeys(name for metrics in last for name in metrics)
+        return {name: _mean_and_deviation([m[name] for m in last if name in m]) for name in names}
+
+
+def rerun(
+    trainer: TorchTrainer,
+    datasets: Datasets,
+    study: StudyResult | str | Path,
+    trial: int | None = None,
+    epochs: int | None = None,
+    seeds: int | None = None,
+    threads: int | None = None,
+) -> Rerun:
+    """Train once more with a trial's values, in this process and without Ray.
+
+    Without ``epochs`` and ``seeds`` this repeats the trial, with its seed and to the epoch where it
+    ended; on the same machine each epoch's metrics are then the recorded ones, to the last bit.
+    Nothing of the study is changed, and no logger is used.
+
+    Args:
+        trainer: The trainer that ran the study.
+        datasets: The study's training, validation and test set.
+        study: The study, or its folder.
+        trial: Number of the trial; None: the best one.
+        epochs: Epochs to train; None: as many as the trial.
+        seeds: So many trainings, each from a seed of its own, which are the same each time; None:
+            one, from the trial's seed.
+        threads: Threads for torch; None: as many as the study gave to each trial.
+
+    Returns:
+        The repetition. With ``epochs`` or ``seeds`` its checkpoints are in the study's folder
+        ``reruns``.
+
+    Raises:
+        ConfigurationError: For ``epochs``, ``seeds`` or ``threads`` below 1.
+        StudyError: If there is no such trial, or it cannot be repeated exactly.
+    """
+    for name, value in {"epochs": epochs, "seeds": seeds, "threads": threads}.items():
+        if value is not None and value < 1:
+            raise ConfigurationError(f"{name}={value}: at least 1")
+    result = study if isinstance(study, StudyResult) else load_study(study)
+    chosen = _trial(result, trial)
+    own = chosen.seed if trainer.random_seed is None else trainer.random_seed
+    is_repetition = epochs is None and seeds is None
+    if is_repetition:
+        _check_repeatable(trainer, result, chosen, own)
+    threads = threads or result.threads or 1
+    # A trial that failed shall have the chance to fail again.
+    until = None if epochs or chosen.state in FAILURES else chosen.epochs
+    with _folder(result, chosen, keep=not is_repetition) as folder, _threads_restored():
+        runs = tuple(
+            _train(
+                TrainerProgram(_prepared(trainer, seed, epochs), datasets),
+                Assignment(
+                    number=chosen.number,
+                    params=dict(chosen.params),
+                    directory=str(folder / f"epochs_{epochs or chosen.epochs}-seed_{seed}"),
+                    seed=seed,
+                ),
+                Place(cpus=threads),
+                until,
+            )
+            for seed in ([own] if seeds is None else _fresh_seeds(own, seeds))
+        )
+    if is_repetition:  # its checkpoint has gone with the temporary folder
+        runs = tuple(replace(run, checkpoint=None) for run in runs)
+    return Rerun(chosen, runs, is_repetition, threads)
+
+
+class _Listener:
+    """Hears a training's epochs, and stops it where the trial ended."""
+
+    def __init__(self, until: int | None) -> None:
+        self._until = until
+        self.history: list[Metrics] = []
+        self.checkpoint: Path | None = None
+
+    def report(self, metrics: Metrics, checkpoint: Path | None = None) -> bool:
+        self.history.append(dict(metrics))
+        self.checkpoint = checkpoint
+        values = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+        itwinai.logger.info("epoch %d  %s", len(self.history), values)
+        return len(self.history) == self._until
+
+
+def _train(program: TrainerProgram, assignment: Assignment, place: Place, until: int | None) -> Run:
+    folder = Path(assignment.directory)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier rerun with the same seed
+    listener = _Listener(until)
+    with suppress(TrialStopped):
+        program(assignment, place, listener)
+    for path in folder.glob("*"):
+        if path != listener.checkpoint:
+            shutil.rmtree(path, ignore_errors=True)
+    return Run(assignment.seed, tuple(listener.history), listener.checkpoint)
+
+
+def _prepared(trainer: TorchTrainer, seed: int | None, epochs: int | None) -> TorchTrainer:
+    prepared = copy.copy(trainer)
+    prepared.random_seed = seed
+    prepared.epochs = epochs or trainer.epochs
+    prepared.logger = None
+    return prepared
+
+
+def _trial(result: StudyResult, number: int | None) -> TrialResult:
+    if number is None:
+        if result.best is None:
+            raise StudyError(f"study {result.name!r} has no best trial to repeat")
+        return result.best
+    for trial in result.trials:
+        if trial.number == number:
+            return trial
+    raise StudyError(
+        f"study {result.name!r} has no trial {number}; its {len(result.trials)} trials are "
+        f"numbered from 0"
+    )
+
+
+def _check_repeatable(
+    trainer: TorchTrainer, result: StudyResult, trial: TrialResult, seed: int | None
+) -> None:
+    reason = None
+    workers = _configuration(trainer).workers_per_trial
+    if trial.parent is not None:
+        reason = f"it began as a copy of trial {trial.parent}"
+    elif trial.continued:
+        reason = "it was interrupted and went on from a checkpoint"
+    elif workers > 1:
+        reason = f"{workers} processes trained it together"
+    elif seed is None:
+        reason = "it had no seed"
+    elif not trial.history and trial.state not in FAILURES:
+        reason = "it has no epoch on record to compare with"
+    if reason is not None:
+        raise StudyError(
+            f"trial {trial.number} cannot be repeated exactly: {reason}. Say how many epochs or "
+            "seeds to train its values anew instead."
+        )
+
+
+def _configuration(trainer: TorchTrainer) -> StudyConfiguration:
+    if trainer.ray_search_space:
+        arguments = (trainer.ray_tune_config, trainer.ray_run_config, trainer.ray_scaling_config)
+        return read_ray_arguments(trainer.ray_search_space, *arguments)[1]
+    study = getattr(trainer, "study", None)
+    return study if isinstance(study, StudyConfiguration) else StudyConfiguration()
+
+
+def _fresh_seeds(seed: int | None, count: int) -> list[int]:
+    """Seeds that depend on the trial's own alone, and are not it."""
+    sequence = np.random.SeedSequence([seed or 0, 1])
+    return [int(number) for number in sequence.generate_state(count) >> 1]
+
+
+def _bits(history: Sequence[Metrics], epoch: int) -> dict[str, str] | None:
+    """All bits of an epoch's metrics; NaN is itself here."""
+    if epoch > len(history):
+        return None
+    return {name: float(value).hex() for name, value in history[epoch - 1].items()}
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), deviation
+
+
+@contextmanager
+def _folder(result: StudyResult, trial: TrialResult, keep: bool) -> Iterator[Path]:
+    if keep:
+        yield result.record.parent / "reruns" / f"{trial.number:05d}"
+        return
+    with tempfile.TemporaryDirectory(prefix="itwinai-rerun-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
