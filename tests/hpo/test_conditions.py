@@ -212,6 +212,14 @@ def test_a_default_of_the_space_replaces_the_trainers_own(make_study: MakeStudy)
     assert first.params == {"x": 0.125}
 
 
+def test_the_default_has_no_value_for_what_does_not_exist(make_study: MakeStudy) -> None:
+    default = {"lr": 0.1, "optimizer": "adam", "momentum": 0.5}
+    assert ask(make_study(space=CONDITIONAL, default=default)).params == {
+        "lr": 0.1,
+        "optimizer": "adam",
+    }
+
+
 def test_points_come_first_and_what_they_leave_out_is_proposed(make_study: MakeStudy) -> None:
     points = [{"batch": 8, "width": 4}, {"batch": 16}]
     study = make_study(space=SIZES, points=points, default={"batch": 1, "width": 1})

@@ -97,7 +97,8 @@ def plan_study(
     check_combination(
         algorithm.rule, scheduler.rule, len(objectives), configuration.primary is not None
     )
-    default = {**default, **space.defaults} if default is not None else None
+    if default is not None:
+        default = space.existing({**default, **space.defaults})
     default = default if configuration.default_first else None
     check_total(configuration, algorithm, default is not None)
     if starts_embedded():

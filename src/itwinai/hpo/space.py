@@ -321,6 +321,14 @@ class SearchSpace(Mapping[str, Parameter]):
             for parent, values in self.conditions.get(name, {}).items()
         )
 
+    def existing(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out the values of parameters that do not exist beside the others."""
+        kept: dict[str, Any] = {}
+        for name in self:
+            if name in params and self.exists(name, kept):
+                kept[name] = params[name]
+        return kept
+
     def feasible(self, params: Mapping[str, Any]) -> bool:
         """Tell whether all constraints hold; one on a parameter that does not exist does."""
         return all(constraint.holds(params) for constraint in self.constraints)
