@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,8 +41,10 @@ class Proposes(Protocol):
         """Give the values of the next trial."""
         ...
 
-    def recommend(self, observations: list[Observation]) -> int | None:
-        """Give the position of the completed trial to use, or None if there is none."""
+    def recommend(
+        self, observations: list[Observation], candidates: Container[int] | None = None
+    ) -> int | None:
+        """Give the position of the completed trial to use, one of the candidates, or None."""
         ...
 
 

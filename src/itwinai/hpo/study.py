@@ -36,7 +36,7 @@ from itwinai.hpo.trial import Assignment, TrialResult, TrialState
 from itwinai.hpo.verdicts import Ending, Verdicts, missing
 from itwinai.hpo.warm_start import lessons, teach
 
-#: Trials among which a model may recommend another one than the one with the best value.
+#: Of so many of the best trials a model may recommend another one than the one with the best value.
 _CANDIDATES = 5
 
 Answer = Literal["continue", "stop"]
@@ -314,10 +314,12 @@ class Study:
         """Number of the completed trial that the search algorithm would use, if it has a view."""
         if self.algorithm.proposer is None:
             return None
-        observations = self._memory.observations()
-        index = self.algorithm.proposer.recommend(list(observations.values()))
-        number = None if index is None else list(observations)[index]
-        return number if number is None or number >= 0 else None
+        known = self._memory.observations()
+        numbers, observations = list(known), list(known.values())
+        own = [i for i, seen in enumerate(observations) if seen.finished and numbers[i] >= 0]
+        best = sorted(own, key=lambda index: observations[index].curve[-1])[:_CANDIDATES]
+        index = self.algorithm.proposer.recommend(observations, best)
+        return None if index is None else numbers[index]
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A search that learns from unfinished trainings: a Gaussian process over the curves of all trials."""
+"""A search that learns from unfinished trainings: Bayesian optimisation over curves."""
 
 from __future__ import annotations
 

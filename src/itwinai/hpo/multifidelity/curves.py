@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+#: What is believed of the step from one epoch to a later one before any trial has shown it: that
+#: values stay, give or take this much (in units of the distance from the best to the median value),
+#: with the weight of so many trials.
+_SPREAD, _WEIGHT = 0.5, 2.0
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -27,18 +32,28 @@ class Observation:
     curve: Sequence[float]
     state: Literal["running", "completed", "stopped", "diverged"]
 
+    @property
+    def finished(self) -> bool:
+        """Tell whether the training came to its end, with a value."""
+        return self.state == "completed" and len(self.curve) > 0 and not self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Tell whether the training ended in values that are no numbers."""
+        return self.state == "diverged" or not np.isfinite(self.curve).all()
+
 
 @dataclass(frozen=True)
-class Affine:
-    """A line from values at one epoch to values at a later one, and the variance around it."""
+class Line:
+    """Predicts values at a later epoch from those at an earlier one, with a variance around it."""
 
     intercept: float = 0.0
     slope: float = 1.0
     variance: float = 0.0
 
-    def then(self, later: Affine) -> Affine:
+    def then(self, later: Line) -> Line:
         """Return the line that follows this one and then ``later``."""
-        return Affine(
+        return Line(
             later.intercept + later.slope * self.intercept,
             later.slope * self.slope,
             later.variance + later.slope**2 * self.variance,
@@ -46,84 +61,71 @@ class Affine:
 
 
 def final_values(observations: Sequence[Observation], epochs: int) -> tuple[Array, Array]:
-    """Predict every trial's value after the last epoch.
+    """Predict each trial's value after the last epoch from its latest value.
 
-    The epochs at which trials ended form a chain; each of its links is a regression on the trials
-    that have values at both of its ends, so that all trials of the later end count.
+    Trials are compared at the epochs where some have ended. From each of these to the next leads a
+    regression over the trials that have values at both, so that many trials tell of the early
+    steps and the few complete ones only of the last. The scale is linear from the best latest value
+    to the median and logarithmic beyond, where it does not matter how bad a trial is.
+
+    Args:
+        observations: The trials (n of them).
+        epochs: Epochs of a complete training.
 
     Returns:
-        Values (n,), NaN for a trial that has reported nothing, and the predictions' variances (n,).
+        Values (n,), 0 for the best latest value and 1 for the median, NaN for a trial that has
+        reported nothing, and the variances (n,) of the predictions. Diverged trials get the worst
+        value.
     """
     table = _table(observations, epochs)
-    diverged = np.array([_has_diverged(o) for o in observations])
-    ends = np.isfinite(table).sum(axis=1)
-    table = _compressed(table, ends, diverged)
-    worst = np.nanmax(table) if np.isfinite(table).any() else 0.0
-    lines = _lines(
-        table,
-        ends,
-        sorted(
-            {int(e) for e, o in zip(ends, observations, strict=True) if e and o.state != "running"}
-        ),
-        epochs,
-    )
-    values, variances = np.full(len(ends), np.nan), np.zeros(len(ends))
-    for index, end in enumerate(ends):
-        if diverged[index]:
-            values[index] = worst
-        elif end:
-            line = lines[int(end)]
-            values[index] = line.intercept + line.slope * table[index, end - 1]
-            variances[index] = line.variance
-    return values, variances
+    lengths = np.isfinite(table).sum(axis=1)
+    if not lengths.any():
+        return np.full(len(lengths), np.nan), np.zeros(len(lengths))
+    table = _relative(table, lengths)
+    ended = [observation.state in ("completed", "stopped") for observation in observations]
+    lines = {0: Line()} | _lines(table, lengths, {int(n) for n in lengths[ended] if n})
+    used = [lines[int(length)] for length in lengths]
+    intercepts, slopes, variances = np.array([(u.intercept, u.slope, u.variance) for u in used]).T
+    diverged = [observation.diverged for observation in observations]
+    values = intercepts + slopes * table[np.arange(len(table)), lengths - 1]
+    return np.where(diverged, np.nanmax(table), values), np.where(diverged, 0, variances)
 
 
 def _table(observations: Sequence[Observation], epochs: int) -> Array:
+    """Return the curves (n, epochs) up to their first value that is no number, NaN from there."""
     table = np.full((len(observations), epochs), np.nan)
     for row, observation in zip(table, observations, strict=True):
-        curve = np.asarray(observation.curve, dtype=float)[:epochs]
-        finite = np.isfinite(curve)
-        length = len(curve) if finite.all() else int(np.argmin(finite))
-        row[:length] = curve[:length]
+        curve = np.asarray(observation.curve[:epochs], dtype=float)
+        row[: len(curve)] = np.where(np.logical_and.accumulate(np.isfinite(curve)), curve, np.nan)
     return table
 
 
-def _has_diverged(observation: Observation) -> bool:
-    return observation.state == "diverged" or not np.isfinite(observation.curve).all()
-
-
-def _compressed(table: Array, ends: NDArray[np.intp], diverged: NDArray[np.bool_]) -> Array:
-    known = ends > 0
-    if not known.any():
-        return table
-    last = table[np.flatnonzero(known), ends[known] - 1]
-    best, middle = last.min(), float(np.median(last))
-    scale = (middle - best) or float(last.std()) or 1.0
-    relative = (table - best) / scale
+def _relative(table: Array, lengths: NDArray[np.intp]) -> Array:
+    latest = table[lengths > 0, lengths[lengths > 0] - 1]
+    best, median = float(latest.min()), float(np.median(latest))
+    relative = (table - best) / ((median - best) or float(latest.std()) or 1.0)
     return np.where(relative > 1, 1 + np.log(np.maximum(relative, 1)), relative)
 
 
-def _lines(
-    table: Array, ends: NDArray[np.intp], trunk: list[int], epochs: int
-) -> dict[int, Affine]:
-    lines = {epochs: Affine()}
-    stations = sorted({*trunk, epochs})
-    for end in sorted({*trunk, *(int(e) for e in ends if e)} - {epochs}, reverse=True):
-        later = next(s for s in stations if s > end)
-        lines[end] = _regression(table[:, end - 1], table[:, later - 1]).then(lines[later])
+def _lines(table: Array, lengths: NDArray[np.intp], ends: set[int]) -> dict[int, Line]:
+    """Return for each length of a curve the line from its latest value to the final one."""
+    epochs = table.shape[1]
+    lines = {epochs: Line()}
+    for length in sorted({*lengths.tolist(), *ends} - {0, epochs}, reverse=True):
+        later = min(end for end in {*ends, epochs} if end > length)
+        lines[length] = _regression(table[:, length - 1], table[:, later - 1]).then(lines[later])
     return lines
 
 
-def _regression(before: Array, after: Array, spread: float = 0.5, weight: float = 2.0) -> Affine:
+def _regression(before: Array, after: Array) -> Line:
+    """Return a line shrunk towards "values stay"."""
     both = np.isfinite(before) & np.isfinite(after)
-    n = int(both.sum())
-    if not n:
-        return Affine(variance=spread**2)
+    if not both.any():
+        return Line(variance=_SPREAD**2)
     x, y = before[both], after[both]
-    mx, my = x.mean(), y.mean()
-    dx, dy = x - mx, y - my
-    ridge = weight * max(float(np.nanvar(before)), 1e-6)
-    slope = 1 + float(dx @ (dy - dx)) / (float(dx @ dx) + ridge)
-    residual = dy - slope * dx
-    variance = (float(residual @ residual) + weight * spread**2) / (n + weight)
-    return Affine(float(my - slope * mx), slope, variance)
+    x_deviation, y_deviation = x - x.mean(), y - y.mean()
+    ridge = _WEIGHT * max(float(np.nanvar(before)), 1e-6)
+    slope = 1 + x_deviation @ (y_deviation - x_deviation) / (x_deviation @ x_deviation + ridge)
+    residual = y_deviation - slope * x_deviation
+    variance = (residual @ residual + _WEIGHT * _SPREAD**2) / (len(x) + _WEIGHT)
+    return Line(float(y.mean() - slope * x.mean()), float(slope), float(variance))

@@ -34,28 +34,8 @@ class SearchSpaceLike(Protocol):
         ...
 
 
-class Axis(Protocol):
-    """One parameter's side of the cube; all methods take and return arrays of one shape (n,)."""
-
-    def encode(self, value: Any) -> float:
-        """Return the place of a user's value in [0, 1]."""
-        ...
-
-    def decode(self, unit: float) -> Any:
-        """Return the user's value nearest to a place."""
-        ...
-
-    def snap(self, units: Array) -> Array:
-        """Move places to those that have a value."""
-        ...
-
-    def columns(self, units: Array) -> Array:
-        """Return (n, k) columns; squared distances between rows are at most 1."""
-        ...
-
-
 class NumberAxis:
-    """A range, logarithmic where the domain is."""
+    """A range as [0, 1], logarithmic where the domain is."""
 
     def __init__(self, domain: Float | Integer) -> None:
         self._domain = domain
@@ -63,25 +43,32 @@ class NumberAxis:
         self._width = high - self._low or 1.0
 
     def encode(self, value: Any) -> float:
-        """Return the place of a number on the range's scale."""
-        return min(1.0, max(0.0, (self._scaled(value) - self._low) / self._width))
+        """Return the place of a number, at an end if it lies beyond (users may train those)."""
+        return (self._scaled(self._clipped(value)) - self._low) / self._width
 
     def decode(self, unit: float) -> Any:
         """Return the nearest number that the domain has."""
         scaled = self._low + unit * self._width
         number = math.exp(scaled) if self._domain.log else scaled
         # The exponential of a bound's logarithm may lie just outside.
-        return self._domain.decode(min(self._domain.upper, max(self._domain.lower, number)))
+        return self._domain.decode(self._clipped(number))
 
     def snap(self, units: Array) -> Array:
         """Move places to the nearest step, if the domain has steps."""
-        if self._domain.step is None:
+        low, high, step = self._domain.lower, self._domain.upper, self._domain.step
+        if step is None:
             return units
-        return np.array([self.encode(self.decode(unit)) for unit in units])
+        scaled = self._low + units * self._width
+        numbers = np.exp(scaled) if self._domain.log else scaled
+        numbers = np.clip(low + np.round((numbers - low) / step) * step, low, high)
+        return ((np.log(numbers) if self._domain.log else numbers) - self._low) / self._width
 
     def columns(self, units: Array) -> Array:
-        """Return the places as they are."""
+        """Return places (n,) as the regression's one column (n, 1)."""
         return units[:, None]
+
+    def _clipped(self, value: float) -> float:
+        return min(self._domain.upper, max(self._domain.lower, value))
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self._domain.log else float(value)
@@ -91,13 +78,14 @@ class ChoiceAxis:
     """Categories, each a slice of [0, 1]; any two are equally far apart."""
 
     def __init__(self, domain: Choice) -> None:
-        self._categories = domain.categories
+        self._domain, self._categories = domain, domain.categories
+        # Text tells 1 from True and takes what the record keeps of lists.
         self._index = {repr(domain.encode(c)): i for i, c in enumerate(domain.categories)}
-        self._domain = domain
 
     def encode(self, value: Any) -> float:
-        """Return the middle of the category's slice."""
-        return (self._index[repr(self._domain.encode(value))] + 0.5) / len(self._categories)
+        """Return the middle of the category's slice, the centre if it is none of them."""
+        index = self._index.get(repr(self._domain.encode(value)))
+        return CENTRE if index is None else (index + 0.5) / len(self._categories)
 
     def decode(self, unit: float) -> Any:
         """Return the category of the slice."""
@@ -108,9 +96,8 @@ class ChoiceAxis:
         return (self._slices(units) + 0.5) / len(self._categories)
 
     def columns(self, units: Array) -> Array:
-        """Return one column a category."""
-        one_hot = np.eye(len(self._categories))[self._slices(units)]
-        return one_hot / math.sqrt(2)
+        """Return columns (n, k), one a category, in which two categories are 1 apart."""
+        return np.eye(len(self._categories))[self._slices(units)] / math.sqrt(2)
 
     def _slices(self, units: Array) -> NDArray[np.intp]:
         count = len(self._categories)
@@ -125,7 +112,7 @@ class Encoder:
     """
 
     def __init__(self, space: SearchSpaceLike) -> None:
-        self._axes: dict[str, Axis] = {name: _axis(domain) for name, domain in space.items()}
+        self._axes = {name: _axis(domain) for name, domain in space.items()}
         self._places = {name: place for place, name in enumerate(self._axes)}
         self._conditions = {
             child: {
@@ -170,14 +157,10 @@ class Encoder:
     def columns(self, points: Array) -> Array:
         """Return the regression's columns (n, c) of snapped points (n, d)."""
         axes = zip(self._axes.values(), points.T, strict=True)
-        columns = np.hstack([axis.columns(units) for axis, units in axes])
-        return columns
+        return np.hstack([axis.columns(units) for axis, units in axes])
 
     def _active(self, points: Array) -> NDArray[np.bool_]:
-        active = {name: np.ones(len(points), dtype=bool) for name in self._axes}
-        for name in self._axes:
-            active[name] = self._exists(name, points)
-        return np.column_stack(list(active.values()))
+        return np.column_stack([self._exists(name, points) for name in self._axes])
 
     def _exists(self, name: str, points: Array) -> NDArray[np.bool_]:
         exists = np.ones(len(points), dtype=bool)
@@ -188,7 +171,7 @@ class Encoder:
         return exists
 
 
-def _axis(domain: Parameter) -> Axis:
+def _axis(domain: Parameter) -> NumberAxis | ChoiceAxis:
     if isinstance(domain, Choice):
         return ChoiceAxis(domain)
     if isinstance(domain, Float | Integer):

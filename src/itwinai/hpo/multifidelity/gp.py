@@ -1,7 +1,10 @@
-"""Gaussian process regression with a length scale for each parameter, at its most probable setting.
+"""Gaussian process regression, averaged over the settings that the data leave plausible.
 
-Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006): algorithm 2.1 for the
-prediction, equations 5.8 and 5.9 for the fit; equation 4.17 is the Matern 5/2 covariance.
+A few dozen trials do not tell the length scales of all parameters. A single best guess of them is
+overconfident; an average over draws from their posterior is not (Snoek et al., "Practical Bayesian
+optimization of machine learning algorithms", 2012, section 3.2). Prediction and likelihood are
+algorithm 2.1 of Rasmussen and Williams, "Gaussian processes for machine learning" (2006), the
+covariance is their Matern 5/2 (equation 4.17) with a length scale for each parameter.
 """
 
 from __future__ import annotations
@@ -12,16 +15,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 
 Array = NDArray[np.float64]
 
-_SQRT5 = math.sqrt(5)
 #: Keeps the covariance of coinciding points regular.
 _JITTER = 1e-6
-#: Means and deviations of normal priors on the settings' logarithms, for values of variance 1.
+#: Normal priors on the logarithms of the settings, mean and deviation: lengths in units of a
+#: parameter's range, variances in units of the values' variance.
 _LENGTH, _AMPLITUDE, _NOISE = (math.log(0.7), 0.8), (0.0, 0.7), (math.log(0.02), 1.0)
+#: Draws of the settings, an even number.
+_DRAWS = 6
+#: Most steps towards the posterior's maximum; the difference that curvatures are measured over.
+_ITERATIONS, _STEP = 30, 0.05
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Settings:
-    """Length scales (g,), the function's variance and the variance of the noise of all values."""
+    """Length scales (g,), the function's variance and the noise variance of all observations."""
 
     lengths: Array
     amplitude: float
@@ -51,11 +59,7 @@ class Settings:
 
 
 class GaussianProcess:
-    """A regression with given settings.
-
-    Raises:
-        LinAlgError: If the covariance is not positive definite.
-    """
+    """A regression with given settings."""
 
     def __init__(self, data: Data, settings: Settings) -> None:
         self._data, self._settings = data, settings
@@ -69,11 +73,11 @@ class GaussianProcess:
         """Return the function's means (m,) and standard deviations (m,) at columns (m, c)."""
         covariance = self._covariance(columns)
         reduced = solve_triangular(self._factor, covariance.T, lower=True, check_finite=False)
-        variance = self._settings.amplitude - np.einsum("nm,nm->m", reduced, reduced)
-        return covariance @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
+        variances = self._settings.amplitude - np.einsum("nm,nm->m", reduced, reduced)
+        return covariance @ self._weights, np.sqrt(np.maximum(variances, _JITTER))
 
     def believing(self, columns: Array) -> GaussianProcess:
-        """Return the regression as if the mean had been observed at columns (m, c).
+        """Return the regression as if its means had been observed at columns (m, c).
 
         The "Kriging believer" of Ginsbourger et al., "Kriging is well-suited to parallelize
         optimization" (2010), section 4.2: means stay, deviations shrink around the columns.
@@ -89,76 +93,111 @@ class GaussianProcess:
 
     def _covariance(self, columns: Array) -> Array:
         distances = cdist(columns * self._scale, self._data.columns * self._scale)
-        return self._settings.amplitude * _matern(distances)[0]
+        return self._settings.amplitude * _matern(distances)
 
 
-def fit(data: Data) -> Settings:
-    """Return the settings of the highest posterior density (a local maximum near the prior's)."""
-    objective = _Objective(data)
-    found = minimize(
-        objective,
-        objective.centre,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=list(
-            zip(objective.centre - 4 * objective.spread, objective.centre + 4 * objective.spread)
-        ),
-        options={"maxiter": 50},
-    )
-    return objective.settings(found.x)
+def fit(data: Data, rng: np.random.Generator) -> list[GaussianProcess]:
+    """Return regressions whose settings are draws from their posterior.
+
+    The posterior is taken as normal around its maximum (Laplace's approximation; Bishop, "Pattern
+    recognition and machine learning", 2006, section 4.4), nowhere wider than the prior.
+    """
+    posterior = _Posterior(data)
+    maximum = posterior.maximum()
+    curvatures, directions = np.linalg.eigh(posterior.curvature(maximum))
+    half = rng.normal(size=(_DRAWS // 2, len(maximum))) / np.sqrt(np.maximum(curvatures, 1))
+    # In opposite pairs the draws have the maximum as their mean, few as they are.
+    draws = maximum + np.concatenate([half, -half]) @ directions.T
+    return [GaussianProcess(data, posterior.settings(draw)) for draw in draws]
 
 
-def _matern(distances: Array) -> tuple[Array, Array]:
-    """Return the correlation, and minus its derivative by log distance over squared distance."""
-    scaled = _SQRT5 * distances
-    decay = np.exp(-scaled)
-    slope = (1 + scaled) * decay
-    return slope + scaled**2 / 3 * decay, 5 / 3 * slope
-
-
-class _Objective:
-    """Minus the log posterior density of the settings' logarithms, and its gradient."""
+class _Posterior:
+    """The settings' density; their logarithms are in deviations from the prior's mean."""
 
     def __init__(self, data: Data) -> None:
+        self._likelihood = _Likelihood(data)
+        priors = [_LENGTH] * self._likelihood.groups + [_AMPLITUDE, _NOISE]
+        self._centre, self._spread = np.array(priors).T
+
+    def settings(self, place: Array) -> Settings:
+        """Return the settings at a place (p,)."""
+        return _settings(self._centre + self._spread * place)
+
+    def maximum(self) -> Array:
+        """Return the place (p,) of a maximum, searched from the prior's."""
+        start = np.zeros(len(self._centre))
+        found = minimize(
+            self._loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS}
+        )
+        place: Array = found.x
+        return place
+
+    def curvature(self, place: Array) -> Array:
+        """Return minus the second derivatives (p, p) of the log density, from its gradients."""
+        steps = _STEP * np.eye(len(place))
+        ahead = np.array([self._loss(place + step)[1] for step in steps])
+        behind = np.array([self._loss(place - step)[1] for step in steps])
+        derivatives = (ahead - behind) / (2 * _STEP)
+        symmetric: Array = (derivatives + derivatives.T) / 2
+        return symmetric
+
+    def _loss(self, place: Array) -> tuple[float, Array]:
+        density, gradient = self._likelihood(self.settings(place))
+        return float(place @ place) / 2 - density, place - self._spread * gradient
+
+
+class _Likelihood:
+    """The log density of the data for given settings; works on one half of the covariance."""
+
+    def __init__(self, data: Data) -> None:
+        self.groups = int(data.owners.max()) + 1
         self._data = data
-        groups = int(data.owners.max()) + 1
-        self._squares = np.stack(
-            [_squared_distances(data.columns[:, data.owners == group]) for group in range(groups)]
-        )
-        priors = np.array([_LENGTH] * groups + [_AMPLITUDE, _NOISE])
-        self.centre, self.spread = priors.T
+        owned = [data.columns[:, data.owners == group] for group in range(self.groups)]
+        self._squares = np.stack([pdist(columns, "sqeuclidean") for columns in owned])
+        size = len(data.values)
+        rows, columns = np.triu_indices(size, 1)
+        self._upper, self._diagonal = rows * size + columns, slice(None, None, size + 1)
 
-    def settings(self, logarithms: Array) -> Settings:
-        *lengths, amplitude, noise = np.exp(logarithms)
-        return Settings(np.array(lengths), float(amplitude), float(noise))
+    def __call__(self, settings: Settings) -> tuple[float, Array]:
+        """Return the density and its derivatives (p,) by the settings' logarithms.
 
-    def __call__(self, logarithms: Array) -> tuple[float, Array]:
-        settings = self.settings(logarithms)
-        weights = settings.lengths**-2.0
-        distances = np.sqrt(np.tensordot(weights, self._squares, 1))
-        correlation, slope = _matern(distances)
-        covariance = settings.amplitude * correlation
-        diagonal = np.diag_indices_from(covariance)
-        covariance[diagonal] += settings.noise + _JITTER + self._data.variances
-        factor = cholesky(covariance, lower=True, check_finite=False)
-        solved = cho_solve((factor, True), self._data.values, check_finite=False)
-        inverse = cho_solve((factor, True), np.eye(len(factor)), check_finite=False)
-        # Derivative of the density by the covariance (equation 5.9), twice.
-        pull = inverse - np.outer(solved, solved)
-        by_length = np.tensordot(self._squares, settings.amplitude * slope * pull, 2) * weights
-        by_amplitude = settings.amplitude * np.sum(correlation * pull)
-        by_noise = settings.noise * np.trace(pull)
-        deviations = (logarithms - self.centre) / self.spread
-        value = (
-            self._data.values @ solved / 2
-            + np.log(factor[diagonal]).sum()
-            + deviations @ deviations / 2
-        )
-        gradient = (
-            np.concatenate([by_length, [by_amplitude, by_noise]]) / 2 + deviations / self.spread
-        )
-        return float(value), gradient
+        Equations 5.8 and 5.9 of Rasmussen and Williams.
+        """
+        distances = np.sqrt(settings.lengths**-2 @ self._squares)
+        correlations = _matern(distances)
+        factor = self._factor(settings, correlations)
+        solved = dpotrs(factor, self._data.values)[0]
+        pull = (np.outer(solved, solved) - dpotri(factor)[0]).ravel()
+        pairs, trace = settings.amplitude * pull[self._upper], pull[self._diagonal].sum()
+        slopes = _matern_slope(distances)
+        by_lengths = self._squares @ (slopes * pairs) / settings.lengths**2
+        by_amplitude = correlations @ pairs + settings.amplitude * trace / 2
+        density = -self._data.values @ solved / 2 - np.log(np.diagonal(factor)).sum()
+        return float(density), np.array([*by_lengths, by_amplitude, settings.noise * trace / 2])
+
+    def _factor(self, settings: Settings, correlations: Array) -> Array:
+        size = len(self._data.values)
+        covariance = np.zeros(size * size)
+        covariance[self._upper] = settings.amplitude * correlations
+        noise = settings.noise + _JITTER + self._data.variances
+        covariance[self._diagonal] = settings.amplitude + noise
+        factor: Array = dpotrf(covariance.reshape(size, size))[0]
+        return factor
 
 
-def _squared_distances(columns: Array) -> Array:
-    return cdist(columns, columns, "sqeuclidean")
+def _settings(logarithms: Array) -> Settings:
+    *lengths, amplitude, noise = np.exp(logarithms)
+    return Settings(np.array(lengths), float(amplitude), float(noise))
+
+
+def _matern(distances: Array) -> Array:
+    scaled = math.sqrt(5) * distances
+    correlations: Array = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+    return correlations
+
+
+def _matern_slope(distances: Array) -> Array:
+    """Return minus the covariance's derivative by distance, over distance."""
+    scaled = math.sqrt(5) * distances
+    slopes: Array = 5 / 3 * (1 + scaled) * np.exp(-scaled)
+    return slopes

@@ -1,111 +1,198 @@
-"""What to train next, and which of the trained configurations to recommend."""
+"""What to train next, and which of the complete trainings to recommend."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.multifidelity.curves import Array, Observation, final_values
+from itwinai.hpo.multifidelity.curves import Observation, final_values
 from itwinai.hpo.multifidelity.encoding import Encoder, SearchSpaceLike
 from itwinai.hpo.multifidelity.gp import Data, GaussianProcess, fit
 
-OPT = dict(init=8, random=0.1, cap=150, cands=1000, local=500)
+Array = NDArray[np.float64]
+
+#: Random trials before the model proposes, and the share of random ones after that.
+_FIRST, _RANDOM = 8, 0.1
+#: Most trials that the model is fitted to: the effort grows with their third power.
+_LARGEST_FIT = 150
+#: Candidates: random ones, and those around the best places in rounds of shrinking deviations.
+_CANDIDATES, _ROUNDS, _PLACES = 500, (0.15, 0.08, 0.03), 5
+#: Chance that a coordinate moves (1.5 of them do at least), and that it then jumps anywhere.
+_MOVE, _JUMP = 0.3, 0.15
+#: Random configurations among which a feasible one is looked for in the end.
+_TRIES = 10_000
 
 
 class Proposer:
-    """Bayesian optimisation over trainings of any length."""
+    """Bayesian optimisation that learns from trainings of any length.
+
+    A Gaussian process (:mod:`~itwinai.hpo.multifidelity.gp`) over every trial's predicted final
+    value (:mod:`~itwinai.hpo.multifidelity.curves`); the next trial is the one of the highest
+    expected improvement (Jones et al., "Efficient global optimization of expensive black-box
+    functions", 1998, section 4.1), averaged over the settings of the process.
+
+    Args:
+        space: The search space.
+        epochs: Epochs of a complete training.
+        seed: The same seed and observations give the same proposal; None: a seed of its own.
+        total: Planned number of trials, where known: of a small number fewer are random.
+    """
 
     def __init__(
         self, space: SearchSpaceLike, epochs: int, seed: int | None, total: int | None = None
     ) -> None:
-        self._space, self._epochs, self._total = space, epochs, total
+        self._space, self._epochs = space, epochs
         self._encoder = Encoder(space)
-        self._seed = np.random.SeedSequence(seed).entropy if seed is None else seed
+        self._seed = int(np.random.default_rng(seed).integers(2**63))
+        self._first = _FIRST if total is None else min(_FIRST, max(2, total // 3))
 
     def propose(self, observations: Sequence[Observation]) -> dict[str, Any]:
-        count = len(observations)
-        rng = np.random.default_rng([self._seed, count])
-        if count < OPT["init"] or rng.random() < OPT["random"]:
-            return self._first_feasible(self._design(count, rng))
-        fitted = self._fitted(observations)
-        if fitted is None:
-            return self._first_feasible(self._design(count, rng))
-        process, points, means = fitted
-        d = self._encoder.dimensions
-        cand = rng.random((OPT["cands"], d))
-        top = points[np.argsort(means)[:5]]
-        cand = np.vstack([cand, self._around(top, OPT["local"], 0.15, rng)])
-        cand = self._encoder.snap(cand)
-        best = means.min()
-        score = self._ei(process, cand, best)
-        for scale in (0.08, 0.03):
-            top = cand[np.argsort(-score)[:5]]
-            more = self._encoder.snap(self._around(top, 200, scale, rng))
-            cand = np.vstack([cand, more])
-            score = np.concatenate([score, self._ei(process, more, best)])
-        return self._first_feasible(cand[np.argsort(-score)])
+        """Return the configuration to train next: its active hyper-parameters.
 
-    def _around(self, top: Array, n: int, scale: float, rng: np.random.Generator) -> Array:
-        base = np.repeat(top, -(-n // len(top)), axis=0)
-        d = base.shape[1]
-        mutate = rng.random(base.shape) < max(1.5 / d, 0.3)
-        step = base + rng.normal(0, scale, base.shape)
-        jump = rng.random(base.shape) < 0.15
-        moved = np.where(jump, rng.random(base.shape), np.clip(step, 0, 1))
-        return np.where(mutate, moved, base)
+        Raises:
+            ConfigurationError: If no feasible configuration was found.
+        """
+        rng = np.random.default_rng([self._seed, len(observations)])
+        explore = len(observations) < self._first or rng.random() < _RANDOM
+        model = None if explore else self._model(observations, rng)
+        points = self._random(_CANDIDATES, rng)
+        if model is not None:
+            points = self._promising(model, points, rng)
+        params = self._feasible(points) or self._feasible(self._random(_TRIES, rng))
+        if params is None:
+            raise ConfigurationError(
+                f"search_space: none of {_TRIES} random configurations meets the constraints"
+            )
+        return params
 
-    def _ei(self, process: GaussianProcess, points: Array, best: float) -> Array:
-        mean, sd = process.predict(self._encoder.columns(points))
-        z = (best - mean) / sd
-        return sd * (z * ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
+    def recommend(
+        self, observations: Sequence[Observation], candidates: Container[int] | None = None
+    ) -> int | None:
+        """Return the index of the completed trial to use, None if there is none.
 
-    def _fitted(self, observations):
-        values, variances = final_values(observations, self._epochs)
-        known = np.isfinite(values)
-        if known.sum() < 3:
-            return None
-        points = np.array([self._encoder.encode(o.params) for o in observations])
-        columns = self._encoder.columns(points)
-        seen = np.flatnonzero(known)
-        y = values[seen]
-        scale = y.std() or 1.0
-        data = Data(
-            columns[seen], self._encoder.owners, (y - y.mean()) / scale, variances[seen] / scale**2
-        )
-        process = GaussianProcess(data, fit(data))
-        means = process.predict(columns[seen])[0]
-        if not known.all():
-            process = process.believing(columns[~known])
-        return process, points[seen], means
+        It has the lowest mean of the regression: a value that similar configurations confirm,
+        where a single training may just be lucky.
 
-    def recommend(self, observations: Sequence[Observation]) -> int | None:
-        done = [
-            i
-            for i, o in enumerate(observations)
-            if o.state == "completed" and np.isfinite(o.curve[-1])
+        Args:
+            observations: All trials.
+            candidates: Indices of those to choose from; None: all that are completed.
+        """
+        completed = [
+            index
+            for index, observation in enumerate(observations)
+            if observation.finished and (candidates is None or index in candidates)
         ]
-        if not done:
+        if not completed:
             return None
-        if len(done) < 3:
-            return min(done, key=lambda i: observations[i].curve[-1])
-        fitted = self._fitted(observations)
-        if fitted is None:
-            return min(done, key=lambda i: observations[i].curve[-1])
-        pts = np.array([self._encoder.encode(observations[i].params) for i in done])
-        return done[int(np.argmin(fitted[0].predict(self._encoder.columns(pts))[0]))]
+        rng = np.random.default_rng([self._seed, len(observations)])
+        model = self._model(observations, rng)
+        if model is None:
+            return min(completed, key=lambda index: observations[index].curve[-1])
+        points = self._points(observations[index] for index in completed)
+        return completed[int(model.means(self._encoder.columns(points)).argmin())]
 
-    def _design(self, count: int, rng) -> Array:
-        return self._encoder.snap(rng.random((1000, self._encoder.dimensions)))
+    def _model(
+        self, observations: Sequence[Observation], rng: np.random.Generator
+    ) -> _Model | None:
+        values, variances = final_values(observations, self._epochs)
+        known = _informative(values, rng)
+        if len(known) < 2:
+            return None
+        points = self._points(observations)
+        columns = self._encoder.columns(points)
+        scale = float(values[known].std()) or 1.0
+        standardised = (values[known] - values[known].mean()) / scale
+        data = Data(columns[known], self._encoder.owners, standardised, variances[known] / scale**2)
+        return _Model.of(fit(data, rng), points[known], data.columns, columns[np.isnan(values)])
 
-    def _first_feasible(self, points: Array) -> dict[str, Any]:
-        for point in points:
-            params = self._encoder.decode(point)
-            if self._space.feasible(params):
-                return params
-        raise ConfigurationError(
-            "search_space: no configuration that meets the constraints was found"
-        )
+    def _promising(self, model: _Model, candidates: Array, rng: np.random.Generator) -> Array:
+        """Return snapped points (m, d), the highest expected improvement first."""
+        gains = model.gains(self._encoder.columns(candidates))
+        centres = model.points[:_PLACES]
+        for deviation in _ROUNDS:
+            nearby = self._encoder.snap(_around(centres, _CANDIDATES // 2, deviation, rng))
+            candidates = np.vstack([candidates, nearby])
+            gains = np.concatenate([gains, model.gains(self._encoder.columns(nearby))])
+            centres = candidates[np.argsort(-gains)[:_PLACES]]
+        return candidates[np.argsort(-gains, kind="stable")]
+
+    def _points(self, observations: Iterable[Observation]) -> Array:
+        return np.array([self._encoder.encode(o.params) for o in observations])
+
+    def _random(self, count: int, rng: np.random.Generator) -> Array:
+        return self._encoder.snap(rng.random((count, self._encoder.dimensions)))
+
+    def _feasible(self, points: Array) -> dict[str, Any] | None:
+        configurations = map(self._encoder.decode, points)
+        return next((params for params in configurations if self._space.feasible(params)), None)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The regressions and what they say of the trials.
+
+    Attributes:
+        processes: One for each draw of the settings.
+        believing: The same, that believe in their means where trials are running.
+        points: The trials' points (n, d), the lowest mean first.
+        bests: The lowest mean at a trial, for each of the processes.
+    """
+
+    processes: list[GaussianProcess]
+    believing: list[GaussianProcess]
+    points: Array
+    bests: Array
+
+    @classmethod
+    def of(
+        cls, processes: list[GaussianProcess], points: Array, columns: Array, running: Array
+    ) -> _Model:
+        believing = [p.believing(running) for p in processes] if len(running) else processes
+        means = np.array([p.predict(columns)[0] for p in processes])
+        return cls(processes, believing, points[means.mean(axis=0).argsort()], means.min(axis=1))
+
+    def means(self, columns: Array) -> Array:
+        """Return the expected values (m,) at columns (m, c)."""
+        means: Array = np.mean([p.predict(columns)[0] for p in self.processes], axis=0)
+        return means
+
+    def gains(self, columns: Array) -> Array:
+        """Return the expected improvements (m,) at columns (m, c)."""
+        pairs = zip(self.believing, self.bests, strict=True)
+        gains = [_expected_gain(*process.predict(columns), best) for process, best in pairs]
+        average: Array = np.mean(gains, axis=0)
+        return average
+
+
+def _expected_gain(means: Array, deviations: Array, best: float) -> Array:
+    z = (best - means) / deviations
+    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    gain: Array = deviations * (z * ndtr(z) + density)
+    return gain
+
+
+def _around(centres: Array, count: int, deviation: float, rng: np.random.Generator) -> Array:
+    """Return points (count, d) that differ from a centre in a few coordinates each."""
+    points = centres[np.arange(count) % len(centres)]
+    steps = np.clip(points + rng.normal(0, deviation, points.shape), 0, 1)
+    jumps = rng.random(points.shape)
+    moved = np.where(rng.random(points.shape) < _JUMP, jumps, steps)
+    chance = max(_MOVE, 1.5 / points.shape[1])
+    return np.where(rng.random(points.shape) < chance, moved, points)
+
+
+def _informative(values: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the indices of the trials to fit: the best half of them, any others."""
+    known = np.flatnonzero(np.isfinite(values))
+    if len(known) <= _LARGEST_FIT:
+        return known
+    ranked = known[np.argsort(values[known], kind="stable")]
+    half = _LARGEST_FIT // 2
+    others = rng.choice(ranked[half:], _LARGEST_FIT - half, replace=False)
+    return np.sort(np.concatenate([ranked[:half], others]))
