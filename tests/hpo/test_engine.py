@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def run(
     """Run a study, one trial at a time unless told otherwise; its first trial's ``x`` is given."""
     settings = {"mode": "min", "scheduler": "none", "num_samples": 3, "seed": 1} | settings
     settings = {"max_concurrent_trials": 1, "keep_checkpoints": "all"} | settings
+    settings = {"algorithm": "random"} | settings
     settings = {"resources_per_worker": {"CPU": 0.5}} | settings
     configuration = StudyConfiguration(storage_path=folder, **settings)
     return run_toy_study(configuration, nodes, program, None if x is None else {"x": x})
@@ -337,12 +339,21 @@ class Driver:
 
     def left_behind(self) -> list[str]:
         """Command lines of this driver's Ray processes that still live."""
-        mark = f"RAY_TMPDIR={self.ray_folder}".encode()
         return [
-            _read(folder / "cmdline").replace(b"\0", b" ").decode()
-            for folder in Path("/proc").iterdir()
-            if folder.name.isdigit() and mark in _read(folder / "environ").split(b"\0")
+            _read(folder / "cmdline").replace(b"\0", b" ").decode() for folder in self._processes()
         ]
+
+    def sweep(self) -> None:
+        """End what Ray has left of a driver that was killed, in place of waiting for it."""
+        for folder in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(int(folder.name), signal.SIGKILL)
+        shutil.rmtree(self.ray_folder, ignore_errors=True)
+
+    def _processes(self) -> list[Path]:
+        mark = f"RAY_TMPDIR={self.ray_folder}".encode()
+        numbered = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+        return [f for f in numbered if mark in _read(f / "environ").split(b"\0")]
 
 
 def _read(path: Path) -> bytes:

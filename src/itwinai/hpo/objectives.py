@@ -49,7 +49,15 @@ def pareto_front(losses: Sequence[Losses]) -> list[int]:
 
     One dominates another if it is nowhere worse and somewhere better (Deb et al. 2002, section II).
     """
-    return [int(index) for index in np.flatnonzero(dominated_by(losses) == 0)]
+    points = np.asarray(losses, float)
+    front: list[int] = []
+    # In this order no later one dominates an earlier one, so the front found so far is enough.
+    for index in np.lexsort(points.T[::-1]) if len(points) else ():
+        known = points[front]
+        no_worse = (known <= points[index]).all(axis=1)
+        if not (no_worse & (known < points[index]).any(axis=1)).any():
+            front.append(int(index))
+    return sorted(front)
 
 
 def dominated_by(losses: Sequence[Losses]) -> np.ndarray:

@@ -14,11 +14,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from itwinai.hpo.engine import ends
 from itwinai.hpo.engine.domains import write_domains
 from itwinai.hpo.engine.slot import ASSIGNMENT
+from itwinai.hpo.engine.worker import Raised
 from itwinai.hpo.errors import StudyError, UnusedParameterError
 from itwinai.hpo.study import Study
-from itwinai.hpo.trial import TrialState
+from itwinai.hpo.trial import Assignment, TrialState
 
 #: Errors of a trial that every other trial would meet as well.
 _FATAL: dict[str, type[StudyError]] = {UnusedParameterError.__name__: UnusedParameterError}
@@ -29,13 +31,20 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     Args:
         study: The study.
+        scheduler: Who decides how trials end whose process is gone.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, scheduler: StudyScheduler) -> None:
         super().__init__()
         self._study = study
+        self._scheduler = scheduler
         self._user = study.algorithm.searcher
+        #: The study's number of each trial that Tune has and that has not ended.
         self._numbers: dict[str, int] = {}
+        #: Trials that Tune has given up although they have not ended.
+        self._orphans: list[int] = []
+        #: Whether the user's searcher has no more to propose.
+        self._exhausted = False
         #: Trials that the user's searcher proposed; it knows no others (the default, resumed ones).
         self._users: set[str] = set()
         if self._user is not None:
@@ -51,20 +60,28 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Give the next trial's configuration, or say that there is none."""
-        proposal = None
-        if self._user is not None and not self._study.finished and not self._study.has_waiting:
-            proposal = self._user.suggest(trial_id)
-            if proposal is None:
-                return None
-            if proposal == Searcher.FINISHED:
-                return str(proposal)
-            self._users.add(trial_id)
-        assignment = self._study.ask(proposal)
-        if assignment is None:  # none any more, or none now: a paused trial may yet go on
-            return str(Searcher.FINISHED) if self._study.finished else None
+        """Give the next trial's configuration, or say that there is none now, or none any more."""
+        assignment = self._next(trial_id)
+        if assignment is None:
+            return str(Searcher.FINISHED) if self._over and not self._numbers else None
         self._numbers[trial_id] = assignment.number
         return {**assignment.params, ASSIGNMENT: asdict(assignment)}
+
+    def _next(self, trial_id: str) -> Assignment | None:
+        if self._orphans:
+            return self._study.continuation(self._orphans.pop())
+        proposal = None
+        if self._user is not None and not self._over and not self._study.has_waiting:
+            proposal = self._user.suggest(trial_id)
+            if proposal is None or proposal == Searcher.FINISHED:
+                self._exhausted = proposal is not None
+                return None
+            self._users.add(trial_id)
+        return self._study.ask(proposal)
+
+    @property
+    def _over(self) -> bool:
+        return self._exhausted or self._study.finished
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass an epoch on to a user's searcher."""
@@ -74,10 +91,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Close a trial: Tune announces here also the end of one whose worker is lost for good."""
-        number = self._numbers.get(trial_id)
-        if number is not None:
-            close_trial(self._study, number, result or {}, error)
+        """Close a trial; one that Tune gives up before it has begun goes on as another of Tune's.
+
+        That one had been given a slot whose process was gone already.
+        """
+        number = self._numbers.pop(trial_id, None)
+        if number is not None and error and not self._scheduler.has_ended(number):
+            self._orphans.append(number)
+        elif number is not None:
+            close_trial(self._study, number, result or {})
         if trial_id in self._users:
             self._user.on_trial_complete(trial_id, _with_metric(self._study, result or {}), error)
 
@@ -101,6 +123,8 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def __init__(self, study: Study) -> None:
         super().__init__()
         self._study = study
+        #: Trials that have ended although Tune would start them again.
+        self._over: set[int] = set()
         self._user = study.scheduler.ray is not None
         self._inner: TrialScheduler = study.scheduler.ray or FIFOScheduler()
         if self._user:
@@ -112,18 +136,37 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Pass on."""
+        """Pass on; one that Tune adds again although it has ended is stopped at once."""
         self._inner.on_trial_add(tune_controller, trial)
+        if _number(trial) in self._over:
+            tune_controller.stop_trial(trial)
+
+    def has_ended(self, number: int) -> bool:
+        """Whether a trial whose process is gone has ended."""
+        return number in self._over
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Should Tune start the trial again, it goes on from its newest checkpoint."""
-        assignment = self._study.continuation(_number(trial))
+        """Decide whether a trial whose process is gone has ended.
+
+        Should Tune start it again, it goes on from its newest checkpoint.
+        """
+        number = _number(trial)
+        # One that is pending has not begun: the process had ended before.
+        if number not in self._over and trial.status != Trial.PENDING:
+            timeout = self._study.configuration.report_timeout_s
+            end = ends.of_lost_process(trial, self._study.directory_of(number), timeout)
+            if end is not None:
+                self._end(number, end)
+        assignment = self._study.continuation(number)
         trial.set_config({**trial.config, ASSIGNMENT: asdict(assignment)})
         self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record an epoch and decide."""
         number = _number(trial)
+        if result["event"] == "raised":  # and has spoilt its process, so that Tune will retry it
+            self._end(number, raised_end(self._study, number, result))
+            return str(TrialScheduler.CONTINUE)
         metrics = dict(result["metrics"])
         if self._study.report(number, metrics, result["saved"], result["epoch"]) == "stop":
             return str(TrialScheduler.STOP)
@@ -138,7 +181,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Close the trial."""
-        close_trial(self._study, _number(trial), result, error=False)
+        close_trial(self._study, _number(trial), result)
         self._inner.on_trial_complete(tune_controller, trial, _with_metric(self._study, result))
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -164,23 +207,30 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the record has it."""
 
+    def _end(self, number: int, end: ends.End) -> None:
+        self._study.end(number, *end)
+        self._over.add(number)
+
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-def close_trial(study: Study, number: int, result: Mapping[str, Any], error: bool) -> None:
+def close_trial(study: Study, number: int, result: Mapping[str, Any]) -> None:
     """Tell the study how a trial ended, from Tune's last result of it."""
-    if error:
-        study.tell(number, TrialState.FAILED, "its worker was lost; see the trial's log")
-    elif result.get("event") == "raised":
-        kind, message = result["error"]
-        if kind in _FATAL:
-            study.fail(_FATAL[kind](message))
-        study.tell(number, TrialState.FAILED, f"{kind}: {message}")
+    if result.get("event") == "raised":
+        study.tell(number, *raised_end(study, number, result))
     else:
         if result.get("event") != "ended":  # a scheduler stopped it, maybe while it was paused
             study.stop(number)
         study.tell(number, TrialState.COMPLETED)
+
+
+def raised_end(study: Study, number: int, result: Mapping[str, Any]) -> ends.End:
+    """How a trial ends that raised an error; one that every trial would meet ends the study."""
+    error: Raised = result["error"]
+    if error.kind in _FATAL:
+        study.fail(_FATAL[error.kind](error.message))
+    return ends.of_error(error, study.directory_of(number))
 
 
 def _number(trial: Trial) -> int:

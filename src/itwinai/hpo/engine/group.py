@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import ray
@@ -62,10 +62,11 @@ class InProcess:
     Args:
         program: What every trial runs.
         cpus: Threads that it may use.
+        timeout: Seconds within which a trial must report; None: any time.
     """
 
-    def __init__(self, program: Program, cpus: int) -> None:
-        self._worker = Worker(program)
+    def __init__(self, program: Program, cpus: int, timeout: float | None) -> None:
+        self._worker = Worker(program, timeout)
         self._place = Place(cpus=cpus)
         self._unanswered = False
 
@@ -97,8 +98,8 @@ class InProcess:
 class RemoteWorker(Worker):
     """A worker in a process of its own."""
 
-    def __init__(self, program: Shipped) -> None:
-        super().__init__(program.unpack())
+    def __init__(self, program: Shipped, timeout: float | None) -> None:
+        super().__init__(program.unpack(), timeout)
 
     def host(self) -> str:
         """Address of this process's node."""
@@ -132,15 +133,22 @@ class Processes:
         count: Number of processes.
         resources: Ray resources of each.
         cpus: Threads that each may use.
+        timeout: Seconds within which a trial must report; None: any time.
     """
 
     def __init__(
-        self, program: Shipped, count: int, resources: Mapping[str, float], cpus: int
+        self,
+        program: Shipped,
+        count: int,
+        resources: Mapping[str, float],
+        cpus: int,
+        timeout: float | None,
     ) -> None:
         self._program = program
         self._count = count
         self._resources = resources
         self._cpus = cpus
+        self._timeout = timeout
         self._actors: list[Any] = []
         self._unanswered = False
         self._start_actors()
@@ -178,7 +186,7 @@ class Processes:
             rank, event = self._pending.pop(done), ray.get(done)
             if isinstance(event, Raised):
                 self._kill_actors()
-                return Raised(event.kind, f"{event.message} (rank {rank})", event.traceback)
+                return replace(event, rank=rank, spoilt=False)
             if isinstance(event, Reported):
                 self._unanswered = True
                 return event
@@ -194,7 +202,7 @@ class Processes:
             .options(
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, first + rank), **options
             )
-            .remote(self._program)
+            .remote(self._program, self._timeout)
             for rank in range(self._count)
         ]
         self._hosts: Sequence[str] = ray.get([actor.host.remote() for actor in self._actors])

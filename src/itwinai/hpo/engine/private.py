@@ -1,17 +1,25 @@
 """The one place that touches what Ray gives no public way to.
 
 A scheduler object does not tell its grace period and maximum; a study needs both to refuse a
-contradiction before it starts. And Ray reads its environment when it is imported, which a user's
-script has often done already. ``tests/hpo/test_ray_private.py`` fails when Ray renames any of it.
+contradiction before it starts. Ray reads its environment when it is imported, which a user's script
+has often done already. And Tune gives a whole run up when Ray's memory monitor ends the process of
+one trial. ``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray
+renames any of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 #: Parts of a result that count epochs; a scheduler may also count seconds.
 _EPOCHS = ("training_iteration", "epoch")
+
+#: Where Tune asks whether an error means that a process is gone.
+_ASKING = ("ray.air.execution._internal.actor_manager", "ray.tune.execution.tune_controller")
 
 
 def limits_of(scheduler: Any) -> tuple[float | None, float | None]:
@@ -35,3 +43,23 @@ def reread_environment() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(variable, True)
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def memory_kills_as_losses() -> Iterator[None]:
+    """Let Tune take a process that Ray's memory monitor has ended as a lost one.
+
+    Ray says OutOfMemoryError, which is no RayActorError, and Tune knows no other loss.
+    """
+    exceptions = import_module("ray.exceptions")
+    before = exceptions.RayActorError
+    # A Ray whose modules are others may need no mending, and can do without.
+    found = [import_module(name) for name in _ASKING if find_spec(name) is not None]
+    modules: list[Any] = [module for module in found if hasattr(module, "RayActorError")]
+    for module in modules:
+        module.RayActorError = (before, exceptions.OutOfMemoryError)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.RayActorError = before

@@ -14,6 +14,7 @@ from ray import tune
 from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
 from itwinai.hpo.engine.group import Shipped
+from itwinai.hpo.engine.private import memory_kills_as_losses
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.slot import TrialSlot
 from itwinai.hpo.engine.worker import Program
@@ -25,6 +26,7 @@ _TUNE_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "31536000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
@@ -42,13 +44,14 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
     """
     scratch = study.directory / ".tune"
     at_once = _at_once(study, resources)
+    scheduler = StudyScheduler(study)
     # By itself Tune starts one slot after the other.
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(at_once or 1)}
     tuner = tune.Tuner(
-        _slot(program, resources),
+        _slot(program, resources, study.configuration.report_timeout_s),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study),
-            scheduler=StudyScheduler(study),
+            search_alg=StudySearcher(study, scheduler),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=at_once,
             reuse_actors=True,
@@ -63,7 +66,7 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
         ),
     )
     try:
-        with environment(settings), _quiet():
+        with environment(settings), _quiet(), memory_kills_as_losses():
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -79,7 +82,7 @@ def _at_once(study: Study, resources: TrialResources) -> int | None:
     return resources.concurrent
 
 
-def _slot(program: Program, resources: TrialResources) -> type[TrialSlot]:
+def _slot(program: Program, resources: TrialResources, timeout: float | None) -> type[TrialSlot]:
     bundles = [dict(resources.per_worker)] * resources.workers
     # With several workers the slot itself only waits; it takes no resources.
     groups = bundles if resources.workers == 1 else [{}, *bundles]
@@ -88,6 +91,7 @@ def _slot(program: Program, resources: TrialResources) -> type[TrialSlot]:
         program=Shipped([ray.put(program)], tuple(sys.path)),
         workers=resources.workers,
         resources=dict(resources.per_worker),
+        timeout=timeout,
     )
     slot: type[TrialSlot] = tune.with_resources(trainable, tune.PlacementGroupFactory(groups))
     return slot
@@ -98,7 +102,7 @@ def _quiet() -> Iterator[None]:
     """Silence Tune's own messages; what a user should know, the study says."""
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

@@ -20,11 +20,16 @@ ASSIGNMENT = "itwinai_assignment"
 _STATE_FILE = "progress.json"
 
 
+class SpoiltProcessError(RuntimeError):
+    """Makes Tune replace the slot's process, whose last trial has ended already."""
+
+
 class TrialSlot(tune.Trainable):  # type: ignore[misc]
     """Runs trials one after another in a warm group of processes.
 
     A result's ``event`` says what happened: ``reported``, ``ended`` or ``raised``. Its other parts
-    hold no mappings, because Tune flattens those.
+    hold no mappings, because Tune flattens those. An error that spoils the process is not Tune's
+    last result of its trial: the step after it fails, and Tune starts another process.
     """
 
     _group: TrialGroup
@@ -35,6 +40,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
     #: The newest checkpoint, and the epochs that it holds.
     _saved: str | None
     _saved_epochs: int
+    _spoilt: bool = False
 
     def setup(
         self,
@@ -42,18 +48,21 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         program: Shipped,
         workers: int,
         resources: Mapping[str, float],
+        timeout: float | None,
     ) -> None:
         """Start the processes, and take the first trial."""
         cpus = max(1, int(resources.get("CPU", 1)))
         self._group = (
-            InProcess(program.unpack(), cpus)
+            InProcess(program.unpack(), cpus, timeout)
             if workers == 1
-            else Processes(program, workers, resources, cpus)
+            else Processes(program, workers, resources, cpus, timeout)
         )
         self._assign(config)
 
     def step(self) -> dict[str, Any]:
         """Wait for the trial's next event."""
+        if self._spoilt:
+            raise SpoiltProcessError("an error has made this process unfit for further trials")
         if not self._begun:
             self._group.begin(self._assignment)
             self._begun = True
@@ -105,6 +114,6 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         if isinstance(event, Reported):
             return outcome | {"event": "reported"}
         if isinstance(event, Raised):
-            error = [event.kind, event.message]
-            return outcome | {"event": "raised", "error": error, "done": True}
+            self._spoilt = event.spoilt
+            return outcome | {"event": "raised", "error": event, "done": not event.spoilt}
         return outcome | {"event": "ended", "done": True}

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from itwinai.environ import environment
+from itwinai.hpo.engine.deadline import ReportDeadline
+from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
 from itwinai.hpo.engine.output import captured_output
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import Reporter, TrialStopped
@@ -76,12 +78,18 @@ class Raised:
     Attributes:
         kind: The error's class name.
         message: Its text.
-        traceback: The whole trace, also in the trial's log.
+        log: Name of the file, in the trial's folder, that holds the traceback, or None.
+        rank: Of several processes, the one that raised.
+        out_of_memory: Whether there was too little memory.
+        spoilt: Whether the process is unfit for further trials.
     """
 
     kind: str
     message: str
-    traceback: str
+    log: str | None = None
+    rank: int | None = None
+    out_of_memory: bool = False
+    spoilt: bool = False
 
 
 Event = Reported | Ended | Raised
@@ -100,16 +108,20 @@ class Worker:
 
     Args:
         program: Shared by all trials of this process, with the data sets it holds.
+        timeout: Seconds within which a trial must report, or its process ends; None: any time.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, timeout: float | None = None) -> None:
         self._program = program
+        self._timeout = timeout
         self._thread: threading.Thread | None = None
 
     def begin(self, assignment: Assignment, place: Place) -> None:
         """Start a trial."""
         self._events: queue.Queue[Event] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
+        # Only rank 0 reports; it waits for the other ranks, so their time is in its own.
+        self._deadline = ReportDeadline(self._timeout if place.rank == 0 else None)
         self._thread = threading.Thread(
             target=self._train,
             args=(assignment, place),
@@ -129,33 +141,42 @@ class Worker:
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
         """Hand an epoch over and wait for the answer (called by the training)."""
         plain = {name: float(value) for name, value in metrics.items()}
-        self._events.put(Reported(plain, None if checkpoint is None else str(checkpoint)))
-        return self._answers.get()
+        with self._deadline.paused():
+            self._events.put(Reported(plain, None if checkpoint is None else str(checkpoint)))
+            return self._answers.get()
 
     def _train(self, assignment: Assignment, place: Place) -> None:
-        name = "log.txt" if place.rank == 0 else f"log-{place.rank}.txt"
+        directory = Path(assignment.directory)
+        log = "log.txt" if place.rank == 0 else f"log-{place.rank}.txt"
         event: Event = Ended()
         try:
             with (
-                captured_output(Path(assignment.directory) / name),
+                captured_output(directory / log),
                 environment(place.environment()),
+                self._deadline.watch(directory),
             ):
-                event = self._outcome(assignment, place)
-        except OSError as error:
-            event = _raised(error)
+                event = self._outcome(assignment, place, log)
+        except OSError as error:  # there is no log to write to
+            event = _raised(error, log=None)
         finally:
             self._events.put(event)
 
-    def _outcome(self, assignment: Assignment, place: Place) -> Event:
+    def _outcome(self, assignment: Assignment, place: Place, log: str) -> Event:
         try:
             self._program(assignment, place, self)
         except TrialStopped:
             return Ended()
         except BaseException as error:  # noqa: BLE001 - the user's code may raise, or exit
             traceback.print_exc()
-            return _raised(error)
+            return _raised(error, log)
         return Ended()
 
 
-def _raised(error: BaseException) -> Raised:
-    return Raised(type(error).__name__, str(error), traceback.format_exc())
+def _raised(error: BaseException, log: str | None) -> Raised:
+    return Raised(
+        type(error).__name__,
+        str(error),
+        log,
+        out_of_memory=ran_out_of_memory(error),
+        spoilt=spoils_its_process(error),
+    )
