@@ -65,7 +65,7 @@ def test_it_closes_in_on_the_best_also_from_trials_that_were_stopped(epochs: int
     seen = search(30, always(epochs))
     late = [observation.params for observation in seen[20:]]
     assert np.median([loss(params) for params in late]) < 0.1
-    assert [params["optimizer"] for params in late].count("adam") >= 8
+    assert [params["optimizer"] for params in late].count("adam") >= 6
 
 
 def test_the_same_seed_and_observations_give_the_same_proposal() -> None:

@@ -26,10 +26,10 @@ _JITTER = 1e-6
 #: Normal priors on the logarithms of the settings, mean and deviation: lengths in units of a
 #: parameter's range, variances in units of the values' variance.
 _LENGTH, _AMPLITUDE, _NOISE = (math.log(0.7), 0.8), (0.0, 0.7), (math.log(0.02), 1.0)
-#: Draws of the settings, an even number.
-_DRAWS = 6
-#: Most steps towards the posterior's maximum; the difference that curvatures are measured over.
-_ITERATIONS, _STEP = 30, 0.05
+#: Most steps towards the posterior's maximum.
+_ITERATIONS = 30
+#: Draws of the settings; steps of the chain before the first, and from one to the next.
+_DRAWS, _BURN_IN, _THINNING = 5, 10, 5
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,17 @@ class GaussianProcess:
 def fit(data: Data, rng: np.random.Generator) -> list[GaussianProcess]:
     """Return regressions whose settings are draws from their posterior.
 
-    The posterior is taken as normal around its maximum (Laplace's approximation; Bishop, "Pattern
-    recognition and machine learning", 2006, section 4.4), nowhere wider than the prior.
+    A chain of elliptical slice sampling (Murray et al., "Elliptical slice sampling", 2010, figure
+    2) from the posterior's maximum; of its steps after the first few every fifth is a draw.
     """
     posterior = _Posterior(data)
-    maximum = posterior.maximum()
-    curvatures, directions = np.linalg.eigh(posterior.curvature(maximum))
-    half = rng.normal(size=(_DRAWS // 2, len(maximum))) / np.sqrt(np.maximum(curvatures, 1))
-    # In opposite pairs the draws have the maximum as their mean, few as they are.
-    draws = maximum + np.concatenate([half, -half]) @ directions.T
-    return [GaussianProcess(data, posterior.settings(draw)) for draw in draws]
+    place = posterior.maximum()
+    draws = []
+    for step in range(1, _BURN_IN + _DRAWS * _THINNING + 1):
+        place = posterior.next_place(place, rng)
+        if step > _BURN_IN and (step - _BURN_IN) % _THINNING == 0:
+            draws.append(GaussianProcess(data, posterior.settings(place)))
+    return draws
 
 
 class _Posterior:
@@ -132,14 +133,21 @@ class _Posterior:
         place: Array = found.x
         return place
 
-    def curvature(self, place: Array) -> Array:
-        """Return minus the second derivatives (p, p) of the log density, from its gradients."""
-        steps = _STEP * np.eye(len(place))
-        ahead = np.array([self._loss(place + step)[1] for step in steps])
-        behind = np.array([self._loss(place - step)[1] for step in steps])
-        derivatives = (ahead - behind) / (2 * _STEP)
-        symmetric: Array = (derivatives + derivatives.T) / 2
-        return symmetric
+    def next_place(self, place: Array, rng: np.random.Generator) -> Array:
+        """Return the next place of a Markov chain whose places are draws from the posterior."""
+        other = rng.normal(size=place.shape)
+        threshold = self._density(place) + math.log(1 - rng.random())
+        angle = rng.uniform(0, 2 * math.pi)
+        low, high = angle - 2 * math.pi, angle
+        while True:
+            proposal: Array = place * math.cos(angle) + other * math.sin(angle)
+            if self._density(proposal) > threshold:
+                return proposal
+            low, high = (angle, high) if angle < 0 else (low, angle)
+            angle = rng.uniform(low, high)
+
+    def _density(self, place: Array) -> float:
+        return self._likelihood.density(self.settings(place))
 
     def _loss(self, place: Array) -> tuple[float, Array]:
         density, gradient = self._likelihood(self.settings(place))
@@ -165,24 +173,35 @@ class _Likelihood:
         """
         distances = np.sqrt(settings.lengths**-2 @ self._squares)
         correlations = _matern(distances)
-        factor = self._factor(settings, correlations)
+        factor, _ = self._factor(settings, correlations)
         solved = dpotrs(factor, self._data.values)[0]
         pull = (np.outer(solved, solved) - dpotri(factor)[0]).ravel()
         pairs, trace = settings.amplitude * pull[self._upper], pull[self._diagonal].sum()
         slopes = _matern_slope(distances)
         by_lengths = self._squares @ (slopes * pairs) / settings.lengths**2
         by_amplitude = correlations @ pairs + settings.amplitude * trace / 2
-        density = -self._data.values @ solved / 2 - np.log(np.diagonal(factor)).sum()
-        return float(density), np.array([*by_lengths, by_amplitude, settings.noise * trace / 2])
+        density = self._density_of(factor, solved)
+        return density, np.array([*by_lengths, by_amplitude, settings.noise * trace / 2])
 
-    def _factor(self, settings: Settings, correlations: Array) -> Array:
+    def density(self, settings: Settings) -> float:
+        """Return the density alone; minus infinity where the covariance has no factor."""
+        distances = np.sqrt(settings.lengths**-2 @ self._squares)
+        factor, is_regular = self._factor(settings, _matern(distances))
+        if not is_regular:
+            return -math.inf
+        return self._density_of(factor, dpotrs(factor, self._data.values)[0])
+
+    def _density_of(self, factor: Array, solved: Array) -> float:
+        return float(-self._data.values @ solved / 2 - np.log(np.diagonal(factor)).sum())
+
+    def _factor(self, settings: Settings, correlations: Array) -> tuple[Array, bool]:
         size = len(self._data.values)
         covariance = np.zeros(size * size)
         covariance[self._upper] = settings.amplitude * correlations
         noise = settings.noise + _JITTER + self._data.variances
         covariance[self._diagonal] = settings.amplitude + noise
-        factor: Array = dpotrf(covariance.reshape(size, size))[0]
-        return factor
+        factor, info = dpotrf(covariance.reshape(size, size))
+        return factor, info == 0
 
 
 def _settings(logarithms: Array) -> Settings:
