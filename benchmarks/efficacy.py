@@ -76,7 +76,7 @@ class Driven:
         seed: int,
         **settings: Any,
     ) -> None:
-        logging.getLogger("optuna").setLevel(logging.WARNING)
+        logging.getLogger("optuna").setLevel(logging.ERROR)
         configuration = StudyConfiguration(
             storage_path=Path(tempfile.gettempdir(), "efficacy"),
             metric=metric,
@@ -239,11 +239,14 @@ def main() -> None:
         outcomes = list(pool.map(run_one, jobs, chunksize=4))
     ours: dict[str, Regrets] = {}
     for (variant, index, _), regrets in zip(jobs, outcomes, strict=True):
-        ours.setdefault(variant, {}).setdefault(load_tasks()[index].name, []).append(regrets)
+        ours.setdefault(f"itwinai: {variant}", {}).setdefault(load_tasks()[index].name, []).append(
+            regrets
+        )
     peers: dict[str, Regrets] = json.loads(PEERS.read_text())
     print(table({**ours, **peers}))
-    if "auto" in ours:
-        print("\n" + paired_table(ours["auto"], {**ours, **peers}))
+    auto = ours.get("itwinai: auto")
+    if auto is not None:
+        print("\n" + paired_table(auto, {**ours, **peers}))
     if options.json is not None:
         options.json.write_text(json.dumps(report(ours), indent=2) + "\n")
 

@@ -13,7 +13,7 @@ import optuna
 def quiet_optuna() -> Iterator[None]:
     """Keep Optuna from announcing studies, and from calling parts of itself experimental."""
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -26,8 +26,8 @@ _JITTER = 1e-6
 #: Normal priors on the logarithms of the settings, mean and deviation: lengths in units of a
 #: parameter's range, variances in units of the values' variance.
 _LENGTH, _AMPLITUDE, _NOISE = (math.log(0.7), 0.8), (0.0, 0.7), (math.log(0.02), 1.0)
-#: Most steps towards the posterior's maximum.
-_ITERATIONS = 30
+#: Most steps towards the posterior's maximum; how many of the prior's deviations it may be away.
+_ITERATIONS, _FARTHEST = 30, 6.0
 #: Draws of the settings; steps of the chain before the first, and from one to the next.
 _DRAWS, _BURN_IN, _THINNING = 5, 10, 5
 
@@ -128,7 +128,12 @@ class _Posterior:
         """Return the place (p,) of a maximum, searched from the prior's."""
         start = np.zeros(len(self._centre))
         found = minimize(
-            self._loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS}
+            self._loss,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-_FARTHEST, _FARTHEST)] * len(start),
+            options={"maxiter": _ITERATIONS},
         )
         place: Array = found.x
         return place
