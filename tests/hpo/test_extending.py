@@ -85,6 +85,20 @@ def test_a_warm_start_is_still_known_after_a_resume(make_study: MakeStudy) -> No
     assert sum(abs(x - 0.3) < 0.25 for x in proposals) >= 3
 
 
+def test_a_warm_start_that_was_cut_off_is_completed(make_study: MakeStudy) -> None:
+    source = simulate(make_study(num_samples=6, name="source"), quadratic)
+    study = make_study(warm_start=source.record.parent)
+    record = study.directory / "record.log"
+    study.close()
+    lines = record.read_text().splitlines(keepends=True)
+    cut = [index for index, line in enumerate(lines) if '"taught"' in line][3]
+    record.write_text("".join(lines[:cut]))
+    study = make_study(warm_start=source.record.parent, resume=True)
+    assert ask(study).number == 0
+    study.close()
+    assert record.read_text().count('"taught"') == 6
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -112,7 +112,7 @@ class Study:
             [self._seeds.entropy, len(self._optuna.get_trials(False))]
         )
         self._queue = TrialQueue(self._optuna, space, self._rng)
-        if not self._optuna.get_trials(deepcopy=False) and source is not None:
+        if self._queue.next_number == 0 and source is not None:
             teach(self._optuna, source, space)
         if self._queue.next_number == 0:
             first = [*configuration.points, *(algorithm.points or ())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def usable_trials(
 
 def teach(study: optuna.Study, source: StudyResult, space: SearchSpace) -> None:
     """Tell a new Optuna study of another one's trials; without a number they are not its own."""
-    for params, trial in usable_trials(source, space):
+    known = sum(1 for _ in lessons(study, space))  # more than none after a crash
+    for params, trial in islice(usable_trials(source, space), known, None):
         study.enqueue_trial(space.encode(params), {attributes.TAUGHT: _lesson(source, trial)})
         asked = study.ask()
         space.suggest(asked, params)
