@@ -465,7 +465,7 @@ def test_the_schema_knows_what_the_configuration_knows() -> None:
     ],
 )
 def test_a_wrong_command_line_ends_with_2(args: list[str]) -> None:
-    hpo(*args, code=2)
+    assert "Usage: " in hpo(*args, code=2).stderr
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
@@ -241,9 +239,7 @@ def build_algorithm(value: Any, task: Task) -> Algorithm:
     model = validate(ALGORITHMS[name], options, f"study.algorithm({name})")
     _check_exhaustive(name, task.space)
     points = tuple(grid_points(task.space)) if name == "grid" else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return Algorithm(name, model.sampler(task), name, points, proposer=model.proposer(task))
+    return Algorithm(name, model.sampler(task), name, points, proposer=model.proposer(task))
 
 
 def _from_object(value: Any, task: Task) -> Algorithm:

@@ -8,6 +8,7 @@ from typing import Any
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.schedulers.table import AshaOptions
 from itwinai.hpo.space import Choice, SearchSpace
 
 AUTO = "auto"
@@ -18,8 +19,8 @@ _MODEL_UNTIL = 2000
 #: Epochs of the first rung; there is nothing to stop early in a shorter training.
 _FIRST_RUNG = 3
 
-#: The rungs of the default scheduler; chosen by the efficacy benchmark.
-_RUNGS = {"name": "asha", "grace_period": _FIRST_RUNG, "reduction_factor": 3, "keep": 0.5}
+#: The default scheduler; chosen by the efficacy benchmark.
+_ASHA = AshaOptions(grace_period=_FIRST_RUNG, reduction_factor=3, keep=0.5)
 
 #: Schedulers that bring their own algorithm, and the other way round.
 PAIRS = ("bohb", "pbt")
@@ -81,9 +82,9 @@ def _scheduler(algorithm: Any, epochs: int) -> tuple[Any, str]:
         return algorithm, "as the algorithm"
     if epochs <= _FIRST_RUNG:
         return "none", f"{epochs} epochs are too few to stop early"
-    rungs = [_FIRST_RUNG * 3**rung for rung in range(epochs) if _FIRST_RUNG * 3**rung < epochs]
-    after = ", ".join(map(str, rungs))
-    return dict(_RUNGS), f"the better half goes on after epoch {after}"
+    after = ", ".join(f"{level:g}" for level in _ASHA.levels(epochs))
+    options = _ASHA.model_dump(exclude_unset=True)
+    return {"name": "asha", **options}, f"the better half goes on after epoch {after}"
 
 
 def _name(value: Any) -> Any:

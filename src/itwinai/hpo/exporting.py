@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ import optuna
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
 from itwinai.hpo.attempts import attempts_of
 from itwinai.hpo.listing import state_of
+from itwinai.hpo.objectives import Objective
 from itwinai.hpo.quiet import quiet_optuna
 from itwinai.hpo.results import StudyResult, load_optuna_study, load_study
 from itwinai.hpo.trial import TrialResult
@@ -149,7 +150,9 @@ def _write_optuna(result: StudyResult, file: Path) -> None:
             storage=storage, study_name=source.study_name, directions=source.directions
         )
         study.set_metric_names([objective.metric for objective in result.objectives])
-    study.add_trials(_for_optuna(trial, attempts[trial.number][-1]) for trial in result.trials)
+    study.add_trials(
+        _for_optuna(trial, attempts[trial.number][-1], result.objectives) for trial in result.trials
+    )
     storage.engine.dispose()
     os.replace(scratch, file)
 
@@ -166,7 +169,9 @@ def _hurry(storage: optuna.storages.RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _for_optuna(trial: TrialResult, last: FrozenTrial) -> FrozenTrial:
+def _for_optuna(
+    trial: TrialResult, last: FrozenTrial, objectives: Sequence[Objective]
+) -> FrozenTrial:
     """Make one Optuna trial of all attempts; its user attributes are ours, in words."""
     facts = {"state": trial.state.value, "reason": trial.reason, "seed": trial.seed}
     metrics = {f"metrics.{name}": value for name, value in plain(trial.metrics).items()}
@@ -182,8 +187,16 @@ def _for_optuna(trial: TrialResult, last: FrozenTrial) -> FrozenTrial:
         distributions=last.distributions,
         user_attrs={**facts, **metrics},
         system_attrs={},
-        intermediate_values=last.intermediate_values,
+        intermediate_values=_curve(trial, objectives),
     )
+
+
+def _curve(trial: TrialResult, objectives: Sequence[Objective]) -> dict[int, float]:
+    """The objective after each epoch, of all attempts; Optuna takes none of several objectives."""
+    if len(objectives) > 1:
+        return {}
+    values = enumerate((objectives[0].value(metrics) for metrics in trial.history), start=1)
+    return {epoch: v for epoch, v in values if v is not None and math.isfinite(v)}
 
 
 def _flat_table(result: StudyResult) -> pd.DataFrame:

@@ -8,11 +8,8 @@ from typing import Literal
 
 from itwinai.hpo.objectives import Losses, Objective, losses_of, pareto_front
 from itwinai.hpo.results import StudyResult
-from itwinai.hpo.trial import TrialState
+from itwinai.hpo.trial import OPEN, TrialState
 from itwinai.io.files import delete_folder
-
-#: Ends after which a trial may still go on.
-_OPEN = (TrialState.INTERRUPTED, TrialState.PAUSED)
 
 
 class CheckpointKeeper:
@@ -47,7 +44,7 @@ class CheckpointKeeper:
 
     def ended(self, state: TrialState, losses: Losses | None, checkpoint: Path | None) -> None:
         """Hear that a trial has ended with its losses; an interrupted one goes on later."""
-        if checkpoint is None or self._policy == "all" or state in _OPEN:
+        if checkpoint is None or self._policy == "all" or state in OPEN:
             return
         if state is not TrialState.COMPLETED or losses is None:
             delete_folder(checkpoint)

@@ -73,6 +73,7 @@ class StudyPlan:
         )
 
 
+@quiet_optuna()
 def plan_study(
     configuration: StudyConfiguration,
     space: SearchSpace,

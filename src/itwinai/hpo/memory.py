@@ -10,7 +10,7 @@ from itwinai.hpo.multifidelity import Observation
 from itwinai.hpo.objectives import Losses, Objective, losses_of
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.schedulers import Report
-from itwinai.hpo.trial import TrialResult, TrialState
+from itwinai.hpo.trial import OPEN, TrialResult, TrialState
 
 #: How a model sees a trial's state; it does not see the states that are missing here.
 _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] = {
@@ -24,8 +24,6 @@ _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] 
     TrialState.OUT_OF_MEMORY: "diverged",
     TrialState.FAILED: "diverged",
 }
-
-_OPEN = (TrialState.INTERRUPTED, TrialState.PAUSED)
 
 
 @dataclass
@@ -102,7 +100,7 @@ class Memory:
 
     def _curve_of(self, trial: TrialResult) -> _Curve:
         epochs = trial.epochs
-        if trial.state in _OPEN:
+        if trial.state in OPEN:
             epochs = trial.checkpoint_epochs if trial.checkpoint is not None else 0
         curve = _Curve(trial.params, state=trial.state)
         for metrics, seconds in zip(trial.history[:epochs], trial.seconds[:epochs], strict=True):

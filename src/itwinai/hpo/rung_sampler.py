@@ -26,6 +26,8 @@ class RungSampler(BaseSampler):
     def __init__(self, inner: BaseSampler, least: int) -> None:
         self._inner = inner
         self._least = least
+        #: The trial that is being proposed, and the view for it: all its parameters need the same.
+        self._current: tuple[int, optuna.Study] | None = None
 
     def reseed_rng(self) -> None:
         """Pass on."""
@@ -35,13 +37,13 @@ class RungSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Pass on, for the view of the study."""
-        return self._inner.infer_relative_search_space(self._view(study), trial)
+        return self._inner.infer_relative_search_space(self._view(study, trial), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Pass on, for the view of the study."""
-        return self._inner.sample_relative(self._view(study), trial, search_space)
+        return self._inner.sample_relative(self._view(study, trial), trial, search_space)
 
     def sample_independent(
         self,
@@ -51,10 +53,15 @@ class RungSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Pass on, for the view of the study."""
-        view = self._view(study)
+        view = self._view(study, trial)
         return self._inner.sample_independent(view, trial, param_name, param_distribution)
 
-    def _view(self, study: optuna.Study) -> optuna.Study:
+    def _view(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
+        if self._current is None or self._current[0] != trial.number:
+            self._current = trial.number, self._new_view(study)
+        return self._current[1]
+
+    def _new_view(self, study: optuna.Study) -> optuna.Study:
         """A study in memory whose completed trials have the values of the highest useful epoch."""
         trials = study.get_trials(deepcopy=False)
         reached = Counter(step for trial in trials for step in trial.intermediate_values)

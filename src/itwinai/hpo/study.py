@@ -32,7 +32,7 @@ from itwinai.hpo.results import StudyResult, read_result
 from itwinai.hpo.running import Listener, RunningTrial
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.trial import Assignment, TrialResult, TrialState
+from itwinai.hpo.trial import OPEN, Assignment, TrialResult, TrialState
 from itwinai.hpo.verdicts import Ending, Verdicts, missing
 from itwinai.hpo.warm_start import lessons, teach
 
@@ -134,7 +134,7 @@ class Study:
         for report in self._memory.reports():
             self.scheduler.judge.hear(report)
         for trial in so_far.trials:
-            if trial.state not in (TrialState.PAUSED, TrialState.INTERRUPTED):
+            if trial.state not in OPEN:
                 self.scheduler.judge.ended(trial.number, trial.state is TrialState.COMPLETED)
         interrupted = [t for t in so_far.trials if t.state is TrialState.INTERRUPTED]
         self._queue.plan_again(interrupted)

@@ -33,6 +33,9 @@ class TrialState(str, Enum):
     INTERRUPTED = "interrupted"
 
 
+#: Ends after which a trial may still go on.
+OPEN = (TrialState.INTERRUPTED, TrialState.PAUSED)
+
 #: Ends without any result, by the trial's own fault or the machine's.
 FAILURES = (TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialState.LOST, TrialState.HUNG)
 

@@ -10,7 +10,6 @@ from itwinai.hpo.schedulers.table import (
     Scheduler,
     Setting,
     build_scheduler,
-    check_limits,
 )
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "Setting",
     "Verdict",
     "build_scheduler",
-    "check_limits",
 ]
