@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sized
-from typing import Any, cast
+from collections.abc import Mapping, Sized
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -17,6 +18,9 @@ import itwinai.distributed as cluster
 from itwinai.torch.data import ExactSampler, is_iterable
 from itwinai.torch.reproducibility import seed_worker
 from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
+
+if TYPE_CHECKING:
+    from itwinai.torch.config import TrainingConfiguration
 
 
 class TorchDistributedStrategy(ABC):
@@ -32,6 +36,10 @@ class TorchDistributedStrategy(ABC):
     is_distributed: bool = True
     #: Whether :meth:`init` was called.
     is_initialized: bool = False
+    #: Whether the state of model and optimizer is in parts, so that all ranks must ask for it.
+    is_sharded: bool = False
+    #: Whether :meth:`backward` scales the loss of an fp16 training itself.
+    scales_loss: bool = False
 
     @abstractmethod
     def init(self) -> None:
@@ -98,6 +106,46 @@ class TorchDistributedStrategy(ABC):
     def unwrap(self, model: nn.Module) -> nn.Module:
         """Return the user's model inside the wrapper."""
         return model
+
+    # -- one optimizer step --------------------------------------------------------------------
+
+    def default_options(self, config: TrainingConfiguration) -> dict[str, Any]:
+        """Options of :meth:`distributed` that follow from a training's configuration."""
+        return {}
+
+    def backward(self, loss: torch.Tensor, model: nn.Module) -> None:
+        """Add the gradients of a loss to those that are there."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def accumulating(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Keep the gradients of a block on this rank, because more follow before the step."""
+        return nullcontext()
+
+    def clip_gradients(self, model: nn.Module, max_norm: float) -> None:
+        """Scale the gradients of the coming step down to a norm, over all parameters and ranks."""
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+
+    # -- state, as a single process would have it ----------------------------------------------
+
+    def model_state(self, model: nn.Module) -> dict[str, Any]:
+        """Whole state dictionary of the user's model; on rank 0, where it is sharded."""
+        return self.unwrap(model).state_dict()
+
+    def load_model_state(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+        """Put back what :meth:`model_state` returned, on every rank."""
+        self.unwrap(model).load_state_dict(state)
+
+    def optimizer_state(self, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+        """Whole state dictionary of the optimizer; on rank 0, where it is sharded."""
+        return optimizer.state_dict()
+
+    def load_optimizer_state(
+        self, model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]
+    ) -> None:
+        """Put back what :meth:`optimizer_state` returned, on every rank."""
+        optimizer.load_state_dict(dict(state))
+
+    # -- this process --------------------------------------------------------------------------
 
     @property
     def is_main_worker(self) -> bool:

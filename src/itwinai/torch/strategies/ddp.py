@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -71,6 +72,10 @@ class TorchDDPStrategy(TorchDistributedStrategy):
     def unwrap(self, model: nn.Module) -> nn.Module:
         """Return the user's model inside the wrapper."""
         return model.module if isinstance(model, DistributedDataParallel) else model
+
+    def accumulating(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Keep the gradients of a block on this rank, because more follow before the step."""
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     def global_world_size(self) -> int:
         """Number of processes."""
