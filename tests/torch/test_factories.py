@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, get_args
 
 import pytest
@@ -17,6 +18,7 @@ from itwinai.torch.factories import (
     build_model,
     build_optimizer,
 )
+from itwinai.torch.schedules import Length
 
 EVERY_OPTION = {
     "optim_lr": 0.5,
@@ -53,6 +55,12 @@ SCHEDULES = {
     "polynomial": [0.5, 0.5 * 2 / 3, 0.5 / 3, 0.0, 0.0],
 }
 
+#: Learning rates of the steps of 2 epochs of 4 steps, of which the first is the rise, up to 0.5.
+SPANNING = {
+    "cosine": [0.1, 0.2, 0.3, 0.4, *(0.25 * (1 + math.cos(math.pi * k / 4)) for k in range(4))],
+    "onecycle": [0.02, *(None for _ in range(3)), 0.5, *(None for _ in range(3))],
+}
+
 
 class Net(nn.Module):
     def __init__(self, width: int, depth: int = 2, *, bias: bool = True) -> None:
@@ -74,7 +82,7 @@ def names_of(field: str) -> set[str]:
 def test_nothing_that_the_configuration_allows_is_forgotten_here() -> None:
     assert names_of("optimizer") == set(OPTIMIZERS)
     assert names_of("loss") == set(LOSSES)
-    assert names_of("lr_scheduler") == set(SCHEDULES)
+    assert names_of("lr_scheduler") == {*SCHEDULES, *SPANNING}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -106,6 +114,42 @@ def test_every_schedule_gets_its_options(name: str) -> None:
         optimizer.step()
         schedule.step()
     assert rates == pytest.approx(SCHEDULES[name])
+
+
+@pytest.mark.parametrize("name", SPANNING)
+def test_a_schedule_that_spans_the_training(name: str) -> None:
+    config = TrainingConfiguration(
+        optimizer="sgd", lr_scheduler=name, optim_lr=0.5, lr_warmup_epochs=1
+    )
+    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    schedule = build_lr_scheduler(optimizer, config, Length(epochs=2, steps=4))
+    assert schedule is not None
+    rates = []
+    for _ in SPANNING[name]:
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    expected = SPANNING[name]
+    assert len(rates) == 8
+    assert [rate for rate, known in zip(rates, expected, strict=True) if known is not None] == (
+        pytest.approx([known for known in expected if known is not None])
+    )
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert optimizer.param_groups[0]["lr"] < 0.5 / 1000
+
+
+def test_a_schedule_that_spans_the_training_needs_its_length() -> None:
+    config = TrainingConfiguration(lr_scheduler="cosine")
+    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    with pytest.raises(ConfigurationError, match=r"config\.lr_scheduler='cosine' spans the whole"):
+        build_lr_scheduler(optimizer, config)
+
+
+def test_label_smoothing_reaches_the_loss() -> None:
+    loss = build_loss(TrainingConfiguration(label_smoothing=0.25))
+    assert loss.label_smoothing == 0.25
 
 
 def test_no_schedule_where_none_is_named() -> None:

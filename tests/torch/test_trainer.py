@@ -360,7 +360,11 @@ def test_mlflow_has_what_a_training_logged(tmp_path: Path, monkeypatch: pytest.M
     assert run.data.params["optim_lr"] == "0.01"
     assert run.data.params["width"] == "4"
     assert run.data.params["distributed_strategy"] == "NonDistributedStrategy"
-    assert set(run.data.metrics) == NAMES | {f"{name}_epoch" for name in NAMES}
+    assert set(run.data.metrics) == {
+        *NAMES,
+        *(f"{name}_epoch" for name in NAMES),
+        "epoch_time_s",
+    }
     history = client.get_metric_history(run.info.run_id, "validation_loss_epoch")
     assert [(entry.step, entry.value) for entry in history] == [
         (step, pytest.approx(epoch["validation_loss"]))
@@ -381,11 +385,12 @@ def test_what_a_training_leaves(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     assert names_in(folder) == ["best_model", "epoch_1", "epoch_3"]
     for name in names_in(folder):
-        assert names_in(folder / name) == ["config.yaml", "model.pt", "state.pt"]
+        assert names_in(folder / name) == ["config.yaml", "manifest.json", "model.pt", "state.pt"]
     state = torch.load(folder / "epoch_3/state.pt", weights_only=True)
     assert set(state) == {
         *("epoch", "best_validation_metric", "optimizer_state_dict", "lr_scheduler_state_dict"),
-        *("torch_rng_state", "random_seed"),
+        *("torch_rng_state", "random_seed", "random_states"),
+        *("scaler_state_dict", "early_stopping", "glob_steps"),
     }
     assert (state["epoch"], state["random_seed"], state["lr_scheduler_state_dict"]) == (3, 1, None)
     assert "width: 4\n" in (folder / "epoch_3/config.yaml").read_text()
@@ -487,12 +492,18 @@ class Evil:
         return Path.touch, (self.path,)
 
 
+def without_manifest(folder: Path) -> Path:
+    """A checkpoint as itwinai 0.4 wrote it, whose files nothing vouches for."""
+    (folder / "manifest.json").unlink()
+    return folder
+
+
 @pytest.mark.parametrize("file", ["model.pt", "state.pt"])
 def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(
     tmp_path: Path, file: str
 ) -> None:
     train(TorchTrainer(**options(tmp_path)))
-    folder = tmp_path / "checkpoints/best_model"
+    folder = without_manifest(tmp_path / "checkpoints/best_model")
     torch.save({"weights": Evil(tmp_path / "it ran")}, folder / file)
     with pytest.raises(CheckpointError) as caught:
         train(TorchTrainer(**options(tmp_path, from_checkpoint=folder)))
@@ -510,7 +521,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(
 @pytest.mark.parametrize("file", ["model.pt", "state.pt"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, file: str) -> None:
     train(TorchTrainer(**options(tmp_path)))
-    folder = tmp_path / "checkpoints/best_model"
+    folder = without_manifest(tmp_path / "checkpoints/best_model")
     content = (folder / file).read_bytes()
     generator = random.Random(0)
     noise = [bytes(generator.randrange(256) for _ in range(200)) for _ in range(40)]
@@ -527,7 +538,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, file: str) -> None:
 
 def test_a_file_of_another_program_is_no_checkpoint(tmp_path: Path) -> None:
     train(TorchTrainer(**options(tmp_path)))
-    folder = tmp_path / "checkpoints/best_model"
+    folder = without_manifest(tmp_path / "checkpoints/best_model")
     for content, reason in (
         (torch.zeros(3), r"not a whole checkpoint, .* \(a Tensor\)"),
         ({"other": 1}, "not the state of a training"),

@@ -1,72 +1,163 @@
 """Checkpoints: a folder that is either complete or absent, and loads without running any code.
 
-``model.pt`` holds the plain state of the user's model, ``state.pt`` everything else that a
-training needs to go on, ``config.yaml`` the configuration it was trained with.
+``model.pt``
+    Plain state dictionary of the user's model, without any wrapper's prefix.
+``state.pt``
+    Everything else that a training needs to go on.
+``config.yaml``
+    The configuration it was trained with.
+``manifest.json``
+    Format, epoch, metrics, versions, and size and SHA-256 of each of the other files; written last.
+``shards/``
+    Instead of ``model.pt``, of a training whose ranks each save their own part.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
+import itwinai
 from itwinai.errors import CheckpointError
-from itwinai.io.files import atomic_folder, delete_folder, newest_complete
+from itwinai.io.files import atomic_folder, newest_complete
 
-MODEL, STATE, CONFIG = "model.pt", "state.pt", "config.yaml"
+MODEL, STATE, CONFIG, MANIFEST = "model.pt", "state.pt", "config.yaml", "manifest.json"
+SHARDS = "shards"
+
+#: Version of the format; a reader refuses a newer one.
+FORMAT = 1
 
 
 def save(
-    path: Path, model: Mapping[str, Any], state: Mapping[str, Any], config: Mapping[str, Any]
+    path: Path,
+    model: Mapping[str, Any] | None,
+    state: Mapping[str, Any],
+    config: Mapping[str, Any],
+    about: Mapping[str, Any] | None = None,
+    write_shards: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a checkpoint folder.
 
     Args:
         path: The folder; one that exists is replaced.
-        model: State dictionary of the user's model, without any wrapper's prefix.
+        model: State dictionary of the user's model, without any wrapper's prefix; None: in shards.
         state: Tensors, numbers, strings and containers of them.
         config: The training's configuration.
+        about: Facts for people and programs that read the manifest alone.
+        write_shards: Fills the folder ``shards``, together with the other ranks.
     """
     with atomic_folder(path) as scratch:
-        torch.save(dict(model), scratch / MODEL)
+        if model is not None:
+            torch.save(dict(model), scratch / MODEL)
+        if write_shards is not None:
+            write_shards(scratch / SHARDS)
         torch.save(dict(state), scratch / STATE)
         OmegaConf.save(OmegaConf.create(_plain(config)), scratch / CONFIG)
+        manifest = {
+            "format": FORMAT,
+            **_plain(about or {}),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "itwinai": itwinai.__version__,
+            },
+            "files": {str(file.relative_to(scratch)): _sum(file) for file in _files(scratch)},
+        }
+        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the model's state dictionary and the training's state.
+def load(path: Path, or_earlier: bool = False) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint.
+
+    Args:
+        path: Its folder, or one that holds several ``epoch_<n>``, of which the newest is taken.
+        or_earlier: Whether a damaged one is named in a warning and the ``epoch_<n>`` before it
+            is taken.
+
+    Returns:
+        The folder that was read, the model's state dictionary (empty if it is in shards), and the
+        training's state.
 
     Raises:
-        CheckpointError: If the checkpoint is missing, incomplete, damaged, or would run code.
+        CheckpointError: If it is missing, incomplete, damaged, or would run code.
     """
-    found = newest_complete(path)
-    if found is None:
+    candidates = [path] if _is_one(path) else list(_epochs_in(path))
+    if not candidates:
         raise CheckpointError(f"{path}: there is no checkpoint here")
-    model, state = _load_file(found / MODEL), _load_file(found / STATE)
-    if not {"epoch", "best_validation_metric", "optimizer_state_dict"} <= state.keys():
-        raise CheckpointError(f"{found / STATE}: not the state of a training")
-    return model, state
+    if or_earlier:
+        candidates += [folder for folder in _epochs_in(path.parent) if _is_before(folder, path)]
+    for number, candidate in enumerate(candidates):
+        try:
+            return candidate, *_load_one(candidate)
+        except CheckpointError as error:
+            if number + 1 == len(candidates) or not or_earlier:
+                raise
+            itwinai.logger.warning("warning: %s. Trying the checkpoint before it.", error)
+    raise AssertionError("the last candidate was returned or has raised")
 
 
 def load_model(path: Path) -> dict[str, Any]:
     """Read the model's state dictionary alone.
 
     Raises:
-        CheckpointError: As of :func:`load`.
+        CheckpointError: As of :func:`load`, or if the model is in shards.
     """
-    found = newest_complete(path)
-    if found is None:
-        raise CheckpointError(f"{path}: there is no checkpoint here")
+    found = _found(path)
+    manifest = check_files(found)
+    if manifest is not None and MODEL not in manifest["files"]:
+        raise CheckpointError(
+            f"{found}: the model is in shards. Bring them together with "
+            "itwinai.torch.sharded.merge_shards()."
+        )
     return _load_file(found / MODEL)
+
+
+def check_files(path: Path) -> dict[str, Any] | None:
+    """Compare a checkpoint's files with its manifest, and return that.
+
+    None without a manifest, which checkpoints of itwinai 0.4 do not have.
+
+    Raises:
+        CheckpointError: For the first file that is missing, cut off or altered.
+    """
+    file = path / MANIFEST
+    if not file.exists():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version, files = int(manifest["format"]), dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: not a checkpoint's manifest ({error})") from None
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {version}, but this version of itwinai reads up to "
+            f"{FORMAT}. Use the version that wrote it, {manifest.get('versions', {})}."
+        )
+    for name, expected in files.items():
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path / name}: this file of the checkpoint is missing")
+        found = _sum(path / name)
+        if found != expected:
+            cut = found["bytes"] < expected["bytes"]
+            raise CheckpointError(
+                f"{path / name}: not a whole checkpoint; the file was "
+                f"{'cut off' if cut else 'altered'} after it was written"
+            )
+    return manifest
 
 
 def is_complete(path: Path) -> bool:
     """Whether a folder holds a model and the state of its training."""
-    return (path / MODEL).exists() and (path / STATE).exists()
+    return (path / STATE).exists() and ((path / MODEL).exists() or (path / SHARDS).exists())
 
 
 def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:
@@ -88,90 +179,55 @@ def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:
     return path
 
 
-class CheckpointPolicy(Protocol):
-    """Says which checkpoints a training writes, and which it keeps."""
-
-    newest: Path | None
-
-    def due(self, epoch: int, improved: bool) -> list[str]:
-        """Names of the checkpoints to write after an epoch (counted from 0)."""
-        ...
-
-    def written(self, path: Path) -> None:
-        """Hear that a checkpoint is complete."""
-        ...
-
-    def recorded(self) -> None:
-        """Hear that the study's record knows the newest one."""
-        ...
+def _load_one(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    found = _found(path)
+    manifest = check_files(found)
+    sharded = manifest is not None and MODEL not in manifest["files"]
+    model = {} if sharded else _load_file(found / MODEL)
+    state = _load_file(found / STATE)
+    if not {"epoch", "best_validation_metric", "optimizer_state_dict"} <= state.keys():
+        raise CheckpointError(f"{found / STATE}: not the state of a training")
+    return model, state
 
 
-class KeepEvery:
-    """Of a training alone: ``epoch_<n>`` every so many epochs, and ``best_model``.
-
-    Args:
-        every: Epochs between two checkpoints; None writes only the best model.
-    """
-
-    def __init__(self, every: int | None) -> None:
-        self._every = every
-        self.newest: Path | None = None
-
-    def due(self, epoch: int, improved: bool) -> list[str]:
-        """The epoch's own, where it is its turn, and the best."""
-        regular = bool(self._every) and (epoch + 1) % (self._every or 1) == 0
-        return ([f"epoch_{epoch}"] if regular else []) + (["best_model"] if improved else [])
-
-    def written(self, path: Path) -> None:
-        """Remember the newest."""
-        self.newest = path
-
-    def recorded(self) -> None:
-        """Do nothing: there is no study."""
+def _found(path: Path) -> Path:
+    found = newest_complete(path)
+    if found is None:
+        raise CheckpointError(f"{path}: there is no checkpoint here")
+    return found
 
 
-class KeepNewest:
-    """Of a trial: one checkpoint, which the next one replaces once that is on record.
-
-    Until then a resumed study would continue from the one before.
-
-    Args:
-        every: Epochs between two checkpoints; the study's record follows the last one.
-        epochs: Epochs of a full training; the last one always has a checkpoint.
-        previous: The checkpoint that the trial continues from.
-    """
-
-    def __init__(self, every: int | None, epochs: int, previous: Path | None) -> None:
-        self._every = every or 1
-        self._epochs = epochs
-        self._on_record = previous
-        self.newest = previous
-
-    def due(self, epoch: int, improved: bool) -> list[str]:
-        """The epoch's own, where it is its turn."""
-        due = (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs
-        return [f"epoch_{epoch}"] if due else []
-
-    def written(self, path: Path) -> None:
-        """Delete the one before, unless the record knows no other."""
-        before, self.newest = self.newest, path
-        if before not in (None, path, self._on_record):
-            _delete(before)
-
-    def recorded(self) -> None:
-        """Delete the one that the record knew."""
-        self.delete_superseded()
-        self._on_record = self.newest
-
-    def delete_superseded(self) -> None:
-        """Delete the one that the record knew, if there is a newer one."""
-        if self._on_record != self.newest:
-            _delete(self._on_record)
+def _is_one(path: Path) -> bool:
+    found = newest_complete(path)
+    names = (MODEL, STATE, MANIFEST, SHARDS)
+    return found is not None and any((found / name).exists() for name in names)
 
 
-def _delete(path: Path | None) -> None:
-    if path is not None:
-        delete_folder(path)
+def _epochs_in(folder: Path) -> Iterator[Path]:
+    """The folders ``epoch_<n>`` in a folder, the newest first."""
+    numbered = {
+        int(path.name.removeprefix("epoch_")): path
+        for path in folder.glob("epoch_*")
+        if path.name.removeprefix("epoch_").isdigit()
+    }
+    return (numbered[number] for number in sorted(numbered, reverse=True))
+
+
+def _is_before(folder: Path, path: Path) -> bool:
+    number = path.name.removeprefix("epoch_")
+    return number.isdigit() and int(folder.name.removeprefix("epoch_")) < int(number)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sum(file: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _load_file(path: Path) -> dict[str, Any]:
@@ -194,9 +250,11 @@ def _damaged(path: Path, reason: str) -> str:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Only what YAML can write; anything else by its text."""
+    """Only what YAML and JSON can write; anything else by its text."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, Mapping):

@@ -100,6 +100,8 @@ class TrainingConfiguration(Configuration):
     num_workers_dataloader: int = Field(default=4, ge=0)
     #: Loss function.
     loss: Literal["mse", "nllloss", "cross_entropy", "l1", "l2", "bceloss"] = "cross_entropy"
+    #: Share of the target's probability that is spread over all classes, of cross_entropy.
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     #: Optimizer.
     optimizer: Literal["adadelta", "adam", "adamw", "rmsprop", "sgd"] = "adam"
     #: Learning rate.
@@ -110,14 +112,42 @@ class TrainingConfiguration(Configuration):
     optim_betas: tuple[float, float] = (0.9, 0.999)
     #: Weight decay.
     optim_weight_decay: float = Field(default=0.0, ge=0)
-    #: Learning-rate schedule, stepped after each epoch.
+    #: Learning-rate schedule; cosine and onecycle go on with each step, the others with each epoch.
     lr_scheduler: (
-        Literal["step", "multistep", "constant", "linear", "exponential", "polynomial"] | None
+        Literal[
+            "step",
+            "multistep",
+            "constant",
+            "linear",
+            "exponential",
+            "polynomial",
+            "cosine",
+            "onecycle",
+        ]
+        | None
     ) = None
     #: Epochs between steps (a list of epochs for multistep).
     lr_scheduler_step_size: int | list[int] = 10
     #: Factor of a step.
     lr_scheduler_gamma: float = 0.95
+    #: Epochs, also in fractions, in which the rate rises to ``optim_lr``, of cosine and onecycle.
+    lr_warmup_epochs: float = Field(default=0.0, ge=0)
+    #: Number format of the forward pass; bf16 and fp16 are autocast, and fp16 scales the loss.
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    #: Batches whose gradients make one optimizer step.
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    #: Largest norm of all gradients together; None leaves them as they are.
+    gradient_clipping: float | None = Field(default=None, gt=0)
+    #: Whether the model is compiled by ``torch.compile``.
+    torch_compile: bool = False
+    #: Decay per step of the averaged weights that are evaluated and saved; None: no average.
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    #: Epochs without a better validation loss after which the training ends; None: never.
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    #: What the validation loss must fall by to be better.
+    early_stopping_min_delta: float = Field(default=0.0, ge=0)
+    #: Options of DeepSpeed: a mapping, or the path of a JSON file.
+    deepspeed: dict[str, Any] | str | None = None
     #: Horovod only.
     fp16_allreduce: bool = False
     #: Horovod only.

@@ -60,16 +60,22 @@ class ExactSampler(DistributedSampler[Any]):
         own = len(range(self.rank, self.total, self.num_replicas))
         return own + int(math.ceil(own / self.batch_size) < self._steps())
 
-    def share(self, batch_idx: int) -> float:
-        """Weight of a batch of this rank, relative to the mean of all ranks' k-th batches.
+    def share(self, batch_idx: int, window: int = 1) -> float:
+        """Weight of a batch of this rank, relative to the mean of all ranks' batches of one step.
 
-        1 for a full batch. The mean over ranks of gradients weighted so is the gradient of the
-        mean over all samples of the k-th batches.
+        1 for a full batch that makes a step alone. The mean over ranks of gradients weighted so,
+        summed over the batches of a step, is the gradient of the mean over all its samples.
+
+        Args:
+            batch_idx: Number of the batch.
+            window: Batches whose gradients make one step.
         """
-        before = batch_idx * self.batch_size * self.num_replicas
-        together = min(self.total - before, self.batch_size * self.num_replicas)
-        own = min(len(range(before + self.rank, self.total, self.num_replicas)), self.batch_size)
-        return own * self.num_replicas / together
+        together = self.batch_size * self.num_replicas
+        total = self._steps() * together if self.drop_incomplete else self.total
+        before = batch_idx * together
+        own = min(len(range(before + self.rank, total, self.num_replicas)), self.batch_size)
+        first = (batch_idx - batch_idx % window) * together
+        return own * self.num_replicas / min(total - first, window * together)
 
     def _order(self) -> list[int]:
         if not self.shuffle:
@@ -82,10 +88,50 @@ class ExactSampler(DistributedSampler[Any]):
         return self.total // together if self.drop_incomplete else math.ceil(self.total / together)
 
 
-def batch_share(loader: DataLoader[Any], batch_idx: int) -> float:
-    """Weight of a loader's batch in the mean over ranks; 1 where the loader is not one of ours."""
+def batch_share(loader: DataLoader[Any], batch_idx: int, window: int = 1) -> float:
+    """Weight of a loader's batch in the mean over ranks and over the batches of a step.
+
+    Where the loader is not one of ours, each batch of a step weighs the same.
+    """
     sampler = getattr(loader, "sampler", None)
-    return sampler.share(batch_idx) if isinstance(sampler, ExactSampler) else 1.0
+    if isinstance(sampler, ExactSampler):
+        return sampler.share(batch_idx, window)
+    if window == 1:
+        return 1.0
+    length = length_of(loader)
+    first = batch_idx - batch_idx % window
+    return 1 / (window if length is None else min(window, length - first))
+
+
+def length_of(loader: Any) -> int | None:
+    """Batches of a loader; None where it does not know."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+
+
+def with_last(loader: Any, window: int) -> Iterator[tuple[Any, bool]]:
+    """Pair each batch with whether it is the last one of an optimizer step.
+
+    Args:
+        loader: Yields batches.
+        window: Batches of a step; the last step of an epoch may have fewer.
+    """
+    length = length_of(loader)
+    if window == 1 or length is not None:
+        for index, batch in enumerate(loader):
+            yield batch, (index + 1) % window == 0 or index + 1 == length
+        return
+    batches = iter(loader)
+    ahead = next(batches, _END)
+    index = 0
+    while ahead is not _END:
+        batch, ahead, index = ahead, next(batches, _END), index + 1
+        yield batch, index % window == 0 or ahead is _END
+
+
+_END = object()
 
 
 def set_epoch(loader: DataLoader[Any] | None, epoch: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler as schedules
 
 from itwinai.errors import ConfigurationError
 from itwinai.torch.config import Configuration, TrainingConfiguration
+from itwinai.torch.schedules import Length, OneCycle, WarmupCosine
 
 ModelFactory = Callable[..., nn.Module]
 
@@ -22,21 +23,21 @@ class Recipe:
     """How to build something from a configuration.
 
     Attributes:
-        build: Called with what it works on (parameters, or an optimizer) and the options.
+        build: Called with what it works on (parameters, an optimizer, nothing) and the options.
         fields: Configuration field for each option.
     """
 
     build: Callable[..., Any]
-    fields: Mapping[str, str]
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
-LOSSES: dict[str, Callable[[], nn.Module]] = {
-    "mse": nn.MSELoss,
-    "l2": nn.MSELoss,
-    "l1": nn.L1Loss,
-    "nllloss": nn.NLLLoss,
-    "cross_entropy": nn.CrossEntropyLoss,
-    "bceloss": nn.BCELoss,
+LOSSES: dict[str, Recipe] = {
+    "mse": Recipe(nn.MSELoss),
+    "l2": Recipe(nn.MSELoss),
+    "l1": Recipe(nn.L1Loss),
+    "nllloss": Recipe(nn.NLLLoss),
+    "cross_entropy": Recipe(nn.CrossEntropyLoss, {"label_smoothing": "label_smoothing"}),
+    "bceloss": Recipe(nn.BCELoss),
 }
 
 _COMMON = {"lr": "optim_lr", "weight_decay": "optim_weight_decay"}
@@ -52,6 +53,7 @@ OPTIMIZERS: dict[str, Recipe] = {
 }
 
 _STEP, _GAMMA = "lr_scheduler_step_size", "lr_scheduler_gamma"
+_WARMUP = {"warmup_epochs": "lr_warmup_epochs"}
 
 LR_SCHEDULERS: dict[str, Recipe] = {
     "step": Recipe(schedules.StepLR, {"step_size": _STEP, "gamma": _GAMMA}),
@@ -60,10 +62,16 @@ LR_SCHEDULERS: dict[str, Recipe] = {
     "linear": Recipe(schedules.LinearLR, {"total_iters": _STEP}),
     "exponential": Recipe(schedules.ExponentialLR, {"gamma": _GAMMA}),
     "polynomial": Recipe(schedules.PolynomialLR, {"total_iters": _STEP}),
+    "cosine": Recipe(WarmupCosine, _WARMUP),
+    "onecycle": Recipe(OneCycle, _WARMUP),
 }
 
 #: Configuration field that chooses an entry, and the table it chooses from.
-CHOOSERS: dict[str, Mapping[str, Recipe]] = {"optimizer": OPTIMIZERS, "lr_scheduler": LR_SCHEDULERS}
+CHOOSERS: dict[str, Mapping[str, Recipe]] = {
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "lr_scheduler": LR_SCHEDULERS,
+}
 
 
 def build_model(model: nn.Module | ModelFactory, config: Configuration) -> nn.Module:
@@ -101,34 +109,56 @@ def factory_parameters(model: Any) -> dict[str, Any]:
 
 def build_loss(config: TrainingConfiguration) -> nn.Module:
     """Build the loss function that the configuration names."""
-    return LOSSES[config.loss]()
+    loss: nn.Module = _cook(LOSSES, config.loss, config)
+    return loss
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfiguration) -> torch.optim.Optimizer:
     """Build the optimizer that the configuration names."""
     optimizer: torch.optim.Optimizer = _cook(
-        OPTIMIZERS, config.optimizer, model.parameters(), config
+        OPTIMIZERS, config.optimizer, config, model.parameters()
     )
     return optimizer
 
 
 def build_lr_scheduler(
-    optimizer: torch.optim.Optimizer, config: TrainingConfiguration
+    optimizer: torch.optim.Optimizer, config: TrainingConfiguration, length: Length | None = None
 ) -> schedules.LRScheduler | None:
-    """Build the learning-rate schedule that the configuration names, if any."""
-    if config.lr_scheduler is None:
+    """Build the learning-rate schedule that the configuration names, if any.
+
+    Args:
+        optimizer: Whose rate it sets.
+        config: The configuration.
+        length: The training's, for a schedule that spans all of it.
+
+    Raises:
+        ConfigurationError: If the schedule needs a length and there is none.
+    """
+    name = config.lr_scheduler
+    if name is None:
         return None
-    schedule: schedules.LRScheduler = _cook(LR_SCHEDULERS, config.lr_scheduler, optimizer, config)
+    subjects: list[Any] = [optimizer]
+    if name in _SPANNING:
+        if length is None:
+            raise ConfigurationError(
+                f"config.lr_scheduler={name!r} spans the whole training, but the training data "
+                "has no length. Use a schedule that goes by epochs, such as 'exponential'."
+            )
+        subjects.append(length)
+    schedule: schedules.LRScheduler = _cook(LR_SCHEDULERS, name, config, *subjects)
     return schedule
 
 
-def _cook(table: Mapping[str, Recipe], name: str, subject: Any, config: Configuration) -> Any:
+_SPANNING = ("cosine", "onecycle")
+
+
+def _cook(table: Mapping[str, Recipe], name: str, config: Configuration, *subjects: Any) -> Any:
     # All options count as read: where the name itself is tuned, another trial uses the others.
     options = {
         field: config[field] for recipe in table.values() for field in recipe.fields.values()
     }
     recipe = table[name]
-    return recipe.build(subject, **{key: options[field] for key, field in recipe.fields.items()})
+    return recipe.build(*subjects, **{key: options[field] for key, field in recipe.fields.items()})
 
 
 def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:

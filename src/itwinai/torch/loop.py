@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 import itwinai
 from itwinai.reporting import NullReporter, TrialStopped
-from itwinai.torch.data import batch_share, samples_in
+from itwinai.torch import state
+from itwinai.torch.data import batch_share, samples_in, with_last
 from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.reporting import report_as_one
+from itwinai.torch.schedules import goes_by_step
 
 if TYPE_CHECKING:
     from itwinai.torch.trainer import TorchTrainer
 
 Step = Callable[[Any, int], tuple[Any, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The place of a batch in its optimizer step.
+
+    Attributes:
+        share: Weight of its loss; 1 for a full batch that makes a step alone.
+        is_last: Whether the step is made after it.
+    """
+
+    share: float = 1.0
+    is_last: bool = True
 
 
 def run_epochs(trainer: TorchTrainer) -> None:
@@ -27,15 +45,19 @@ def run_epochs(trainer: TorchTrainer) -> None:
         TrialStopped: If told to stop before the last epoch.
     """
     for epoch in range(trainer.current_epoch, trainer.epochs):
+        if trainer.early_stopping.is_due:
+            return
+        began = time.monotonic()
         trainer.current_epoch = epoch
         trainer.epoch_metrics = {}
         trainer.set_epoch()
         _note(trainer, "train_loss", trainer.train_epoch())
         _note(trainer, "validation_loss", trainer.validation_epoch())
-        if trainer.lr_scheduler is not None:
-            trainer.lr_scheduler.step()
+        _step_schedule(trainer)
         if trainer.test_every and (epoch + 1) % trainer.test_every == 0:
             trainer.test_epoch()
+        trainer.early_stopping.observe(trainer.epoch_metrics.get("validation_loss"))
+        trainer.log(time.monotonic() - began, "epoch_time_s", step=epoch)
         _save(trainer)
         _show(trainer)
         if _report(trainer) and epoch + 1 < trainer.epochs:
@@ -43,7 +65,11 @@ def run_epochs(trainer: TorchTrainer) -> None:
 
 
 def run_batches(
-    loader: DataLoader[Any], step: Step, metrics: EpochMetrics, set_share: Callable[[float], None]
+    loader: DataLoader[Any],
+    step: Step,
+    metrics: EpochMetrics,
+    take_turn: Callable[[Turn], None],
+    window: int = 1,
 ) -> Iterator[tuple[int, Any, dict[str, Any]]]:
     """Run one epoch's batches of a stage, adding their loss and metrics up.
 
@@ -51,19 +77,31 @@ def run_batches(
         loader: The data.
         step: Trains or evaluates on a batch; returns its loss and metrics.
         metrics: Adds them up.
-        set_share: Told the weight of the coming batch in the mean over ranks.
+        take_turn: Told the place of the coming batch.
+        window: Batches whose gradients make one optimizer step.
 
     Yields:
         Index, loss and metrics of each batch.
     """
     metrics.reset()
-    for index, batch in enumerate(loader):
-        share = batch_share(loader, index)
-        set_share(share)
+    for index, (batch, is_last) in enumerate(with_last(loader, window)):
+        share = batch_share(loader, index, window)
+        take_turn(Turn(share, is_last))
         metrics.skip_batch(share == 0)
         loss, batch_metrics = step(batch, index)
         metrics.add(loss, batch_metrics, samples_in(batch))
         yield index, loss, batch_metrics
+
+
+def _step_schedule(trainer: TorchTrainer) -> None:
+    """Let a schedule go on that goes by epochs."""
+    schedule = trainer.lr_scheduler
+    if schedule is None or goes_by_step(schedule):
+        return
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(trainer.epoch_metrics["validation_loss"])
+    else:
+        schedule.step()
 
 
 def _note(trainer: TorchTrainer, name: str, loss: Any) -> None:
@@ -85,8 +123,12 @@ def _save(trainer: TorchTrainer) -> None:
     improved = loss is not None and loss < trainer.best_validation_metric
     if loss is not None and improved:
         trainer.best_validation_metric = loss
-    for name in trainer.checkpoints.due(trainer.current_epoch, improved):
+    due = trainer.checkpoints.due(trainer.current_epoch, improved)
+    if due:
+        trainer.random_states = trainer.strategy.gather_obj(state.of_rank(trainer)) or []
+    for name in due:
         trainer.save_checkpoint(name)
+    trainer.random_states = []
 
 
 def _report(trainer: TorchTrainer) -> bool:

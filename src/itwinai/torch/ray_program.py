@@ -18,7 +18,7 @@ from itwinai.hpo.engine.worker import Place
 from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import Reporter
-from itwinai.torch import checkpoint as checkpoints
+from itwinai.torch.keeping import KeepNewest
 from itwinai.torch.trainer import TorchTrainer
 from itwinai.torch.tunables import apply_values
 
@@ -37,7 +37,7 @@ class TrainerProgram:
     def __init__(self, trainer: TorchTrainer, datasets: Datasets) -> None:
         self._trainer = pickled_trainer(trainer)
         self._datasets = datasets
-        self._last: checkpoints.KeepNewest | None = None
+        self._last: KeepNewest | None = None
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Train with a trial's values."""
@@ -52,7 +52,7 @@ class TrainerProgram:
         )
         trainer.run_name = f"{trainer.run_name or 'trial'}-{assignment.number}"
         trainer.checkpoints_location = assignment.directory
-        trainer.checkpoints = self._last = checkpoints.KeepNewest(
+        trainer.checkpoints = self._last = KeepNewest(
             trainer.checkpoint_every, trainer.epochs, continued
         )
         trainer.from_checkpoint = continued or trainer.from_checkpoint

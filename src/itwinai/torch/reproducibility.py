@@ -1,8 +1,10 @@
-"""Seeds."""
+"""Seeds, and the state of all random numbers."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,3 +34,26 @@ def set_seed(rnd_seed: int | None, deterministic_cudnn: bool = True) -> torch.Ge
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
     return generator.manual_seed(rnd_seed)
+
+
+def random_state() -> dict[str, Any]:
+    """State of the random numbers of Python, NumPy and torch, as plain values and tensors."""
+    name, keys, position, has_gauss, gauss = cast("Any", np.random.get_state(legacy=True))
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put back what :func:`random_state` returned."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

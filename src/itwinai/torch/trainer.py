@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,9 +26,11 @@ from itwinai.io.files import newest_complete
 from itwinai.loggers import Logger, LogMixin
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
 from itwinai.torch import checkpoint as checkpoints
+from itwinai.torch import state as training_state
 from itwinai.torch.config import TrainingConfiguration, read_configuration
-from itwinai.torch.data import set_epoch, to_device
+from itwinai.torch.data import length_of, set_epoch, to_device
 from itwinai.torch.distributed import check_strategy, resolve_strategy
+from itwinai.torch.early_stopping import EarlyStopping
 from itwinai.torch.factories import (
     ModelFactory,
     build_loss,
@@ -36,10 +38,13 @@ from itwinai.torch.factories import (
     build_model,
     build_optimizer,
 )
-from itwinai.torch.loop import run_batches, run_epochs
+from itwinai.torch.keeping import CheckpointPolicy, KeepEvery
+from itwinai.torch.loop import Turn, run_batches, run_epochs
 from itwinai.torch.metrics import EpochMetrics, flatten
+from itwinai.torch.optimization import Optimization
 from itwinai.torch.reporting import report_as_one
 from itwinai.torch.reproducibility import set_seed
+from itwinai.torch.schedules import Length
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.type import Batch, Metric
 
@@ -84,6 +89,8 @@ class TorchTrainer(Trainer, LogMixin):
         ray_tune_config: A ``ray.tune.TuneConfig``.
         ray_run_config: A ``ray.tune.RunConfig``.
         ray_search_space: A search space; with it ``execute`` runs a study.
+        checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
+        checkpoint_sharded: Whether each rank writes its own part of a checkpoint.
 
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
@@ -95,6 +102,7 @@ class TorchTrainer(Trainer, LogMixin):
     optimizer: Optimizer
     lr_scheduler: LRScheduler | None = None
     strategy: Any
+    optimization: Optimization
     train_dataloader: DataLoader[Any]
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
@@ -122,6 +130,8 @@ class TorchTrainer(Trainer, LogMixin):
         ray_tune_config: Any = None,
         ray_run_config: Any = None,
         ray_search_space: Mapping[str, Any] | None = None,
+        checkpoint_last: int | None = None,
+        checkpoint_sharded: bool = False,
     ) -> None:
         super().__init__(name)
         self.save_parameters(**self.locals2params(locals()))
@@ -145,19 +155,24 @@ class TorchTrainer(Trainer, LogMixin):
         self.ray_tune_config = ray_tune_config
         self.ray_run_config = ray_run_config
         self.ray_search_space = ray_search_space
+        self.checkpoint_last = checkpoint_last
+        self.checkpoint_sharded = checkpoint_sharded
 
         self.current_epoch = 0
         self.train_glob_step = self.validation_glob_step = self.test_glob_step = 0
         #: Metrics of the current epoch: ``{stage}_loss`` and ``{stage}_{metric}``.
         self.epoch_metrics: dict[str, float] = {}
         self.reporter: Reporter = NullReporter()
-        self.checkpoints: checkpoints.CheckpointPolicy = checkpoints.KeepEvery(checkpoint_every)
+        self.checkpoints: CheckpointPolicy = KeepEvery(checkpoint_every, checkpoint_last)
         #: Reports of an own ``train()``, those before a checkpoint that it continues included.
         self.reports = 0
-        #: Weight of the current batch in the mean over ranks; below 1 only in an uneven last step.
-        self.batch_share = 1.0
+        #: Place of the current batch in its optimizer step.
+        self.turn = Turn()
+        self.early_stopping = EarlyStopping(None)
+        #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
+        self.random_states: list[Any] = []
         self._stages: dict[str, EpochMetrics] = {}
-        self._restored: dict[str, Any] = {}
+        self._restored: tuple[Path, dict[str, Any], dict[str, Any]] | None = None
 
     # -- hooks: what is built ------------------------------------------------------------------
 
@@ -169,9 +184,11 @@ class TorchTrainer(Trainer, LogMixin):
                 "create_model_loss_optimizer()."
             )
         model = build_model(self.model, self.config)
+        if self.config.torch_compile:
+            model.compile()
         self.loss = build_loss(self.config)
         optimizer = build_optimizer(model, self.config)
-        schedule = build_lr_scheduler(optimizer, self.config)
+        schedule = build_lr_scheduler(optimizer, self.config, self._length())
         self.model, self.optimizer, self.lr_scheduler = self.strategy.distributed(
             model, optimizer, schedule, **self.get_default_distributed_kwargs()
         )
@@ -193,7 +210,8 @@ class TorchTrainer(Trainer, LogMixin):
 
     def get_default_distributed_kwargs(self) -> dict[str, Any]:
         """Options for the strategy's ``distributed()``."""
-        return {}
+        options: dict[str, Any] = self.strategy.default_options(self.config)
+        return options
 
     # -- hooks: what happens -------------------------------------------------------------------
 
@@ -243,11 +261,10 @@ class TorchTrainer(Trainer, LogMixin):
     def train_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
         """Train on one batch of inputs and targets; return its loss and metrics."""
         inputs, target = to_device(batch, self.device)
-        self.optimizer.zero_grad()
-        prediction = self.model(inputs)
-        loss = self.loss(prediction, target)
-        (loss * self.batch_share).backward()
-        self.optimizer.step()
+        with self.autocast():
+            prediction = self.model(inputs)
+            loss = self.loss(prediction, target)
+        self.optimize(loss)
         return loss, self.compute_metrics(target, prediction, self.train_glob_step, batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
@@ -264,6 +281,24 @@ class TorchTrainer(Trainer, LogMixin):
     def device(self) -> str:
         """Device of this process."""
         return str(self.strategy.device())
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context of a forward pass, in the configuration's precision."""
+        return self.optimization.autocast()
+
+    def optimize(self, loss: torch.Tensor) -> None:
+        """Add a batch's gradients, and make the optimizer step when it is due.
+
+        The one place for precision, accumulation, clipping, averaging, and schedules that go by
+        step; an own ``train_step`` that calls it has them all.
+
+        Args:
+            loss: Mean over the samples of this rank's batch.
+        """
+        weighted = loss * self.turn.share
+        self.optimization.add(
+            weighted, self.model, self.optimizer, self.lr_scheduler, self.turn.is_last
+        )
 
     def compute_metrics(
         self,
@@ -334,25 +369,27 @@ class TorchTrainer(Trainer, LogMixin):
                 ``checkpoints_location``.
             force: Write on this rank, whichever it is.
         """
-        if not (self.strategy.is_main_worker or force):
+        writes = self.strategy.is_main_worker or force
+        if not (writes or self.strategy.is_sharded or self.checkpoint_sharded):
             return None
         path = Path(checkpoints_root or self.checkpoints_location) / name
-        model = self.strategy.unwrap(self.model).state_dict()
-        state = self._state(best_validation_metric)
-        checkpoints.save(path, model, state, self.config.snapshot())
-        if checkpoints_root is None:
+        best = self.best_validation_metric
+        best = best if best_validation_metric is None else best_validation_metric
+        training_state.save(self, path, best, writes)
+        if writes and checkpoints_root is None:
             self.checkpoints.written(path)
-        return path
+        return path if writes else None
 
     def load_checkpoint(self) -> None:
         """Read ``from_checkpoint``; its weights go into the model once that is built."""
         if self.from_checkpoint is None:
             return
         path = Path(self.from_checkpoint)
-        if path == self.checkpoints.newest and not checkpoints.is_complete(path):
+        is_trials = path == self.checkpoints.newest
+        if is_trials and not checkpoints.is_complete(path):
             return  # of a trial's own train(), which reads itself what it gave to ray_report()
-        model, state = checkpoints.load(path)
-        self._restored = {**state, "model_state_dict": model}
+        self._restored = checkpoints.load(path, or_earlier=not is_trials)
+        state = self._restored[-1]
         self.current_epoch = state["epoch"] + 1
         self.best_validation_metric = state["best_validation_metric"]
 
@@ -370,8 +407,10 @@ class TorchTrainer(Trainer, LogMixin):
             with self._logging():
                 self.create_dataloaders(*datasets)
                 self.create_model_loss_optimizer()
-                self._restore()
+                self._prepare()
                 self.train()
+                if self.optimization.average is not None:
+                    self.optimization.average.exchange()
             return self.strategy.unwrap(self.model)
         finally:
             self.strategy.clean_up()
@@ -398,7 +437,10 @@ class TorchTrainer(Trainer, LogMixin):
     def _run_stage(self, stage: Stage, loader: DataLoader[Any]) -> torch.Tensor:
         metrics = self._stage_metrics(stage)
         step = getattr(self, f"{stage}_step")
-        for index, loss, batch_metrics in run_batches(loader, step, metrics, self._set_share):
+        window = self.config.gradient_accumulation_steps if stage == "train" else 1
+        for index, loss, batch_metrics in run_batches(
+            loader, step, metrics, self._take_turn, window
+        ):
             glob_step = getattr(self, f"{stage}_glob_step")
             for name, value in {"loss": loss, **batch_metrics}.items():
                 for part, number in flatten(f"{stage}_{name}", value).items():
@@ -410,49 +452,42 @@ class TorchTrainer(Trainer, LogMixin):
             self.log(value, f"{stage}_{name}_epoch", step=self.current_epoch)
         return torch.tensor(results.get("loss", float("nan")))
 
-    def _set_share(self, share: float) -> None:
-        self.batch_share = share
+    def _take_turn(self, turn: Turn) -> None:
+        self.turn = turn
+
+    def _length(self) -> Length | None:
+        batches = length_of(self.train_dataloader)
+        if batches is None:
+            return None
+        return Length(self.epochs, -(-batches // self.config.gradient_accumulation_steps))
 
     def _evaluate(self, stage: Stage, loader: DataLoader[Any] | None) -> torch.Tensor | None:
         if loader is None:
             return None
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.optimization.evaluated():
             return self._run_stage(stage, loader)
 
     def _evaluation_step(
         self, batch: Batch, logger_step: int, batch_idx: int, stage: Stage
     ) -> tuple[Any, dict[str, Any]]:
         inputs, target = to_device(batch, self.device)
-        prediction = self.model(inputs)
-        loss = self.loss(prediction, target)
+        with self.autocast():
+            prediction = self.model(inputs)
+            loss = self.loss(prediction, target)
         return loss, self.compute_metrics(target, prediction, logger_step, batch_idx, stage)
 
-    def _state(self, best_validation_metric: float | None) -> dict[str, Any]:
-        best = (
-            self.best_validation_metric
-            if best_validation_metric is None
-            else best_validation_metric
+    def _prepare(self) -> None:
+        """Make ready to train what was built; go on where a checkpoint was."""
+        config = self.config
+        unwrapped = self.strategy.unwrap(self.model)
+        self.optimization = Optimization(config, self.strategy, unwrapped)
+        self.early_stopping = EarlyStopping(
+            config.early_stopping_patience, config.early_stopping_min_delta
         )
-        schedule = self.lr_scheduler
-        return {
-            "epoch": self.current_epoch,
-            "best_validation_metric": float(best),
-            "optimizer_state_dict": self.optimizer.state_dict(),
-            "lr_scheduler_state_dict": None if schedule is None else schedule.state_dict(),
-            "torch_rng_state": torch.get_rng_state(),
-            "random_seed": self.random_seed,
-        }
-
-    def _restore(self) -> None:
-        """Put a checkpoint's state into what was just built."""
-        if not self._restored:
-            return
-        self.strategy.unwrap(self.model).load_state_dict(self._restored["model_state_dict"])
-        self.optimizer.load_state_dict(self._restored["optimizer_state_dict"])
-        if self.lr_scheduler is not None and self._restored["lr_scheduler_state_dict"] is not None:
-            self.lr_scheduler.load_state_dict(self._restored["lr_scheduler_state_dict"])
-        torch.set_rng_state(self._restored["torch_rng_state"])
+        if self._restored is not None:
+            training_state.restore(self, *self._restored)
+            self._restored = None
 
     @contextmanager
     def _logging(self) -> Iterator[None]:

@@ -1,0 +1,97 @@
+"""Which checkpoints a training writes, and which of them it keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from itwinai.io.files import delete_folder
+
+
+class CheckpointPolicy(Protocol):
+    """Says which checkpoints a training writes, and which it keeps."""
+
+    newest: Path | None
+
+    def due(self, epoch: int, improved: bool) -> list[str]:
+        """Names of the checkpoints to write after an epoch (counted from 0)."""
+        ...
+
+    def written(self, path: Path) -> None:
+        """Hear that a checkpoint is complete."""
+        ...
+
+    def recorded(self) -> None:
+        """Hear that the study's record knows the newest one."""
+        ...
+
+
+class KeepEvery:
+    """Of a training alone: ``epoch_<n>`` every so many epochs, and ``best_model``.
+
+    Args:
+        every: Epochs between two checkpoints; None writes only the best model.
+        last: How many of the newest ``epoch_<n>`` to keep; None: all.
+    """
+
+    def __init__(self, every: int | None, last: int | None = None) -> None:
+        self._every = every
+        self._last = last
+        self._epochs: list[Path] = []
+        self.newest: Path | None = None
+
+    def due(self, epoch: int, improved: bool) -> list[str]:
+        """The epoch's own, where it is its turn, and the best."""
+        regular = bool(self._every) and (epoch + 1) % (self._every or 1) == 0
+        return ([f"epoch_{epoch}"] if regular else []) + (["best_model"] if improved else [])
+
+    def written(self, path: Path) -> None:
+        """Remember the newest, and delete the oldest of those that are too many."""
+        self.newest = path
+        if not path.name.startswith("epoch_"):
+            return
+        self._epochs = [*(known for known in self._epochs if known != path), path]
+        while self._last is not None and len(self._epochs) > self._last:
+            delete_folder(self._epochs.pop(0))
+
+    def recorded(self) -> None:
+        """Do nothing: there is no study."""
+
+
+class KeepNewest:
+    """Of a trial: one checkpoint, which the next one replaces once that is on record.
+
+    Until then a resumed study would continue from the one before.
+
+    Args:
+        every: Epochs between two checkpoints; the study's record follows the last one.
+        epochs: Epochs of a full training; the last one always has a checkpoint.
+        previous: The checkpoint that the trial continues from.
+    """
+
+    def __init__(self, every: int | None, epochs: int, previous: Path | None) -> None:
+        self._every = every or 1
+        self._epochs = epochs
+        self._on_record = previous
+        self.newest = previous
+
+    def due(self, epoch: int, improved: bool) -> list[str]:
+        """The epoch's own, where it is its turn."""
+        due = (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs
+        return [f"epoch_{epoch}"] if due else []
+
+    def written(self, path: Path) -> None:
+        """Delete the one before, unless the record knows no other."""
+        before, self.newest = self.newest, path
+        if before is not None and before not in (path, self._on_record):
+            delete_folder(before)
+
+    def recorded(self) -> None:
+        """Delete the one that the record knew."""
+        self.delete_superseded()
+        self._on_record = self.newest
+
+    def delete_superseded(self) -> None:
+        """Delete the one that the record knew, if there is a newer one."""
+        if self._on_record is not None and self._on_record != self.newest:
+            delete_folder(self._on_record)
