@@ -70,9 +70,7 @@ def gradients_of(model: nn.Module, batch: Any, **loss_options: Any) -> None:
 
 # 60 samples in batches of 8 make 8 batches, the last of 4: two steps of 3 and one of 2.
 @pytest.mark.parametrize("batches", [2, 3])
-def test_accumulated_batches_make_the_step_of_one_large_batch(
-    tmp_path: Path, batches: int
-) -> None:
+def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path, batches: int) -> None:
     small = {"batch_size": 8, "gradient_accumulation_steps": batches}
     trainer, model = train(tmp_path, config=small)
     large, expected = train(tmp_path, config={"batch_size": 8 * batches})
@@ -189,9 +187,7 @@ def test_the_average_is_what_is_evaluated_and_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (2, 5), (9, 6)])
-def test_early_stopping_ends_after_its_patience(
-    tmp_path: Path, patience: int, epochs: int
-) -> None:
+def test_early_stopping_ends_after_its_patience(tmp_path: Path, patience: int, epochs: int) -> None:
     class Scripted(Recording):
         def validation_epoch(self) -> float:
             self.history.append({})
