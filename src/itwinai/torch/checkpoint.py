@@ -129,20 +129,8 @@ def check_files(path: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: For the first file that is missing, cut off or altered.
     """
-    file = path / MANIFEST
-    if not file.exists():
-        return None
-    try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        version, files = int(manifest["format"]), dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: not a checkpoint's manifest ({error})") from None
-    if version > FORMAT:
-        raise CheckpointError(
-            f"{path}: written in format {version}, but this version of itwinai reads up to "
-            f"{FORMAT}. Use the version that wrote it, {manifest.get('versions', {})}."
-        )
-    for name, expected in files.items():
+    manifest = manifest_of(path)
+    for name, expected in ({} if manifest is None else manifest["files"]).items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name}: this file of the checkpoint is missing")
         found = _sum(path / name)
@@ -152,6 +140,28 @@ def check_files(path: Path) -> dict[str, Any] | None:
                 f"{path / name}: not a whole checkpoint; the file was "
                 f"{'cut off' if cut else 'altered'} after it was written"
             )
+    return manifest
+
+
+def manifest_of(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint's manifest; None if it has none.
+
+    Raises:
+        CheckpointError: If it is damaged, or of a newer format.
+    """
+    file = path / MANIFEST
+    if not file.exists():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version, _ = int(manifest["format"]), dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: not a checkpoint's manifest ({error})") from None
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {version}, but this version of itwinai reads up to "
+            f"{FORMAT}. Use the version that wrote it, {manifest.get('versions', {})}."
+        )
     return manifest
 
 

@@ -32,17 +32,22 @@ class KeepEvery:
     Args:
         every: Epochs between two checkpoints; None writes only the best model.
         last: How many of the newest ``epoch_<n>`` to keep; None: all.
+        final: Epochs of the training, after which there is always a checkpoint; None: not always.
     """
 
-    def __init__(self, every: int | None, last: int | None = None) -> None:
+    def __init__(
+        self, every: int | None, last: int | None = None, final: int | None = None
+    ) -> None:
         self._every = every
         self._last = last
+        self._final = final
         self._epochs: list[Path] = []
         self.newest: Path | None = None
 
     def due(self, epoch: int, improved: bool) -> list[str]:
         """The epoch's own, where it is its turn, and the best."""
         regular = bool(self._every) and (epoch + 1) % (self._every or 1) == 0
+        regular = regular or epoch + 1 == self._final
         return ([f"epoch_{epoch}"] if regular else []) + (["best_model"] if improved else [])
 
     def written(self, path: Path) -> None:

@@ -17,17 +17,14 @@ from itwinai.config.model import validate
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
 from itwinai.io.files import delete_folder
-from itwinai.torch import checkpoint as checkpoints
 from itwinai.torch.ray_arguments import read_ray_arguments
-from itwinai.torch.ray_program import Datasets, TrainerProgram, fresh_copy, pickled_trainer
-from itwinai.torch.reproducibility import set_seed
-from itwinai.torch.strategies.base import NonDistributedStrategy
+from itwinai.torch.ray_program import Datasets, TrainerProgram
+from itwinai.torch.rebuilding import rebuilt_model
 from itwinai.torch.trainer import TorchTrainer
-from itwinai.torch.tunables import apply_values, check_names, default_values
+from itwinai.torch.tunables import check_names, default_values
 
 if TYPE_CHECKING:
     from itwinai.hpo.results import StudyResult
-    from itwinai.hpo.trial import TrialResult
 
 
 class RayTorchTrainer(TorchTrainer):
@@ -84,14 +81,9 @@ class RayTorchTrainer(TorchTrainer):
         """
         datasets = (train_dataset, validation_dataset, test_dataset)
         space = self.search_space
-        if space is None and not self.ray_search_space:
-            return *datasets, self.train_in_this_process(*datasets)
-        model = (
-            study_from_ray_arguments(self, datasets)
-            if space is None
-            else tune(self, space, self.study, datasets)
-        )
-        return *datasets, model
+        if space is None:
+            return *datasets, self._road()(datasets)
+        return *datasets, tune(self, space, self.study, datasets)
 
 
 def tune(
@@ -115,7 +107,8 @@ def tune(
     result = run_study(plan, program, pipeline=trainer.study_pipeline)
     trainer.study_result = result  # type: ignore[attr-defined]
     _delete_superseded(result)
-    return _best_model(trainer, result.best, datasets)
+    best = result.best
+    return None if best is None else rebuilt_model(trainer, best.params, best.checkpoint, datasets)
 
 
 def study_from_ray_arguments(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
@@ -149,27 +142,6 @@ def _delete_superseded(result: StudyResult) -> None:
     for path in [*trials.glob("*/epoch_*"), *trials.glob("*/report_*")]:
         if path not in kept:
             delete_folder(path)
-
-
-def _best_model(
-    trainer: TorchTrainer, best: TrialResult | None, datasets: Datasets
-) -> nn.Module | None:
-    """Rebuild the winner from its checkpoint."""
-    if (
-        best is None
-        or best.checkpoint is None
-        or not (best.checkpoint / checkpoints.MODEL).exists()
-    ):
-        return None
-    copy = fresh_copy(pickled_trainer(trainer))
-    apply_values(copy, best.params)
-    copy.strategy = NonDistributedStrategy()
-    copy.torch_rng = set_seed(None)
-    copy.create_dataloaders(*datasets)  # a schedule may want to know an epoch's steps
-    copy.create_model_loss_optimizer()
-    model: nn.Module = copy.model
-    model.load_state_dict(checkpoints.load_model(best.checkpoint))
-    return model.cpu().eval()
 
 
 def _read_study(study: Mapping[str, Any] | None) -> StudyConfiguration:

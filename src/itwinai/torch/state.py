@@ -115,6 +115,7 @@ def _about(trainer: TorchTrainer) -> dict[str, Any]:
     return {
         "epoch": trainer.current_epoch,
         "metrics": trainer.epoch_metrics,
+        "run": trainer.run_id,
         "strategy": trainer.strategy.name,
         "world_size": trainer.strategy.global_world_size(),
     }

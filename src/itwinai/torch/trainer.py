@@ -9,8 +9,9 @@ configuration builds in ``factories``, exact sums over ranks in ``metrics``, fil
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -107,6 +108,8 @@ class TorchTrainer(Trainer, LogMixin):
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
+    #: Identifies this training among those that save to the same place; None: alone.
+    run_id: str | None = None
     #: The pipeline it is a step of, as a study's folder keeps it; set by the command line.
     study_pipeline: str | None = None
 
@@ -224,17 +227,11 @@ class TorchTrainer(Trainer, LogMixin):
     ) -> tuple[Any, Any, Any, Any]:
         """Train, and return the three data sets and the model.
 
-        With ``ray_search_space`` this runs a study, and the model is the best trial's.
+        With ``ray_search_space`` this runs a study, and the model is the best trial's. With
+        ``ray_scaling_config`` alone, Ray Train's workers train.
         """
-        if self.ray_search_space:
-            from itwinai.torch.ray_trainer import study_from_ray_arguments
-
-            model = study_from_ray_arguments(
-                self, (train_dataset, validation_dataset, test_dataset)
-            )
-        else:
-            model = self.train_in_this_process(train_dataset, validation_dataset, test_dataset)
-        return train_dataset, validation_dataset, test_dataset, model
+        datasets = (train_dataset, validation_dataset, test_dataset)
+        return *datasets, self._road()(datasets)
 
     def train(self) -> None:
         """Run the epochs; a subclass with a loop of its own reports with :meth:`ray_report`."""
@@ -416,6 +413,18 @@ class TorchTrainer(Trainer, LogMixin):
             self.strategy.clean_up()
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _road(self) -> Callable[[tuple[Any, Any, Any]], Any]:
+        """How to train: in a study, in Ray Train's workers, or here."""
+        if self.ray_search_space:
+            from itwinai.torch.ray_trainer import study_from_ray_arguments
+
+            return partial(study_from_ray_arguments, self)
+        if self.ray_scaling_config is not None:
+            from itwinai.torch.ray_train import train_on_ray
+
+            return partial(train_on_ray, self)
+        return lambda datasets: self.train_in_this_process(*datasets)
 
     def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
         loader: DataLoader[Any] = self.strategy.create_dataloader(

@@ -27,15 +27,18 @@ _QUIET_AND_LOCAL = {
 
 
 @contextmanager
-def ray_cluster() -> Iterator[list[dict[str, float]]]:
+def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
     """Connect to Ray for the length of a block, and give the resources of each node.
 
     A Ray that this process uses already is used and left alone. Otherwise ``RAY_ADDRESS`` names the
     cluster; without it Ray starts inside this program, bound to loopback, without dashboard and
     usage statistics, with a token of its own, and ends with the block.
+
+    Args:
+        show_output: Whether what Ray's processes print appears here.
     """
     if starts_embedded():
-        with _embedded() as nodes:
+        with _embedded(show_output) as nodes:
             yield nodes
         return
     import ray
@@ -43,7 +46,7 @@ def ray_cluster() -> Iterator[list[dict[str, float]]]:
     address = os.environ.get("RAY_ADDRESS")
     connected = ray.is_initialized()
     if not connected:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR)
     try:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
@@ -58,7 +61,7 @@ def starts_embedded() -> bool:
 
 
 @contextmanager
-def _embedded() -> Iterator[list[dict[str, float]]]:
+def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
     # A short path: Ray puts sockets below it, whose names are limited to 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="itwinai-"))
     token = folder / "token"
@@ -74,7 +77,7 @@ def _embedded() -> Iterator[list[dict[str, float]]]:
                 address="local",
                 num_cpus=int(this_machine()["CPU"]),
                 include_dashboard=False,
-                log_to_driver=False,
+                log_to_driver=show_output,
                 logging_level=logging.ERROR,
             )
             try:

@@ -1,0 +1,115 @@
+"""One long training on a cluster, without a search: Ray Train places it and mends its failures."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer as RayTrain
+from torch import nn
+
+from itwinai.environ import environment
+from itwinai.hpo.engine.cluster import ray_cluster
+from itwinai.hpo.engine.group import Shipped
+from itwinai.io.files import newest_complete
+from itwinai.torch import checkpoint as checkpoints
+from itwinai.torch.keeping import KeepEvery
+from itwinai.torch.ray_program import Datasets, fresh_copy, pickled_trainer
+from itwinai.torch.rebuilding import rebuilt_model
+from itwinai.torch.trainer import TorchTrainer
+
+#: Times that lost workers are replaced, where the user's run configuration says nothing.
+MAX_FAILURES = 2
+
+
+class LongTraining:
+    """What each of Ray Train's workers runs.
+
+    Args:
+        trainer: As the user configured it.
+        datasets: Training, validation and test set.
+        run: Identifies this training among others that saved to the same place.
+    """
+
+    def __init__(self, trainer: TorchTrainer, datasets: Datasets, run: str) -> None:
+        self._trainer = pickled_trainer(trainer)
+        self._datasets = datasets
+        self._run = run
+
+    def __call__(self) -> None:
+        """Train; after a failure, go on from the newest good checkpoint."""
+        trainer = fresh_copy(self._trainer)
+        trainer.run_id = self._run
+        own = newest_of_run(Path(trainer.checkpoints_location), self._run)
+        trainer.from_checkpoint = own or trainer.from_checkpoint
+        regular = trainer.checkpoint_every is not None
+        trainer.checkpoints = KeepEvery(
+            trainer.checkpoint_every or 1,
+            trainer.checkpoint_last if regular else trainer.checkpoint_last or 2,
+            final=trainer.epochs,
+        )
+        trainer.train_in_this_process(*self._datasets)
+
+
+def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
+    """Train with the resources of ``ray_scaling_config``, by Ray Train.
+
+    A lost worker or node costs the epochs since the last checkpoint; ``checkpoint_every`` None
+    means each epoch here, of which the newest two are kept.
+
+    Returns:
+        The model after the last epoch on the CPU; None where its checkpoint is in shards.
+
+    Raises:
+        ray.train.TrainingFailedError: If it failed more often than allowed.
+    """
+    run = uuid.uuid4().hex
+    location = Path(trainer.checkpoints_location).absolute()
+    trainer.checkpoints_location = location  # the workers' folder is another one
+    with environment({"RAY_TRAIN_V2_ENABLED": "1"}), ray_cluster(show_output=True):
+        program = Shipped([ray.put(LongTraining(trainer, datasets, run))], tuple(sys.path))
+        RayTrain(
+            _train_in_worker,
+            train_loop_config={"program": program},
+            scaling_config=_scaling(trainer.ray_scaling_config),
+            run_config=_run_config(trainer.ray_run_config, location),
+        ).fit()
+    return rebuilt_model(trainer, {}, newest_of_run(location, run), datasets)
+
+
+def newest_of_run(location: Path, run: str) -> Path | None:
+    """The newest good ``epoch_<n>`` that a training saved; None before its first one."""
+    found = None
+    for folder in location.glob("epoch_*"):
+        complete = newest_complete(folder)
+        manifest = None if complete is None else checkpoints.manifest_of(complete)
+        if manifest is not None and manifest.get("run") == run:
+            epoch = int(manifest["epoch"])
+            found = max(found or (epoch, folder), (epoch, folder))
+    return None if found is None else found[1]
+
+
+def _train_in_worker(config: dict[str, Any]) -> None:
+    program: Any = config["program"].unpack()
+    program()
+
+
+def _scaling(given: Any) -> ScalingConfig:
+    """The user's ``ScalingConfig``, which may be one of ``ray.tune``'s time."""
+    names = ("num_workers", "use_gpu", "resources_per_worker")
+    return ScalingConfig(**{name: getattr(given, name) for name in names})
+
+
+def _run_config(given: Any, location: Path) -> RunConfig:
+    failures = getattr(given, "failure_config", None)
+    return RunConfig(
+        name=getattr(given, "name", None) or "training",
+        storage_path=getattr(given, "storage_path", None) or str(location / ".ray"),
+        failure_config=FailureConfig(
+            max_failures=MAX_FAILURES if failures is None else failures.max_failures
+        ),
+    )

@@ -1,0 +1,40 @@
+"""A trained model, put together again from its trainer and its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from itwinai.torch import checkpoint as checkpoints
+from itwinai.torch.ray_program import Datasets, fresh_copy, pickled_trainer
+from itwinai.torch.reproducibility import set_seed
+from itwinai.torch.strategies.base import NonDistributedStrategy
+from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.tunables import apply_values
+
+
+def rebuilt_model(
+    trainer: TorchTrainer, values: Mapping[str, Any], checkpoint: Path | None, datasets: Datasets
+) -> nn.Module | None:
+    """Return the model on the CPU, or None where its checkpoint holds none.
+
+    Args:
+        trainer: As it was trained by; it stays as it is.
+        values: Hyper-parameters that differ from the trainer's own.
+        checkpoint: Its folder.
+        datasets: Training, validation and test set.
+    """
+    if checkpoint is None or not (checkpoint / checkpoints.MODEL).exists():
+        return None
+    copy = fresh_copy(pickled_trainer(trainer))
+    apply_values(copy, values)
+    copy.strategy = NonDistributedStrategy()
+    copy.torch_rng = set_seed(None)
+    copy.create_dataloaders(*datasets)  # a schedule may want to know an epoch's steps
+    copy.create_model_loss_optimizer()
+    model: nn.Module = copy.model
+    model.load_state_dict(checkpoints.load_model(checkpoint))
+    return model.cpu().eval()
