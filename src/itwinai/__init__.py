@@ -15,6 +15,10 @@ __version__ = "0.1.0"
 logger = logging.getLogger("itwinai")
 
 
+#: Of programs written for itwinai 0.4; the library itself does not use it.
+plain_logger = logging.getLogger("cli_logger")
+
+
 class _StdoutHandler(logging.Handler):
     """Writes to what ``sys.stdout`` is at that moment: in a trial, the trial's log file."""
 
@@ -27,4 +31,4 @@ if not logger.handlers:
     logger.setLevel(os.environ.get("ITWINAI_LOG_LEVEL", "INFO").upper())
     logger.propagate = False
 
-__all__ = ["__version__", "logger"]
+__all__ = ["__version__", "logger", "plain_logger"]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
+import functools
+import importlib
 import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-#: For each launcher: variables of rank, local rank, world size, local world size.
-_LAUNCHERS = (
-    ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
-    (
-        "OMPI_COMM_WORLD_RANK",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_SIZE",
-        "OMPI_COMM_WORLD_LOCAL_SIZE",
-    ),
-    ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"),
-)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class ClusterEnvironment(BaseModel):
@@ -28,14 +26,175 @@ class ClusterEnvironment(BaseModel):
     local_world_size: int = 1
 
 
+#: For each launcher, alternatives for rank, local rank, world size, local world size.
+_LAUNCHERS: tuple[tuple[tuple[str, ...], ...], ...] = (
+    (("RANK",), ("LOCAL_RANK",), ("WORLD_SIZE",), ("LOCAL_WORLD_SIZE",)),
+    (
+        ("OMPI_COMM_WORLD_RANK",),
+        ("OMPI_COMM_WORLD_LOCAL_RANK",),
+        ("OMPI_COMM_WORLD_SIZE",),
+        ("OMPI_COMM_WORLD_LOCAL_SIZE",),
+    ),
+    (
+        ("SLURM_PROCID",),
+        ("SLURM_LOCALID",),
+        ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+        ("SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE"),
+    ),
+)
+
+
 def detect_distributed_environment() -> ClusterEnvironment:
     """Read the variables of torchrun (which a study's workers set too), Open MPI or Slurm."""
     for rank, local_rank, size, local_size in _LAUNCHERS:
-        if rank in os.environ and size in os.environ:
+        if _first(rank) is not None and _first(size) is not None:
             return ClusterEnvironment(
-                global_rank=int(os.environ[rank]),
-                local_rank=int(os.environ.get(local_rank, 0)),
-                global_world_size=int(os.environ[size]),
-                local_world_size=int(os.environ.get(local_size, 1)),
+                global_rank=int(_first(rank) or 0),
+                local_rank=int(_first(local_rank) or 0),
+                global_world_size=int(_first(size) or 1),
+                local_world_size=_tasks_here(_first(local_size) or "1"),
             )
     return ClusterEnvironment()
+
+
+def rendezvous() -> dict[str, str]:
+    """Return those of torchrun's variables that are not set, as far as they can be known.
+
+    Under Slurm, rank 0 is on the first host of the step, and the port follows from the numbers of
+    job and step. Under Open MPI this is known on a single node only.
+    """
+    here = detect_distributed_environment()
+    found = {
+        "RANK": str(here.global_rank),
+        "LOCAL_RANK": str(here.local_rank),
+        "WORLD_SIZE": str(here.global_world_size),
+        "LOCAL_WORLD_SIZE": str(here.local_world_size),
+    }
+    if here == ClusterEnvironment():
+        return {}
+    hosts = _first(("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"))
+    if here.local_world_size == here.global_world_size:
+        found["MASTER_ADDR"] = "127.0.0.1"
+    elif hosts is not None:
+        found["MASTER_ADDR"] = first_host(hosts)
+    found["MASTER_PORT"] = str(_port_of_job())
+    return {name: value for name, value in found.items() if name not in os.environ}
+
+
+def first_host(hosts: str) -> str:
+    """Return the first of Slurm's list of hosts, such as ``node[003-005,007],login1``."""
+    match = re.match(r"(?:[^,\[]|\[[^\]]*\])+", hosts)
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", match[0]) if match else hosts
+
+
+def _first(names: tuple[str, ...]) -> str | None:
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def _tasks_here(tasks: str) -> int:
+    """Tasks on this node, of a number or of Slurm's list of all nodes: ``4(x2),3``."""
+    per_node: list[int] = []
+    for entry in tasks.split(","):
+        number, _, times = entry.rstrip(")").partition("(x")
+        per_node += [int(number)] * int(times or 1)
+    node = int(os.environ.get("SLURM_NODEID", 0))
+    return per_node[node] if node < len(per_node) else per_node[0]
+
+
+def _port_of_job() -> int:
+    """A port below those that systems give out, the same in all processes of a job's step."""
+    job = int(_first(("SLURM_JOB_ID", "SLURM_JOBID")) or 0)
+    step = int(_first(("SLURM_STEP_ID", "SLURM_STEPID")) or 0)
+    return 15_000 + (job * 7 + step) % 15_000
+
+
+# -- what is printed -------------------------------------------------------------------------------
+
+
+def distributed_patch_print(is_main: bool) -> Callable[..., None]:
+    """Return a ``print`` that is silent, except on the main process or with ``force=True``."""
+    original = builtins.print
+
+    def print_here(*args: Any, force: bool = False, **kwargs: Any) -> None:
+        if is_main or force:
+            original(*args, **kwargs)
+
+    return print_here
+
+
+def suppress_workers_print(func: Function) -> Function:
+    """Let only rank 0 print while a function runs; ``print(..., force=True)`` does everywhere."""
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        original = builtins.print
+        is_main = detect_distributed_environment().global_rank == 0
+        builtins.print = distributed_patch_print(is_main)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            builtins.print = original
+
+    return wrapper  # type: ignore[return-value]
+
+
+def suppress_workers_output(func: Function) -> Function:
+    """Drop what ranks other than 0 write to standard output and error while a function runs."""
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if detect_distributed_environment().global_rank == 0:
+            return func(*args, **kwargs)
+        with _silence():
+            return func(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+# -- Ray -------------------------------------------------------------------------------------------
+
+
+def ray_cluster_is_running() -> bool:
+    """Whether ``ray status`` finds a cluster."""
+    try:
+        return subprocess.run(["ray", "status"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def initialize_ray() -> None:
+    """Connect to the running Ray cluster, unless this process is connected already.
+
+    Raises:
+        RuntimeError: If there is none.
+    """
+    ray = _ray()
+    if ray.is_initialized():
+        return
+    if not ray_cluster_is_running():
+        raise RuntimeError(
+            "no Ray cluster is running. Start one with `ray start --head`, or set RAY_ADDRESS."
+        )
+    ray.init(address="auto")
+
+
+def get_adaptive_ray_scaling_config() -> Any:
+    """Return a ``ray.train.ScalingConfig``: a worker per GPU of the cluster this is connected to.
+
+    With one GPU or none, or without a connection: two workers on CPUs.
+    """
+    ray = _ray()
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
+    scaling: Any = importlib.import_module("ray.train").ScalingConfig
+    return scaling(num_workers=gpus, use_gpu=True) if gpus > 1 else scaling(num_workers=2)
+
+
+def _ray() -> Any:
+    # By name: programs without a cluster never load Ray.
+    return importlib.import_module("ray")

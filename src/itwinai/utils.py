@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import random
 import sys
+import time
+import warnings
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlparse
 
 from yaml import YAMLError
 
 from itwinai import logger
+from itwinai.constants import adjectives, names
 from itwinai.errors import ConfigurationError, did_you_mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Seconds to wait for a file from another machine.
+_PATIENCE_S = 30
 
 
 class SignatureInspector:
@@ -168,3 +180,102 @@ def add_to_sys_path(path: str) -> str:
     if absolute not in sys.path:
         sys.path.append(absolute)
     return absolute
+
+
+def to_uri(path_str: str | Path) -> str:
+    """Turn a path into a URI that holds in any folder; a URI stays as it is."""
+    if urlparse(str(path_str)).scheme:
+        return str(path_str)
+    return Path(path_str).expanduser().resolve().as_uri()
+
+
+def normalize_tracking_uri(uri: str | Path) -> str:
+    """As :func:`to_uri`, for MLflow's servers and folders, one of which is named ``databricks``."""
+    return str(uri) if str(uri) == "databricks" else to_uri(uri)
+
+
+def generate_random_name() -> str:
+    """Make up a name such as ``calm-otter``, whatever the program's random numbers are."""
+    chance = random.SystemRandom()
+    return f"{chance.choice(adjectives)}-{chance.choice(names)}"
+
+
+def deprecated(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function: each call gives a DeprecationWarning with this reason."""
+
+    def decorate(func: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(func)
+        def warned(*args: P.args, **kwargs: P.kwargs) -> R:
+            warnings.warn(
+                f"{func.__name__} is deprecated: {reason}", DeprecationWarning, stacklevel=2
+            )
+            return func(*args, **kwargs)
+
+        return warned
+
+    return decorate
+
+
+def time_and_log(
+    func: Callable[P, R],
+    logger: Any,
+    identifier: str,
+    step: int | None = None,
+    destroy_current_logger_context: bool = False,
+) -> Callable[P, R]:
+    """Return a function that does the same, and logs the seconds that it took.
+
+    Args:
+        func: The function.
+        logger: An :class:`itwinai.loggers.Logger`; None: nothing is logged.
+        identifier: Name of the logged metric.
+        step: Position in the training.
+        destroy_current_logger_context: Whether the logger's context ends after it.
+    """
+
+    @functools.wraps(func)
+    def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+        began = time.monotonic()
+        result = func(*args, **kwargs)
+        if logger is not None:
+            seconds = time.monotonic() - began
+            logger.log(item=seconds, identifier=identifier, kind="metric", step=step)
+            if destroy_current_logger_context:
+                logger.destroy_logger_context()
+        return result
+
+    return timed
+
+
+def retrieve_remote_file(url: str) -> str:
+    """Return the text of a file on the web.
+
+    Raises:
+        ConfigurationError: If the URL is not one of http or https, or cannot be read.
+    """
+    # Loaded here, because few programs need it and it is slow to load.
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    if urlparse(url).scheme not in ("http", "https"):
+        raise ConfigurationError(f"{url}: not a URL that begins with http:// or https://")
+    try:
+        with urlopen(url, timeout=_PATIENCE_S) as answer:
+            content: bytes = answer.read()
+    except (URLError, TimeoutError) as error:
+        raise ConfigurationError(f"{url}: cannot be read: {error}") from error
+    return content.decode("utf-8")
+
+
+def retrieve_remote_omegaconf_file(url: str) -> Any:
+    """Read a YAML file on the web as a configuration of OmegaConf.
+
+    Raises:
+        ConfigurationError: If it cannot be read, or is no YAML.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.create(retrieve_remote_file(url))
+    except YAMLError as error:
+        raise ConfigurationError(f"{url}: {yaml_problem(error)}") from error

@@ -21,7 +21,14 @@ from torch.utils.data import (
 )
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassRecall
 
-from itwinai.torch.data import ExactSampler, batch_share, samples_in, set_epoch, to_device
+from itwinai.torch.data import (
+    ExactSampler,
+    RankShare,
+    batch_share,
+    samples_in,
+    set_epoch,
+    to_device,
+)
 from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.strategies.base import NonDistributedStrategy, TorchDistributedStrategy
 
@@ -175,14 +182,58 @@ def test_an_exact_sampler_of_the_users_is_kept_on_all_ranks() -> None:
     assert loader.sampler is sampler
 
 
-@pytest.mark.parametrize("strategy", [NonDistributedStrategy(), OneOfTwo()])
-def test_an_iterable_data_set_is_read_from_front_to_back(
-    strategy: TorchDistributedStrategy,
+@pytest.mark.parametrize(
+    ("strategy", "batches"),
+    [
+        (NonDistributedStrategy(), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]),
+        (OneOfTwo(), [[1, 3, 5, 7], [9]]),
+    ],
+)
+def test_an_iterable_data_set_is_dealt_out_from_front_to_back(
+    strategy: TorchDistributedStrategy, batches: list[list[int]]
 ) -> None:
     loader = strategy.create_dataloader(Stream(), batch_size=4, shuffle=True)
     set_epoch(loader, 3)
-    assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert batch_share(loader, 2) == 1.0
+    assert [batch.tolist() for batch in loader] == batches
+    assert batch_share(loader, 1) == 1.0
+
+
+def test_an_iterable_data_set_that_deals_itself_out_is_left_alone() -> None:
+    stream = Stream()
+    stream.deals_itself_out = True
+    loader = OneOfTwo().create_dataloader(stream, batch_size=4)
+    assert loader.dataset is stream
+
+
+def test_all_ranks_get_the_same_number_of_an_iterable_data_set() -> None:
+    shares = [list(RankShare(Stream(), rank, 4)) for rank in range(4)]
+    assert [len(share) for share in shares] == [2, 2, 2, 2]
+    assert sorted(int(sample) for share in shares for sample in share) == list(range(8))
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 4])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_weights_of_a_step_of_several_batches_are_those_of_one_large_batch(
+    window: int, drop_last: bool
+) -> None:
+    for samples, batch_size, world in ((103, 4, 2), (64, 8, 1), (50, 3, 3), (41, 10, 4)):
+        samplers = [
+            ExactSampler(range(samples), batch_size, rank, world, False, drop_last=drop_last)
+            for rank in range(world)
+        ]
+        steps = -(-len(samplers[0]) // batch_size)
+        for first in range(0, steps, window):
+            shares, sizes = [], []
+            for batch in range(first, min(first + window, steps)):
+                for sampler in samplers:
+                    own = list(sampler)[batch * batch_size : (batch + 1) * batch_size]
+                    share = sampler.share(batch, window)
+                    shares.append(share)
+                    sizes.append(len(own) if share > 0 else 0)
+            # The mean over ranks of weighted means is the mean over all samples of the step.
+            assert [share / world for share in shares] == pytest.approx(
+                [size / sum(sizes) for size in sizes]
+            )
 
 
 def test_loaders_of_another_kind_have_no_weights_and_no_epochs() -> None:

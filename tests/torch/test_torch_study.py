@@ -119,11 +119,11 @@ def losses(result: StudyResult) -> list[list[float]]:
 
 
 def run_states(folder: Path) -> dict[str, str]:
-    """How MLflow's runs ended, by name."""
+    """How the trials' runs of MLflow ended, by name."""
     mlflow = pytest.importorskip("mlflow")
     client = mlflow.MlflowClient(tracking_uri=(folder / "mlflow").as_uri())
     (experiment,) = client.search_experiments(filter_string="name = 'default_experiment'")
-    runs = client.search_runs([experiment.experiment_id])
+    runs = client.search_runs([experiment.experiment_id], "tags.`itwinai.trial` != ''")
     states = {run.info.run_name: run.info.status for run in runs}
     assert len(states) == len(runs)
     return states

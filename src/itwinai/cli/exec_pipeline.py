@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from itwinai.cli.exits import clean_exit
 from itwinai.errors import ConfigurationError
-from itwinai.utils import add_to_sys_path, make_config_paths_absolute, yaml_problem
+from itwinai.utils import (
+    add_to_sys_path,
+    make_config_paths_absolute,
+    retrieve_remote_file,
+    yaml_problem,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _SHORTHANDS = {"--strategy": "strategy", "--run-name": "run_name"}
+_CONFIG_NAME = ("--config-name", "-cn")
 _OPTIONS_WITH_VALUE = {
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
@@ -77,7 +85,10 @@ def run_pipeline(args: Sequence[str]) -> list[Any]:
     register_resolvers()
     _quieten_hydra()
     try:
-        with _hydra_reads([*make_config_paths_absolute(options), *overrides]):
+        with (
+            _web_page_as_file(make_config_paths_absolute(options)) as local,
+            _hydra_reads([*local, *overrides]),
+        ):
             hydra.main(version_base="1.3", config_path=here, config_name="config")(task)()
     except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         # What a running pipeline raises is not about its composition.
@@ -108,6 +119,22 @@ def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             overrides.append(argument)
     return options, overrides
+
+
+@contextmanager
+def _web_page_as_file(options: Sequence[str]) -> Iterator[list[str]]:
+    """Give the options with a configuration that is on the web as a file of this machine."""
+    for position, option in enumerate(options):
+        flag, equals, value = option.partition("=")
+        value = value if equals else next(iter(options[position + 1 :]), "")
+        if flag in _CONFIG_NAME and value.startswith(("http://", "https://")):
+            rest = [*options[:position], *options[position + (1 if equals else 2) :]]
+            with tempfile.TemporaryDirectory(prefix="itwinai-") as folder:
+                text = retrieve_remote_file(value)
+                Path(folder, "config.yaml").write_text(text, encoding="utf-8")
+                yield [*rest, f"--config-path={folder}", "--config-name=config"]
+            return
+    yield list(options)
 
 
 def _arguments_of_this_job(args: Sequence[str]) -> list[str]:

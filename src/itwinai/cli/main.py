@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from itwinai import __version__
+from itwinai.cli.check import check_command, sanity_check_command
 from itwinai.cli.exec_pipeline import run_pipeline
 from itwinai.cli.exits import clean_exit
 from itwinai.cli.hpo import app as hpo_app
+from itwinai.cli.ui import app as ui_app
 
 app = typer.Typer(
     name="itwinai",
@@ -18,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(hpo_app)
+app.add_typer(ui_app)
+app.command("check")(check_command)
+app.command("sanity-check")(sanity_check_command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -50,7 +55,7 @@ def exec_pipeline_command(context: typer.Context) -> None:
     \b
     Which configuration:
       -cp, --config-path PATH   folder of the configuration (here)
-      -cn, --config-name NAME   its file name without .yaml (config)
+      -cn, --config-name NAME   its file name without .yaml (config), or the URL of a file
       -cd, --config-dir PATH    one more folder to search
       --experimental-rerun FILE run a pickled configuration again
 

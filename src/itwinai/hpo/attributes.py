@@ -20,6 +20,7 @@ RECOMMENDED = "recommended"
 SEEDS = "seeds"
 TOTAL = "total"
 THREADS = "threads"
+RUNS = "runs"
 
 #: Of a trial.
 NUMBER = "trial"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ from itwinai.hpo.study import Study, total_trials
 from itwinai.hpo.summary import summary
 from itwinai.hpo.trial import TrialState
 from itwinai.hpo.warm_start import load_source
+
+#: Something that accompanies a study, from its opening until after its last trial.
+Company = Callable[[Study], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def run_study(
     program: Program,
     console: Console | None = None,
     pipeline: str | None = None,
+    company: Company = nullcontext,
 ) -> StudyResult:
     """Run a study to its end, showing its progress and its outcome.
 
@@ -136,6 +141,7 @@ def run_study(
         program: What every trial runs.
         console: Where to show it; None: standard output.
         pipeline: How the study was started, which its folder keeps; None: from Python.
+        company: What accompanies the study; when it ends, the study is closed.
 
     Raises:
         StudyError: If the study exists already, or met an error that every trial would meet.
@@ -154,7 +160,7 @@ def run_study(
         study.note_threads(resources.threads)
         if pipeline is not None:
             keep_pipeline(study.directory, pipeline)
-        with progress.follow(study, slots=resources.concurrent):
+        with company(study), progress.follow(study, slots=resources.concurrent):
             try:
                 run_trials(study, program, resources)
             finally:

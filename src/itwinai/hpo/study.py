@@ -259,6 +259,10 @@ class Study:
         """Note how many threads each of a trial's processes has, to repeat a trial bit by bit."""
         keep_fact(self._optuna, attributes.THREADS, threads)
 
+    def note_runs(self, runs: Mapping[str, str]) -> None:
+        """Note the ids of the study's own runs in tracking services, by the logger's name."""
+        keep_fact(self._optuna, attributes.RUNS, dict(runs))
+
     def fail(self, error: StudyError) -> None:
         """End the whole study because of an error that every trial would meet."""
         self.fatal = self.fatal or error
@@ -296,6 +300,12 @@ class Study:
     def total(self) -> int:
         """Trials that the study runs in all."""
         return total_trials(self.configuration, self.algorithm, self._has_default) + self._copies
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        """Ids of the study's own runs in tracking services, by the logger's name."""
+        runs: Mapping[str, str] = self._optuna.user_attrs.get(attributes.RUNS, {})
+        return runs
 
     @property
     def directory(self) -> Path:

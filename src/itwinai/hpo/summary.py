@@ -11,6 +11,7 @@ from rich.text import Text
 from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
+from itwinai.io.failures import FILE_NAME, read_failures
 
 #: What the counts call the ends that are not a completion.
 OTHER_ENDS = {
@@ -49,6 +50,7 @@ def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield "study", f"{result.name}, {plural(len(result.trials), 'trial')}"
     yield "ended", _ends(result)
     yield from _failures(result)
+    yield from _logger_failures(result.record.parent)
     several = len(result.objectives) > 1 and bool(result.front)
     yield from _front(result) if several else _best(result)
     yield from _default_beside_front(result) if several else _default(result)
@@ -82,6 +84,14 @@ def _failures(result: StudyResult) -> Iterator[tuple[str, str]]:
         if trials:
             what = "first" if state is TrialState.FAILED else f"first {OTHER_ENDS[state]},"
             yield "failed", f"{what} {name_of(trials[0])}: {one_line(trials[0].reason)}"
+
+
+def _logger_failures(folder: Path) -> Iterator[tuple[str, str]]:
+    """What the loggers of all trials could not log."""
+    names = Path(FILE_NAME).stem + "*.json"
+    failures = read_failures([*folder.glob(names), *sorted(folder.glob(f"trials/*/{names}"))])
+    for name, failed in failures.items():
+        yield "loggers", one_line(failed.of(name))
 
 
 def _front(result: StudyResult) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,9 @@ from itwinai.loggers.base import (
 from itwinai.loggers.collection import LoggersCollection, get_mlflow_logger
 from itwinai.loggers.console import ConsoleLogger
 from itwinai.loggers.mlflow import MLFlowLogger
+from itwinai.loggers.running import RunContext, running
+from itwinai.loggers.tensorboard import TensorBoardLogger
+from itwinai.loggers.wandb import WandBLogger
 
 __all__ = [
     "BASE_EXP_NAME",
@@ -26,8 +29,12 @@ __all__ = [
     "Logger",
     "LoggersCollection",
     "MLFlowLogger",
+    "RunContext",
+    "TensorBoardLogger",
+    "WandBLogger",
     "check_initialized",
     "check_not_initialized",
     "get_mlflow_logger",
     "py_logger",
+    "running",
 ]

@@ -99,6 +99,8 @@ class Logger(LogMixin):
     _writers: ClassVar[Mapping[str, Callable[..., None]]] = {}
     #: Kinds of items the back end can keep; others are left out.
     supported_kinds: tuple[str, ...] = ()
+    #: Whether a run can lie below another; a study then has a run, and its trials' lie below it.
+    nests_runs: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -152,7 +154,13 @@ class Logger(LogMixin):
 
         Args:
             rank: Global rank of this worker.
-            **kwargs: Options of the back end; those it does not know are ignored.
+            **kwargs: Options of the back end; those it does not know are ignored. A training gives
+                ``run_name``; within a study also ``group``, the study's name, and ``tags``;
+                ``run_id``, the run of a training that is continued; and ``parent_run_id``, to a
+                logger that nests runs.
+
+        Raises:
+            MissingPackageError: If the package of the back end is not installed.
         """
         self.worker_rank = rank
         if self.should_log():
@@ -170,6 +178,20 @@ class Logger(LogMixin):
         self.is_initialized = False
         if self.should_log():
             self._close(status)
+
+    def check_package(self) -> None:
+        """Make sure that the package of the back end is installed.
+
+        Raises:
+            MissingPackageError: If it is not.
+        """
+
+    def end_runs_below(self, status_of: Callable[[Mapping[str, str]], str]) -> None:
+        """End the runs below this one that processes left open which are no more.
+
+        Args:
+            status_of: Tells from a run's tags how it ended.
+        """
 
     @check_initialized
     def save_hyperparameters(self, params: Mapping[str, Any]) -> None:
@@ -197,15 +219,19 @@ class Logger(LogMixin):
         path.write_bytes(pickle.dumps(obj))
         return str(path)
 
+    def logs_on(self, rank: int) -> bool:
+        """Tell whether the worker of this rank logs."""
+        workers = self.log_on_workers
+        ranks = [workers] if isinstance(workers, int) else workers
+        return rank in ranks or -1 in ranks
+
     def should_log(self, batch_idx: int | None = None) -> bool:
         """Tell whether this worker logs, and logs this batch.
 
         Args:
             batch_idx: Number of the batch; None for a value that is no batch's.
         """
-        workers = self.log_on_workers
-        ranks = [workers] if isinstance(workers, int) else workers
-        if self.worker_rank not in ranks and -1 not in ranks:
+        if not self.logs_on(self.worker_rank):
             return False
         if batch_idx is None:
             return True

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from itwinai import logger as library_logger
 from itwinai.errors import ConfigurationError, ItwinaiError
 from itwinai.loggers.base import Logger, check_initialized
+from itwinai.loggers.guard import Guard
 from itwinai.loggers.mlflow import MLFlowLogger
 
 
 class LoggersCollection(Logger):
     """Hands everything on to its loggers, each with its own frequency and workers.
 
-    An exception of a logger is counted in :attr:`failures`, the first one is shown, and the work
-    goes on. Mistakes in the configuration, such as a missing package, are raised.
+    An exception of a logger is counted, the first one is shown, and the work goes on. Mistakes in
+    the configuration, such as a missing package, are raised when the context is created.
 
     Args:
         loggers: The loggers, no two of one type.
@@ -34,25 +34,28 @@ class LoggersCollection(Logger):
         self.supported_kinds = tuple(
             dict.fromkeys(kind for logger in loggers for kind in logger.supported_kinds)
         )
-        #: Number of failed calls of each logger, by the name of its class.
-        self.failures: dict[str, int] = dict.fromkeys(names, 0)
+        self.guards = [Guard(logger) for logger in loggers]
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Number of failed calls of each logger since it was started, by the name of its class."""
+        return {guard.name: guard.failures.count for guard in self.guards}
 
     def _open(self, **kwargs: Any) -> None:
         try:
-            self._each(
-                "start", lambda one: one.create_logger_context(rank=self.worker_rank, **kwargs)
-            )
+            for guard in self.guards:
+                guard.open(self.worker_rank, **kwargs)
         except ItwinaiError:
             self._close("FAILED")
             raise
 
     def _close(self, status: str) -> None:
-        # A user's own logger may take no status: it gets one only if there is something to say.
-        arguments = {} if status == "FINISHED" else {"status": status}
-        self._each("stop", lambda one: one.destroy_logger_context(**arguments))
+        for guard in self.guards:
+            guard.close(status)
 
     def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
-        self._each("save hyper-parameters", lambda one: one.save_hyperparameters(params))
+        for guard in self.guards:
+            guard.save_hyperparameters(params)
 
     @check_initialized
     def log(  # noqa: D102
@@ -65,31 +68,12 @@ class LoggersCollection(Logger):
         **kwargs: Any,
     ) -> None:
         arguments = {"kind": kind, "step": step, "batch_idx": batch_idx, **kwargs}
-        self._each(
-            f"log '{identifier}'",
-            lambda one: one.log(item=item, identifier=identifier, **arguments),
-        )
+        for guard in self.guards:
+            guard.log(item, identifier, **arguments)
 
-    def _each(self, action: str, call: Callable[[Logger], None]) -> None:
-        for logger in self.loggers:
-            try:
-                call(logger)
-            except ItwinaiError:
-                raise
-            except Exception as error:  # noqa: BLE001 - counted, and training must go on
-                self._count(type(logger).__name__, action, error)
-
-    def _count(self, name: str, action: str, error: Exception) -> None:
-        self.failures[name] += 1
-        if self.failures[name] == 1:
-            library_logger.warning(
-                "%s could not %s (%s: %s). The work goes on; "
-                "further failures of this logger are only counted.",
-                name,
-                action,
-                type(error).__name__,
-                error,
-            )
+    def end_runs_below(self, status_of: Callable[[Mapping[str, str]], str]) -> None:  # noqa: D102
+        for guard in self.guards:
+            guard.end_runs_below(status_of)
 
 
 def get_mlflow_logger(logger: Logger | None) -> MLFlowLogger | None:

@@ -30,8 +30,10 @@ class ConsoleLogger(Logger):
         #: Folder of the current or last run.
         self.run_path: Path | None = None
 
-    def _open(self, **kwargs: Any) -> None:
-        self.run_path = _new_numbered_folder(Path(self.savedir).absolute() / "simple-logger")
+    def _open(self, run_id: str | None = None, **kwargs: Any) -> None:
+        """Begin a folder, or go on with the folder ``run_id``."""
+        runs = Path(self.savedir).absolute() / "simple-logger"
+        self.run_path = _new_numbered_folder(runs) if run_id is None else runs / run_id
         self.run_id = self.run_path.name
 
     def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:

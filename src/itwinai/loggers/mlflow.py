@@ -25,6 +25,9 @@ from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARAMS_PER_REQUEST = 100
 
+#: Tag of all runs below a study's, its trials' and their workers': id of the study's run.
+ROOT = "itwinai.root"
+
 
 class MLFlowLogger(Logger):
     """Logs to a run of MLflow.
@@ -39,6 +42,8 @@ class MLFlowLogger(Logger):
         log_freq: "epoch": nothing of single batches; "batch": every batch; N: every N-th batch.
         log_on_workers: Rank or ranks of the workers that log, each to its own run; -1 for all.
     """
+
+    nests_runs = True
 
     def __init__(
         self,
@@ -101,18 +106,20 @@ class MLFlowLogger(Logger):
         run_id: str | None = None,
         run_name: str | None = None,
         parent_run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Start a run, or go on with the run ``run_id``."""
         client = self._client = self._connect()
         if run_id is None:
-            tags = {
+            given = {
                 "mlflow.parentRunId": parent_run_id,
                 "mlflow.note.content": self.run_description,
+                **(tags or {}),
             }
             run = client.create_run(
                 self.resolve_experiment_id(),
-                tags={name: value for name, value in tags.items() if value},
+                tags={name: value for name, value in given.items() if value},
                 run_name=run_name or self.run_name,
             )
         else:
@@ -132,9 +139,20 @@ class MLFlowLogger(Logger):
         finally:
             client.set_terminated(run.info.run_id, status)
 
+    def check_package(self) -> None:  # noqa: D102
+        _import_mlflow()
+
+    def end_runs_below(self, status_of: Callable[[Mapping[str, str]], str]) -> None:  # noqa: D102
+        query = f"tags.`{ROOT}` = '{self.run_id}' and attributes.status = 'RUNNING'"
+        while runs := self._client.search_runs([self.experiment_id], query):
+            for run in runs:
+                self._client.set_terminated(run.info.run_id, status_of(run.data.tags))
+
     def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
-        param = self.mlflow.entities.Param
-        rest = iter([param(name, str(value)) for name, value in params.items()])
+        param, known = self.mlflow.entities.Param, self._run.data.params
+        # A run that goes on has its parameters already, and MLflow lets none be changed.
+        new = {name: value for name, value in params.items() if name not in known}
+        rest = iter([param(name, str(value)) for name, value in new.items()])
         while batch := list(islice(rest, PARAMS_PER_REQUEST)):
             self._client.log_batch(self.run_id, params=batch)
 
@@ -143,6 +161,9 @@ class MLFlowLogger(Logger):
 
     def _param(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
         self._client.log_param(self.run_id, identifier, item)
+
+    def _tag(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
+        self._client.set_tag(self.run_id, identifier, str(item))
 
     def _figure(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
         self._client.log_figure(self.run_id, item, identifier, **kwargs)
@@ -212,6 +233,7 @@ class MLFlowLogger(Logger):
         "torch": _torch,
         "dict": _dict,
         "param": _param,
+        "tag": _tag,
         "text": _text,
         "model": _model,
         "dataset": _dataset,

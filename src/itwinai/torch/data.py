@@ -135,9 +135,43 @@ _END = object()
 
 
 def set_epoch(loader: DataLoader[Any] | None, epoch: int) -> None:
-    """Tell a loader's sampler the epoch, so that it draws that epoch's order."""
-    for holder in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+    """Tell a loader's sampler and data set the epoch, if they want to know."""
+    for part in ("sampler", "batch_sampler", "dataset"):
+        holder = getattr(loader, part, None)
         hook = getattr(holder, "set_epoch", None)
+        if hook is not None:
+            hook(epoch)
+
+
+class RankShare(IterableDataset[Any]):
+    """Every n-th sample of a data set that can only be read from front to back.
+
+    Each rank reads on its own and skips the others' samples. All ranks get the same number: fewer
+    samples than there are ranks are left out at the end.
+
+    Args:
+        dataset: The data set, which must give the same samples in the same order on all ranks.
+            As everywhere in PyTorch, it deals itself out to the loading processes of one rank.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, dataset: IterableDataset[Any], rank: int, world_size: int) -> None:
+        self.dataset = dataset
+        self._rank = rank
+        self._world_size = world_size
+
+    def __iter__(self) -> Iterator[Any]:
+        turn: list[Any] = []
+        for sample in self.dataset:
+            turn.append(sample)
+            if len(turn) == self._world_size:
+                yield turn[self._rank]
+                turn.clear()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the data set the epoch, if it wants to know."""
+        hook = getattr(self.dataset, "set_epoch", None)
         if hook is not None:
             hook(epoch)
 

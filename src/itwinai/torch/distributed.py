@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from itwinai.distributed import initialize_ray
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.torch.config import TrainingConfiguration
 from itwinai.torch.strategies.base import (
@@ -11,19 +12,44 @@ from itwinai.torch.strategies.base import (
     TorchDistributedStrategy,
     distributed_resources_available,
 )
+from itwinai.torch.strategies.compatible import (
+    NO_HOROVOD,
+    HorovodStrategy,
+    RayDDPStrategy,
+    RayDeepSpeedStrategy,
+    RayTorchDistributedStrategy,
+    check_initialized,
+)
 from itwinai.torch.strategies.ddp import TorchDDPStrategy
+from itwinai.torch.strategies.deepspeed import DeepSpeedStrategy
+from itwinai.torch.strategies.fsdp import FSDPStrategy
+from itwinai.torch.strategies.process_group import ProcessGroupStrategy
+from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
 
 __all__ = [
+    "DeepSpeedStrategy",
+    "DistributedStrategyError",
+    "FSDPStrategy",
+    "HorovodStrategy",
     "NonDistributedStrategy",
+    "ProcessGroupStrategy",
+    "RayDDPStrategy",
+    "RayDeepSpeedStrategy",
+    "RayTorchDistributedStrategy",
     "TorchDDPStrategy",
     "TorchDistributedStrategy",
+    "UninitializedStrategyError",
+    "check_initialized",
     "distributed_resources_available",
+    "initialize_ray",
     "resolve_strategy",
 ]
 
 #: Strategies by name, for trainings of several processes.
 STRATEGIES: dict[str, Callable[[TrainingConfiguration], TorchDistributedStrategy]] = {
     "ddp": lambda config: TorchDDPStrategy(backend=config.dist_backend),
+    "fsdp": lambda config: FSDPStrategy(backend=config.dist_backend),
+    "deepspeed": lambda config: DeepSpeedStrategy(backend=config.dist_backend),
 }
 
 
@@ -33,6 +59,8 @@ def check_strategy(strategy: str | TorchDistributedStrategy | None) -> None:
     Raises:
         ConfigurationError: If the strategy's name is unknown.
     """
+    if strategy == "horovod":
+        raise ConfigurationError(f"strategy='horovod': {NO_HOROVOD}")
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         hint = did_you_mean(strategy, STRATEGIES) or f"; known names: {', '.join(STRATEGIES)}"
         raise ConfigurationError(f"strategy={strategy!r}: unknown{hint}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.engine.worker import Place
 from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
+from itwinai.loggers import RunContext
 from itwinai.reporting import Reporter
 from itwinai.torch.keeping import KeepNewest
 from itwinai.torch.trainer import TorchTrainer
 from itwinai.torch.tunables import apply_values
+
+#: Tag of a run: number of its trial.
+TRIAL = "itwinai.trial"
 
 #: Training, validation and test set.
 Datasets = tuple[Any, Any, Any]
@@ -38,6 +43,8 @@ class TrainerProgram:
         self._trainer = pickled_trainer(trainer)
         self._datasets = datasets
         self._last: KeepNewest | None = None
+        #: What the trials' runs belong to.
+        self.run_context = RunContext()
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Train with a trial's values."""
@@ -51,6 +58,11 @@ class TrainerProgram:
             assignment.seed if trainer.random_seed is None else trainer.random_seed
         )
         trainer.run_name = f"{trainer.run_name or 'trial'}-{assignment.number}"
+        trainer.run_context = replace(
+            self.run_context,
+            tags={**self.run_context.tags, TRIAL: str(assignment.number)},
+            folder=Path(assignment.directory),
+        )
         trainer.checkpoints_location = assignment.directory
         trainer.checkpoints = self._last = KeepNewest(
             trainer.checkpoint_every, trainer.epochs, continued

@@ -100,11 +100,13 @@ def tune(
     """
     # Loaded here, because every trial's process loads this module, and none runs a study.
     from itwinai.hpo.launch import plan_study, run_study
+    from itwinai.torch.ray_runs import StudyRuns
 
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
     program = TrainerProgram(trainer, datasets)
-    result = run_study(plan, program, pipeline=trainer.study_pipeline)
+    runs = StudyRuns(trainer.logger, program)
+    result = run_study(plan, program, pipeline=trainer.study_pipeline, company=runs.of)
     trainer.study_result = result  # type: ignore[attr-defined]
     _delete_superseded(result)
     best = result.best

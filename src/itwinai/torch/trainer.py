@@ -8,7 +8,6 @@ configuration builds in ``factories``, exact sums over ranks in ``metrics``, fil
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -24,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from itwinai.components import Trainer, monitor_exec
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.io.files import newest_complete
-from itwinai.loggers import Logger, LogMixin
+from itwinai.loggers import Logger, LogMixin, RunContext
+from itwinai.loggers.running import running
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
 from itwinai.torch import checkpoint as checkpoints
 from itwinai.torch import state as training_state
@@ -108,6 +108,8 @@ class TorchTrainer(Trainer, LogMixin):
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
+    #: What its logged run belongs to, such as a study's.
+    run_context: RunContext | None = None
     #: Identifies this training among those that save to the same place; None: alone.
     run_id: str | None = None
     #: The pipeline it is a step of, as a study's folder keeps it; set by the command line.
@@ -500,24 +502,28 @@ class TorchTrainer(Trainer, LogMixin):
 
     @contextmanager
     def _logging(self) -> Iterator[None]:
-        if self.logger is None:
-            yield
-            return
-        self.logger.create_logger_context(rank=self.strategy.global_rank(), run_name=self.run_name)
-        status = "FAILED"
-        try:
-            hyper_parameters = self.config.snapshot()
-            hyper_parameters["distributed_strategy"] = type(self.strategy).__name__
-            self.logger.save_hyperparameters(hyper_parameters)
-            yield
-            status = "FINISHED"
-        except TrialStopped:
-            status = "KILLED"
-            raise
-        finally:
-            # A user's own logger may take no status.
-            end = self.logger.destroy_logger_context
-            end(**({"status": status} if "status" in inspect.signature(end).parameters else {}))
+        """Log within a run of this training; its loggers' failures are counted, and no more."""
+        hyper_parameters = self.config.snapshot()
+        hyper_parameters["distributed_strategy"] = type(self.strategy).__name__
+        given = self.logger
+        with running(
+            given, self.strategy, hyper_parameters, self.run_name, self.run_context
+        ) as guarded:
+            self.logger = None if given is None else guarded
+            try:
+                for name, value in _facts(self.strategy).items():
+                    self.log(value, name, kind="param")
+                yield
+            finally:
+                self.logger = given
+
+
+def _facts(strategy: Any) -> dict[str, Any]:
+    return {
+        "strategy": strategy.name,
+        "global_rank": strategy.global_rank(),
+        "global_world_size": strategy.global_world_size(),
+    }
 
 
 def _check_epochs(epochs: int) -> None:

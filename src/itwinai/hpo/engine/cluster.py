@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from itwinai.environ import environment
 from itwinai.hpo.engine.private import reread_environment
@@ -46,7 +47,7 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
     address = os.environ.get("RAY_ADDRESS")
     connected = ray.is_initialized()
     if not connected:
-        ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR)
+        ray.init(address=address, **_output(show_output))
     try:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
@@ -77,8 +78,7 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
                 address="local",
                 num_cpus=int(this_machine()["CPU"]),
                 include_dashboard=False,
-                log_to_driver=show_output,
-                logging_level=logging.ERROR,
+                **_output(show_output),
             )
             try:
                 yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -87,3 +87,11 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
     finally:
         reread_environment()  # the user's own Ray finds what it would have found
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _output(show: bool) -> dict[str, Any]:
+    """Options of Ray: whether its processes' output is shown; of Ray's own, only errors are."""
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": show, "logging_level": logging.ERROR}
+    return options | ({"logging_config": ray.LoggingConfig(log_level="ERROR")} if show else {})

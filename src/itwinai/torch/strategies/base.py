@@ -6,16 +6,19 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sized
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
+import itwinai
 import itwinai.distributed as cluster
-from itwinai.torch.data import ExactSampler, is_iterable
+from itwinai.torch import sharded
+from itwinai.torch.data import ExactSampler, RankShare, is_iterable
 from itwinai.torch.reproducibility import seed_worker
 from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
 
@@ -145,6 +148,19 @@ class TorchDistributedStrategy(ABC):
         """Put back what :meth:`optimizer_state` returned, on every rank."""
         optimizer.load_state_dict(dict(state))
 
+    def save_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
+        """Let every rank write its part of the state of model and optimizer into a folder."""
+        sharded.write_shards(path, self.unwrap(model).state_dict(), optimizer.state_dict())
+
+    def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
+        """Put back what :meth:`save_sharded` wrote, with any strategy and number of processes."""
+        inner = self.unwrap(model)
+        state = inner.state_dict()
+        sharded.read_model(path, state)
+        inner.load_state_dict(state)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.load_state_dict(sharded.read_optimizer(path, parameters))
+
     # -- this process --------------------------------------------------------------------------
 
     @property
@@ -206,6 +222,7 @@ class TorchDistributedStrategy(ABC):
         if batch_sampler is not None and self.global_world_size() == 1:
             return DataLoader(dataset, batch_sampler=batch_sampler, **options)
         if is_iterable(dataset):
+            dataset = self._share_of(cast("IterableDataset[Any]", dataset))
             return DataLoader(dataset, batch_size=batch_size, **options)
         if self._keeps_own_sampler(sampler, batch_sampler):
             return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
@@ -220,6 +237,19 @@ class TorchDistributedStrategy(ABC):
             drop_last=bool(options.get("drop_last", False)),
         )
         return DataLoader(dataset, batch_size=batch_size, sampler=exact, **options)
+
+    def _share_of(self, dataset: IterableDataset[Any]) -> IterableDataset[Any]:
+        size = self.global_world_size()
+        if size == 1 or getattr(dataset, "deals_itself_out", False):
+            return dataset
+        if self.is_main_worker:
+            itwinai.logger.info(
+                "each rank takes every %d-th sample of %s; if it deals itself out to the ranks, "
+                "give it an attribute deals_itself_out = True",
+                size,
+                type(dataset).__name__,
+            )
+        return RankShare(dataset, self.global_rank(), size)
 
     def _keeps_own_sampler(self, sampler: Any, batch_sampler: Any) -> bool:
         if sampler is None and batch_sampler is None:

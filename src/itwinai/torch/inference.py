@@ -1,0 +1,270 @@
+"""Predictions of a trained model, by one process or by several."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+from itwinai.components import Predictor, Saver, monitor_exec
+from itwinai.distributed import detect_distributed_environment
+from itwinai.errors import ConfigurationError
+from itwinai.io.files import write_text
+from itwinai.serialization import ModelLoader
+from itwinai.torch.config import TrainingConfiguration, read_configuration
+from itwinai.torch.data import is_iterable, to_device
+from itwinai.torch.distributed import check_strategy, resolve_strategy
+from itwinai.torch.model_loader import TorchModelLoader
+from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.type import Batch
+
+__all__ = [
+    "MulticlassTorchPredictor",
+    "MultilabelTorchPredictor",
+    "PredictionSaver",
+    "RegressionTorchPredictor",
+    "TorchModelLoader",
+    "TorchPredictor",
+]
+
+
+class TorchPredictor(Predictor):
+    """Predicts each sample of a data set, batch by batch.
+
+    Where several processes run together, each predicts its share. All of them return all
+    predictions, in the order of the data set, with no sample lost or counted twice.
+
+    A subclass may override :meth:`predict_step` and :meth:`transform_predictions`.
+
+    Args:
+        model: A module, or a :class:`TorchModelLoader`; None: ``execute`` is given one.
+        config: A mapping or a :class:`TrainingConfiguration`; ``batch_size``,
+            ``num_workers_dataloader``, ``pin_gpu_memory`` and ``dist_backend`` are read.
+        strategy: How the processes meet, as of :class:`TorchTrainer`; each holds the whole model.
+        name: Name in messages.
+
+    Raises:
+        ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ModelLoader | None = None,
+        config: Mapping[str, Any] | TrainingConfiguration | None = None,
+        strategy: str | TorchDistributedStrategy | None = "ddp",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(model, name)
+        self.save_parameters(**self.locals2params(locals()))
+        check_strategy(strategy)
+        self.config = read_configuration(config)
+        self.strategy = strategy
+
+    @monitor_exec
+    def execute(
+        self, predict_dataset: Dataset[Any], model: nn.Module | ModelLoader | None = None
+    ) -> list[Any]:
+        """Return one prediction per sample, in the order of the data set.
+
+        Args:
+            predict_dataset: Its samples are inputs, or tuples of which the first item is the input.
+            model: Used instead of the constructor's.
+
+        Raises:
+            ConfigurationError: If there is no model, or several processes cannot share the data.
+        """
+        chosen = self._model(model)
+        strategy = resolve_strategy(self.strategy, self.config)
+        strategy.init()
+        try:
+            own = self._predict(strategy, predict_dataset, chosen)
+            return _dealt_back(strategy.allgather_obj(own))
+        finally:
+            strategy.clean_up()
+
+    def predict_step(self, model: nn.Module, batch: Batch, batch_idx: int) -> Any:
+        """Return the model's outputs for a batch, which is on the model's device already."""
+        return model(batch[0] if isinstance(batch, list | tuple) else batch)
+
+    def transform_predictions(self, outputs: Any) -> list[Any]:
+        """Turn the outputs of a batch into one prediction per sample."""
+        return [output.clone() for output in outputs.cpu()]
+
+    def _model(self, given: Any) -> nn.Module:
+        model = self.model if given is None else given
+        model = model() if isinstance(model, ModelLoader) else model
+        if not isinstance(model, nn.Module):
+            raise ConfigurationError(
+                f"'{self.name}', model: a trained torch.nn.Module is needed, not {model!r}. Pass "
+                "one, or an itwinai.torch.inference.TorchModelLoader."
+            )
+        return model
+
+    def _predict(
+        self, strategy: TorchDistributedStrategy, dataset: Dataset[Any], model: nn.Module
+    ) -> list[Any]:
+        device = strategy.device()
+        loader = self._loader(_share(dataset, strategy.global_rank(), strategy.global_world_size()))
+        model = model.to(device)
+        predictions: list[Any] = []
+        with _evaluated(model), torch.inference_mode():
+            for index, batch in enumerate(loader):
+                outputs = self.predict_step(model, to_device(batch, device), index)
+                predictions += self.transform_predictions(outputs)
+        return predictions
+
+    def _loader(self, share: Dataset[Any]) -> DataLoader[Any]:
+        workers = self.config.num_workers_dataloader
+        return DataLoader(
+            share,
+            batch_size=self.config.batch_size,
+            # Several loading processes would mix the order of what is read from front to back.
+            num_workers=min(workers, 1) if is_iterable(share) else workers,
+            pin_memory=self.config.pin_gpu_memory,
+        )
+
+
+class MulticlassTorchPredictor(TorchPredictor):
+    """Predicts the number of the class with the largest output."""
+
+    def transform_predictions(self, outputs: Any) -> list[Any]:
+        """One whole number per sample."""
+        return cast("list[Any]", outputs.argmax(dim=1).tolist())
+
+
+class MultilabelTorchPredictor(TorchPredictor):
+    """Predicts for each label whether it applies: 1 where the output is above a threshold.
+
+    Args:
+        model: As of :class:`TorchPredictor`.
+        config: As of :class:`TorchPredictor`.
+        strategy: As of :class:`TorchPredictor`.
+        name: Name in messages.
+        threshold: 0.5 suits outputs that are probabilities; 0.0 suits logits.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ModelLoader | None = None,
+        config: Mapping[str, Any] | TrainingConfiguration | None = None,
+        strategy: str | TorchDistributedStrategy | None = "ddp",
+        name: str | None = None,
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__(model, config, strategy, name)
+        self.update_parameters(threshold=threshold)
+        self.threshold = threshold
+
+    def transform_predictions(self, outputs: Any) -> list[Any]:
+        """One list of zeros and ones per sample."""
+        return cast("list[Any]", (outputs > self.threshold).int().tolist())
+
+
+class RegressionTorchPredictor(TorchPredictor):
+    """Predicts numbers: one per sample, or a list of them where the model has several outputs."""
+
+    def transform_predictions(self, outputs: Any) -> list[Any]:
+        """One number, or one list of numbers, per sample."""
+        single = outputs.ndim == 2 and outputs.shape[1] == 1
+        return cast("list[Any]", (outputs.squeeze(1) if single else outputs).tolist())
+
+
+class PredictionSaver(Saver):
+    """Writes predictions to a CSV file: one row per sample, with its number in the data set.
+
+    Where several processes run together, the first one writes.
+
+    Args:
+        path: The file; replaced if it exists.
+        name: Name in messages.
+    """
+
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        super().__init__(name)
+        self.save_parameters(path=str(path), name=name)
+        self.path = Path(path)
+
+    @monitor_exec
+    def execute(self, artifact: list[Any]) -> list[Any]:
+        """Write the predictions, and return them."""
+        if detect_distributed_environment().global_rank == 0:
+            write_text(self.path, _as_csv(artifact))
+        return artifact
+
+
+class _EveryNth(IterableDataset[Any]):
+    """Every n-th sample of a data set that can only be read from front to back."""
+
+    def __init__(self, dataset: Any, rank: int, world_size: int) -> None:
+        self._dataset = dataset
+        self._rank = rank
+        self._world_size = world_size
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self._dataset), self._rank, None, self._world_size)
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a block; an exported one has no other mode."""
+    was_training = model.training
+    with suppress(NotImplementedError):
+        model.eval()
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError):
+            model.train(was_training)
+
+
+def _share(dataset: Any, rank: int, world_size: int) -> Dataset[Any]:
+    """Part of a data set that one process predicts; :func:`_dealt_back` is the way back."""
+    if world_size == 1:
+        return cast("Dataset[Any]", dataset)
+    if not is_iterable(dataset):
+        return Subset(dataset, range(rank, len(dataset), world_size))
+    if getattr(dataset, "deals_itself_out", False):
+        raise ConfigurationError(
+            f"predict_dataset: {type(dataset).__name__} deals itself out, so its order is unknown "
+            "to several processes. Predict with one process, or give a plain data set."
+        )
+    return _EveryNth(dataset, rank, world_size)
+
+
+def _dealt_back(parts: list[list[Any]]) -> list[Any]:
+    """Put what each process predicted back into the order of the data set."""
+    merged: list[Any] = [None] * sum(map(len, parts))
+    for rank, part in enumerate(parts):
+        merged[rank :: len(parts)] = part
+    return merged
+
+
+def _as_csv(predictions: list[Any]) -> str:
+    rows = [_values(prediction) for prediction in predictions]
+    widths = {len(row) for row in rows}
+    if len(widths) > 1:
+        raise ConfigurationError(
+            f"predictions: a table needs rows of one length, not {sorted(widths)}. Override "
+            "transform_predictions() of the predictor, or write a Saver of your own."
+        )
+    width = widths.pop() if widths else 1
+    names = ["prediction"] if width == 1 else [f"prediction_{i}" for i in range(width)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["sample", *names])
+    writer.writerows([number, *row] for number, row in enumerate(rows))
+    return text.getvalue()
+
+
+def _values(prediction: Any) -> list[Any]:
+    if isinstance(prediction, torch.Tensor):
+        prediction = prediction.flatten().tolist()
+    return list(prediction) if isinstance(prediction, list | tuple) else [prediction]
