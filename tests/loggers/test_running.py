@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -121,14 +122,10 @@ def warnings_seen(
 )
 @pytest.mark.parametrize("wrap", [lambda one: one, lambda one: LoggersCollection([one])])
 def test_the_run_ends_as_the_training_does(error: Any, status: str, wrap: Any) -> None:
-    try:
-        with running(wrap(Nesting()), Team(), {}):
-            if error is not None:
-                raise error
-    except BaseException as raised:  # noqa: BLE001 - compared
-        assert type(raised) is error
-    else:
-        assert error is None
+    expected = nullcontext() if error is None else pytest.raises(error)
+    with expected, running(wrap(Nesting()), Team(), {}):
+        if error is not None:
+            raise error
     assert Service.closed == [("id-1", status)]
 
 

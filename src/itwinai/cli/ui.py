@@ -76,18 +76,11 @@ def _serve(
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Run a module of this Python, with processes of its own, until it ends or is interrupted."""
-    shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"{path}: http://{shown}:{port} (Ctrl-C ends it)")
-    if host not in LOOPBACK:
-        typer.echo(
-            f"warning: --host {host}: whoever reaches this machine can read the page; nobody is "
-            "asked for a password.",
-            err=True,
-        )
     command = [sys.executable, "-m", *module, "--host", host, "--port", str(port)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = subprocess.Popen(command, env={**os.environ, **variables}, start_new_session=True)
     try:
+        _tell(path, host, port)
         code = process.wait()
     except KeyboardInterrupt:
         os.killpg(process.pid, signal.SIGTERM)
@@ -97,3 +90,14 @@ def _serve(
         f"{module[0]} ended with code {code}; its reason is above. If port {port} is taken, give "
         "another --port."
     )
+
+
+def _tell(path: Path, host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"{path}: http://{shown}:{port} (Ctrl-C ends it)")
+    if host not in LOOPBACK:
+        typer.echo(
+            f"warning: --host {host}: whoever reaches this machine can read the page; nobody is "
+            "asked for a password.",
+            err=True,
+        )

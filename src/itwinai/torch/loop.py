@@ -60,6 +60,8 @@ def run_epochs(trainer: TorchTrainer) -> None:
         trainer.log(time.monotonic() - began, "epoch_time_s", step=epoch)
         _save(trainer)
         _show(trainer)
+        if trainer.profiler is not None:
+            trainer.profiler.step()
         if _report(trainer) and epoch + 1 < trainer.epochs:
             raise TrialStopped
 
@@ -134,4 +136,9 @@ def _save(trainer: TorchTrainer) -> None:
 def _report(trainer: TorchTrainer) -> bool:
     """Tell the study; it never sees the test set, which would be tuned on otherwise."""
     metrics = {k: v for k, v in trainer.epoch_metrics.items() if not k.startswith("test_")}
-    return report_as_one(trainer.reporter, trainer.strategy, metrics, trainer.checkpoints)
+    began = time.monotonic()
+    stop = report_as_one(trainer.reporter, trainer.strategy, metrics, trainer.checkpoints)
+    if trainer.time_ray:
+        seconds = time.monotonic() - began
+        trainer.log(seconds, "ray_report_time_s_per_epoch", step=trainer.current_epoch)
+    return stop

@@ -5,11 +5,13 @@ These processes load this module, and nothing of the study that drives them.
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -107,17 +109,32 @@ def pickled_trainer(trainer: TorchTrainer) -> bytes:
     Raises:
         ConfigurationError: If it holds something that cannot leave its process.
     """
-    from ray import cloudpickle
-
     buffer = io.BytesIO()
     try:
-        cloudpickle.dump(trainer, buffer)
+        _pickler(buffer).dump(trainer)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise ConfigurationError(
             f"the trainer cannot be sent to a trial's process: {error}. Open files, locks and "
             "connections must be made inside train(), not in the constructor."
         ) from error
     return buffer.getvalue()
+
+
+def _pickler(buffer: io.BytesIO) -> Any:
+    """A pickler that takes any module by its name.
+
+    cloudpickle looks for modules that a function may use, and tries to take those apart that are
+    objects of a class of their own, such as ``torch.distributed.config``.
+    """
+    from ray import cloudpickle
+
+    class ByName(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, ModuleType) and type(obj) is not ModuleType:
+                return importlib.import_module, (obj.__name__,)
+            return super().reducer_override(obj)
+
+    return ByName(buffer)
 
 
 def fresh_copy(pickled: bytes) -> TorchTrainer:

@@ -75,6 +75,8 @@ def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
         RayTrain(
             _train_in_worker,
             train_loop_config={"program": program},
+            torch_config=trainer.ray_torch_config,
+            dataset_config=trainer.ray_data_config,
             scaling_config=_scaling(trainer.ray_scaling_config),
             run_config=_run_config(trainer.ray_run_config, location),
         ).fit()

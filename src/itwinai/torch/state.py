@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itwinai.errors import CheckpointError
 from itwinai.torch import checkpoint as checkpoints
+from itwinai.torch.factories import build_model
 from itwinai.torch.reproducibility import random_state, set_random_state
 
 if TYPE_CHECKING:
+    from itwinai.torch.strategies.base import TorchDistributedStrategy
     from itwinai.torch.trainer import TorchTrainer
 
 
@@ -67,6 +70,26 @@ def restore(trainer: TorchTrainer, path: Path, model: dict[str, Any], state: Any
     for name, step in state.get("glob_steps", {}).items():
         setattr(trainer, name, step)
     _restore_random(trainer, state)
+
+
+def untouched(model: Any, strategy: TorchDistributedStrategy) -> Any:
+    """The model as the user gave it, for a strategy that takes it apart; otherwise itself."""
+    return copy.deepcopy(model) if strategy.is_sharded else model
+
+
+def whole_model(trainer: TorchTrainer, given: Any) -> Any:
+    """The trained model, without wrapper and whole, on every rank.
+
+    Where an own ``create_model_loss_optimizer`` made it and the strategy took it apart, there is
+    nothing to put it together in, and it stays in parts.
+    """
+    strategy = trainer.strategy
+    if not strategy.is_sharded or given is None:
+        return strategy.unwrap(trainer.model)
+    state = strategy.broadcast_obj(strategy.model_state(trainer.model), 0)
+    model = build_model(given, trainer.config)
+    model.load_state_dict(state)
+    return model
 
 
 def _save_sharded(trainer: TorchTrainer, path: Path, best_validation_metric: float) -> None:

@@ -43,6 +43,7 @@ from itwinai.torch.keeping import CheckpointPolicy, KeepEvery
 from itwinai.torch.loop import Turn, run_batches, run_epochs
 from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.optimization import Optimization
+from itwinai.torch.profiling.profiler import profile_torch_trainer
 from itwinai.torch.reporting import report_as_one
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.schedules import Length
@@ -82,14 +83,25 @@ class TorchTrainer(Trainer, LogMixin):
         metrics: By name; torchmetrics objects, or functions ``metric(prediction, target)``.
         checkpoints_location: Folder of the checkpoints.
         checkpoint_every: Epochs between two checkpoints; None writes ``best_model`` only.
+        disable_tqdm: Without effect: there is no progress bar.
         name: Name in messages.
-        from_checkpoint: Checkpoint folder to continue from.
-        initial_best_validation_metric: What the validation loss must fall below.
-        run_name: Name of the logger's run.
-        ray_scaling_config: A ``ray.train.ScalingConfig``: processes and resources per trial.
+        profiling_wait_epochs: First epochs that are not profiled.
+        profiling_warmup_epochs: Epochs after those in which the profiler runs without recording.
+        measure_gpu_data: Without effect.
+        enable_torch_profiling: Whether ``train()`` is profiled by ``torch.profiler``.
+        store_torch_profiling_traces: Whether the profiler's traces are kept.
+        measure_epoch_time: Without effect: ``epoch_time_s`` is logged always.
+        ray_scaling_config: A ``ray.train.ScalingConfig``: processes and resources per trial, or of
+            one training in Ray Train's workers.
         ray_tune_config: A ``ray.tune.TuneConfig``.
         ray_run_config: A ``ray.tune.RunConfig``.
         ray_search_space: A search space; with it ``execute`` runs a study.
+        ray_torch_config: A ``ray.train.torch.TorchConfig``, of one training in Ray Train's workers.
+        ray_data_config: A ``ray.train.DataConfig``, of one training in Ray Train's workers.
+        from_checkpoint: Checkpoint folder to continue from, or a folder of them.
+        initial_best_validation_metric: What the validation loss must fall below.
+        run_name: Name of the logger's run.
+        time_ray: Whether the seconds of each report to a study are logged.
         checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
         checkpoint_sharded: Whether each rank writes its own part of a checkpoint.
 
@@ -108,6 +120,8 @@ class TorchTrainer(Trainer, LogMixin):
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
+    #: The running ``torch.profiler.profile``, if the training is profiled.
+    profiler: Any = None
     #: What its logged run belongs to, such as a study's.
     run_context: RunContext | None = None
     #: Identifies this training among those that save to the same place; None: alone.
@@ -127,14 +141,24 @@ class TorchTrainer(Trainer, LogMixin):
         metrics: Mapping[str, Metric] | None = None,
         checkpoints_location: str | Path = "checkpoints",
         checkpoint_every: int | None = None,
+        disable_tqdm: bool = False,
         name: str | None = None,
-        from_checkpoint: str | Path | None = None,
-        initial_best_validation_metric: float | str = "inf",
-        run_name: str | None = None,
+        profiling_wait_epochs: int = 0,
+        profiling_warmup_epochs: int = 0,
+        measure_gpu_data: bool = False,
+        enable_torch_profiling: bool = False,
+        store_torch_profiling_traces: bool = False,
+        measure_epoch_time: bool = False,
         ray_scaling_config: Any = None,
         ray_tune_config: Any = None,
         ray_run_config: Any = None,
         ray_search_space: Mapping[str, Any] | None = None,
+        ray_torch_config: Any = None,
+        ray_data_config: Any = None,
+        from_checkpoint: str | Path | None = None,
+        initial_best_validation_metric: float | str = "inf",
+        run_name: str | None = None,
+        time_ray: bool = False,
         checkpoint_last: int | None = None,
         checkpoint_sharded: bool = False,
     ) -> None:
@@ -160,6 +184,14 @@ class TorchTrainer(Trainer, LogMixin):
         self.ray_tune_config = ray_tune_config
         self.ray_run_config = ray_run_config
         self.ray_search_space = ray_search_space
+        self.ray_torch_config = ray_torch_config
+        self.ray_data_config = ray_data_config
+        self.time_ray = time_ray
+        self.enable_torch_profiling = enable_torch_profiling
+        self.store_torch_profiling_traces = store_torch_profiling_traces
+        self.profiling_wait_epochs = profiling_wait_epochs
+        self.profiling_warmup_epochs = profiling_warmup_epochs
+        self.measure_gpu_data = measure_gpu_data
         self.checkpoint_last = checkpoint_last
         self.checkpoint_sharded = checkpoint_sharded
 
@@ -235,6 +267,7 @@ class TorchTrainer(Trainer, LogMixin):
         datasets = (train_dataset, validation_dataset, test_dataset)
         return *datasets, self._road()(datasets)
 
+    @profile_torch_trainer
     def train(self) -> None:
         """Run the epochs; a subclass with a loop of its own reports with :meth:`ray_report`."""
         run_epochs(self)
@@ -403,6 +436,7 @@ class TorchTrainer(Trainer, LogMixin):
         self.strategy = resolve_strategy(self.strategy, self.config)
         self.strategy.init()
         try:
+            given = training_state.untouched(self.model, self.strategy)
             with self._logging():
                 self.create_dataloaders(*datasets)
                 self.create_model_loss_optimizer()
@@ -410,9 +444,13 @@ class TorchTrainer(Trainer, LogMixin):
                 self.train()
                 if self.optimization.average is not None:
                     self.optimization.average.exchange()
-            return self.strategy.unwrap(self.model)
+            model = training_state.whole_model(self, given)
+            self.strategy.barrier()  # no rank goes on before rank 0 has saved all
         finally:
+            # A wrapper that outlives its process group can hold up the end of its process.
+            self.model = self.strategy.unwrap(self.model)
             self.strategy.clean_up()
+        return model
 
     # -- inside --------------------------------------------------------------------------------
 
