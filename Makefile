@@ -12,7 +12,7 @@ demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test repo
 	cd examples/digits && ../../$(BIN)/itwinai exec-pipeline --config-name study
 
 test: .venv/ready  ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from itwinai.errors import CheckpointError, ConfigurationError
-from itwinai.testing import BrokenRuleError, check_strategy
+from itwinai.testing.strategies import BrokenRuleError, check_strategy
 from itwinai.torch.config import TrainingConfiguration
 from itwinai.torch.distributed import (
     STRATEGIES,

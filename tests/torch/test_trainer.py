@@ -655,7 +655,7 @@ def test_no_epochs() -> None:
     ("strategy", "message"),
     [
         ("dpp", "strategy='dpp': unknown; did you mean 'ddp'?"),
-        ("tpu", "strategy='tpu': unknown; known names: ddp, deepspeed, fsdp"),
+        ("tpu", "strategy='tpu': unknown; known names: ddp, fsdp, deepspeed"),
     ],
 )
 def test_an_unknown_strategy(strategy: str, message: str) -> None:

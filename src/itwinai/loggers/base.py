@@ -19,6 +19,9 @@ BASE_EXP_NAME = "default_experiment"
 
 LogFrequency = int | Literal["epoch", "batch"]
 
+#: Tells from the tags of a run how it ended.
+StatusOf = Callable[[Mapping[str, str]], str | None]
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -186,11 +189,11 @@ class Logger(LogMixin):
             MissingPackageError: If it is not.
         """
 
-    def end_runs_below(self, status_of: Callable[[Mapping[str, str]], str]) -> None:
-        """End the runs below this one that processes left open which are no more.
+    def end_runs_below(self, status_of: StatusOf) -> None:
+        """Give the runs below this one their ends; processes that are no more left some open.
 
         Args:
-            status_of: Tells from a run's tags how it ended.
+            status_of: Tells from a run's tags how it ended; None: leave it as it is.
         """
 
     @check_initialized

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from itwinai.errors import ConfigurationError, ItwinaiError
-from itwinai.loggers.base import Logger, check_initialized
+from itwinai.loggers.base import Logger, StatusOf, check_initialized
 from itwinai.loggers.guard import Guard
 from itwinai.loggers.mlflow import MLFlowLogger
 
@@ -71,7 +71,7 @@ class LoggersCollection(Logger):
         for guard in self.guards:
             guard.log(item, identifier, **arguments)
 
-    def end_runs_below(self, status_of: Callable[[Mapping[str, str]], str]) -> None:  # noqa: D102
+    def end_runs_below(self, status_of: StatusOf) -> None:  # noqa: D102
         for guard in self.guards:
             guard.end_runs_below(status_of)
 

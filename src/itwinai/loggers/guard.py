@@ -9,7 +9,7 @@ from typing import Any
 from itwinai import logger as library_logger
 from itwinai.errors import ItwinaiError
 from itwinai.io.failures import Failures
-from itwinai.loggers.base import Logger
+from itwinai.loggers.base import Logger, StatusOf
 
 #: Options of single loggers, by the name of their class.
 PerLogger = Mapping[str, Mapping[str, Any]]
@@ -65,9 +65,9 @@ class Guard:
             **arguments,
         )
 
-    def end_runs_below(self, status_of: Callable[[Mapping[str, str]], str]) -> None:
-        """End what dead processes left open below the logger's run."""
-        self._call("end the open runs", self.logger.end_runs_below, status_of)
+    def end_runs_below(self, status_of: StatusOf) -> None:
+        """Give the runs below the logger's run their ends."""
+        self._call("end the runs below", self.logger.end_runs_below, status_of)
 
     def _call(self, action: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         try:

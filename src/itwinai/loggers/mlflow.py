@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlparse
 
 from itwinai import logger as library_logger
 from itwinai.errors import MissingPackageError
-from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger
+from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger, StatusOf
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARAMS_PER_REQUEST = 100
@@ -142,11 +142,20 @@ class MLFlowLogger(Logger):
     def check_package(self) -> None:  # noqa: D102
         _import_mlflow()
 
-    def end_runs_below(self, status_of: Callable[[Mapping[str, str]], str]) -> None:  # noqa: D102
-        query = f"tags.`{ROOT}` = '{self.run_id}' and attributes.status = 'RUNNING'"
-        while runs := self._client.search_runs([self.experiment_id], query):
-            for run in runs:
-                self._client.set_terminated(run.info.run_id, status_of(run.data.tags))
+    def end_runs_below(self, status_of: StatusOf) -> None:  # noqa: D102
+        for run in self._runs_below():
+            status = status_of(run.data.tags)
+            if status not in (None, run.info.status):
+                self._client.set_terminated(run.info.run_id, status, run.info.end_time)
+
+    def _runs_below(self) -> Iterator[Any]:
+        query, token = f"tags.`{ROOT}` = '{self.run_id}'", None
+        while True:
+            page = self._client.search_runs([self.experiment_id], query, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
         param, known = self.mlflow.entities.Param, self._run.data.params

@@ -1,5 +1,1 @@
-"""Tests that itwinai ships, for what users write themselves."""
-
-from itwinai.testing.strategies import BrokenRuleError, check_strategy
-
-__all__ = ["BrokenRuleError", "check_strategy"]
+"""Tests that itwinai ships, for what users write themselves: ``strategies`` and ``loggers``."""

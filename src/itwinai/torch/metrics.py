@@ -59,13 +59,15 @@ class EpochMetrics:
         """Add a batch's loss, and those of its metrics that did not accumulate by themselves."""
         if not self._counting:
             return
-        accumulated = {name for name, metric in self._stateful().items() if metric.update_called}
+        stateful = self._stateful() if self.metrics else {}
+        accumulated = {name for name, metric in stateful.items() if metric.update_called}
         for name, value in {"loss": loss, **batch_metrics}.items():
             if name in accumulated:
                 continue
             for part, number in flatten(name, value).items():
-                amount = number.double() * samples
-                self._sums[part] = self._sums[part] + amount if part in self._sums else amount
+                if part not in self._sums:
+                    self._sums[part] = torch.zeros_like(number, dtype=torch.float64)
+                self._sums[part].add_(number, alpha=samples)
                 self._counts[part] = self._counts.get(part, 0) + samples
 
     def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
@@ -101,6 +103,8 @@ def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
     """One number per metric; a vector (per class, say) becomes ``name_0``, ``name_1``, ..."""
     if value is None:
         return {}
+    if isinstance(value, torch.Tensor) and value.dim() == 0:
+        return {name: value.detach()}
     numbers = torch.as_tensor(value).detach().flatten()
     if len(numbers) == 1:
         return {name: numbers[0]}

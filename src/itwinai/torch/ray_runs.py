@@ -17,11 +17,13 @@ from itwinai.torch.ray_program import TRIAL, TrainerProgram
 #: Tags of the study's run; those of its trials have the first one, too.
 STUDY, BEST = "itwinai.study", "itwinai.best_trial"
 
-#: How a trial's run ends where its process could not say so; all other states are failures.
+#: How a trial's run ends, by the record: its process may have been killed, or have trained on while
+#: the study ended. All other states are failures.
 _ENDS = {
     TrialState.COMPLETED: "FINISHED",
     TrialState.STOPPED: "KILLED",
     TrialState.PAUSED: "KILLED",
+    TrialState.DIVERGED: "KILLED",
     TrialState.INTERRUPTED: "KILLED",
 }
 

@@ -16,6 +16,7 @@ from itwinai.environ import environment
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.group import Shipped
 from itwinai.io.files import newest_complete
+from itwinai.loggers import RunContext
 from itwinai.torch import checkpoint as checkpoints
 from itwinai.torch.keeping import KeepEvery
 from itwinai.torch.ray_program import Datasets, fresh_copy, pickled_trainer
@@ -44,6 +45,8 @@ class LongTraining:
         """Train; after a failure, go on from the newest good checkpoint."""
         trainer = fresh_copy(self._trainer)
         trainer.run_id = self._run
+        runs = Path(trainer.checkpoints_location) / ".runs" / self._run
+        trainer.run_context = RunContext(folder=runs)
         own = newest_of_run(Path(trainer.checkpoints_location), self._run)
         trainer.from_checkpoint = own or trainer.from_checkpoint
         regular = trainer.checkpoint_every is not None

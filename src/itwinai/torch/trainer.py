@@ -208,6 +208,8 @@ class TorchTrainer(Trainer, LogMixin):
         self.early_stopping = EarlyStopping(None)
         #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
         self.random_states: list[Any] = []
+        #: The logger while a training runs, such that its failures are only counted.
+        self._guarded: Logger | None = None
         self._stages: dict[str, EpochMetrics] = {}
         self._restored: tuple[Path, dict[str, Any], dict[str, Any]] | None = None
 
@@ -327,7 +329,7 @@ class TorchTrainer(Trainer, LogMixin):
         Args:
             loss: Mean over the samples of this rank's batch.
         """
-        weighted = loss * self.turn.share
+        weighted = loss if self.turn.share == 1 else loss * self.turn.share
         self.optimization.add(
             weighted, self.model, self.optimizer, self.lr_scheduler, self.turn.is_last
         )
@@ -353,8 +355,9 @@ class TorchTrainer(Trainer, LogMixin):
         **kwargs: Any,
     ) -> None:
         """Log through the trainer's logger; without one this does nothing."""
-        if self.logger is not None:
-            self.logger.log(item, identifier, kind, step, batch_idx, **kwargs)
+        logger = self._guarded or self.logger
+        if logger is not None:
+            logger.log(item, identifier, kind, step, batch_idx, **kwargs)
 
     def ray_report(
         self,
@@ -491,9 +494,10 @@ class TorchTrainer(Trainer, LogMixin):
             loader, step, metrics, self._take_turn, window
         ):
             glob_step = getattr(self, f"{stage}_glob_step")
-            for name, value in {"loss": loss, **batch_metrics}.items():
-                for part, number in flatten(f"{stage}_{name}", value).items():
-                    self.log(number, part, step=glob_step, batch_idx=index)
+            if self.logger is not None:
+                for name, value in {"loss": loss, **batch_metrics}.items():
+                    for part, number in flatten(f"{stage}_{name}", value).items():
+                        self.log(number, part, step=glob_step, batch_idx=index)
             setattr(self, f"{stage}_glob_step", glob_step + 1)
         results = metrics.compute(self.strategy)
         for name, value in results.items():
@@ -543,17 +547,14 @@ class TorchTrainer(Trainer, LogMixin):
         """Log within a run of this training; its loggers' failures are counted, and no more."""
         hyper_parameters = self.config.snapshot()
         hyper_parameters["distributed_strategy"] = type(self.strategy).__name__
-        given = self.logger
         with running(
-            given, self.strategy, hyper_parameters, self.run_name, self.run_context
+            self.logger, self.strategy, hyper_parameters, self.run_name, self.run_context
         ) as guarded:
-            self.logger = None if given is None else guarded
-            try:
-                for name, value in _facts(self.strategy).items():
-                    self.log(value, name, kind="param")
-                yield
-            finally:
-                self.logger = given
+            self._guarded = None if self.logger is None else guarded
+            for name, value in _facts(self.strategy).items():
+                self.log(value, name, kind="param")
+            yield
+        self._guarded = None
 
 
 def _facts(strategy: Any) -> dict[str, Any]:
