@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+from naming import named
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
@@ -131,7 +132,7 @@ def test_a_ray_searcher_is_taken_as_it_is() -> None:
         (MySearcher, "not its class"),
         (optuna.samplers.TPESampler, "not its class"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_unknown_algorithm_or_option_is_refused_with_a_hint(value: Any, message: str) -> None:
     assert message in algorithm_refusal(value)
@@ -151,7 +152,7 @@ def test_a_grid_over_a_continuous_range_is_refused() -> None:
         (optuna.samplers.RandomSampler(), "RandomSampler"),
         (MySearcher(), "MySearcher"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_grid_search_with_another_algorithm_is_refused(value: Any, name: str) -> None:
     assert algorithm_refusal(value, EXHAUSTIVE) == (
@@ -173,7 +174,7 @@ def test_grid_search_with_another_algorithm_is_refused(value: Any, name: str) ->
         ("median", "median"),
         ({"name": "median", "min_samples_required": 5}, "median"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_scheduler_is_built_from_its_name_or_a_mapping(value: Any, name: str) -> None:
     scheduler = build_scheduler(value, 10)
@@ -232,7 +233,7 @@ def test_no_scheduler_is_refused_for_a_short_training_unless_it_cannot_stop_anyt
         (ASHAScheduler, "not its class"),
         (optuna.pruners.NopPruner, "not its class"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_unknown_scheduler_or_option_is_refused_with_a_hint(value: Any, message: str) -> None:
     assert message in scheduler_refusal(value)
@@ -246,7 +247,7 @@ def test_an_unknown_scheduler_or_option_is_refused_with_a_hint(value: Any, messa
         (ASHAScheduler(grace_period=10), "AsyncHyperBandScheduler"),
         (MedianStoppingRule("training_iteration", grace_period=10), "MedianStoppingRule"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_grace_period_that_reaches_the_last_epoch_is_refused(value: Any, name: str) -> None:
     message = scheduler_refusal(value)
@@ -262,7 +263,7 @@ def test_a_grace_period_that_reaches_the_last_epoch_is_refused(value: Any, name:
         (ASHAScheduler(max_t=5), "AsyncHyperBandScheduler"),
         (HyperBandScheduler(max_t=5), "HyperBandScheduler"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_max_t_that_contradicts_the_epochs_is_refused(value: Any, name: str) -> None:
     assert f"study.scheduler({name}).max_t=5 contradicts epochs=10. Leave max_t out" in (

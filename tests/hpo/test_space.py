@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+from naming import named
 from ray import tune
 
 from itwinai.errors import ConfigurationError
@@ -52,7 +53,7 @@ def test_every_type_is_read_and_its_description_reads_back(
     assert parse(domain.describe()) == domain
 
 
-@pytest.mark.parametrize("form", [form for form, _ in FORMS], ids=str)
+@pytest.mark.parametrize("form", [form for form, _ in FORMS], ids=named)
 def test_every_proposal_lies_in_the_domain_and_survives_the_record(form: dict[str, Any]) -> None:
     domain = parse(form)
     for value in proposals(form):
@@ -93,7 +94,7 @@ def test_a_randint_of_one_value_is_that_value() -> None:
         ({"type": "randint", "lower": 0, "upper": 3}, [0, 1, 2]),
         ({"type": "choice", "categories": ["b", "a"]}, ["b", "a"]),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_grid_holds_exactly_the_values_that_can_be_proposed(
     form: dict[str, Any], values: list[Any]
@@ -116,7 +117,7 @@ def test_a_continuous_range_has_no_grid(kind: str) -> None:
         ({"type": "qrandint", "lower": 0, "upper": 8, "q": 4}, [4], [6]),
         ({"type": "choice", "categories": ["a", [1]]}, ["a", [1]], ["b", [2], "[1]x"]),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_domain_knows_its_values(
     form: dict[str, Any], inside: list[Any], outside: list[Any]
@@ -223,13 +224,13 @@ def test_our_own_domains_pass_through() -> None:
         ([1, 2], "search_space.p=[1, 2]: expected a mapping such as {type: uniform, lower: 0"),
         (tune.randn(), "expected a mapping"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_wrong_form_is_refused_with_what_is_wrong(form: Any, message: str) -> None:
     assert message in refusal(form)
 
 
-@pytest.mark.parametrize("forms", [{}, None, ["lr"]], ids=str)
+@pytest.mark.parametrize("forms", [{}, None, ["lr"]], ids=named)
 def test_an_empty_space_is_refused_with_an_example(forms: Any) -> None:
     with pytest.raises(ConfigurationError, match="at least one hyper-parameter is needed"):
         SearchSpace.parse(forms)
