@@ -17,6 +17,8 @@ from itwinai.hpo.trial import TrialState
 
 pytest.importorskip("sklearn")
 
+from sklearn.datasets import load_digits  # noqa: E402
+
 EXAMPLE = Path(__file__).parents[2] / "examples/digits"
 TRAINER = "training_pipeline.steps.trainer"
 
@@ -72,6 +74,14 @@ def test_the_study_and_the_command_that_trains_its_best_again(tmp_path: Path) ->
     assert result.trials[0].is_default
     accuracy = accuracy_in(printed)
     assert f"validation_accuracy={best.metrics['validation_accuracy']:.4g} after 3" in printed
+
+    itwinai(tmp_path, "exec-pipeline", "--config-path", str(EXAMPLE), "--config-name", "predict")
+    rows = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1797))
+    labels = load_digits().target
+    predicted = [int(row.split(",")[1]) for row in rows]
+    right = sum(int(a == b) for a, b in zip(predicted, labels, strict=True)) / 1797
+    assert right == pytest.approx(accuracy_in(printed), abs=0.1)
 
     lines = printed.splitlines()
     hint = lines.index(f"To train the best configuration of '{TRAINER}':")
