@@ -17,7 +17,7 @@ from itwinai.hpo.trial import TrialState
 
 pytest.importorskip("sklearn")
 
-from sklearn.datasets import load_digits  # noqa: E402
+from sklearn.datasets import load_digits
 
 EXAMPLE = Path(__file__).parents[2] / "examples/digits"
 TRAINER = "training_pipeline.steps.trainer"
