@@ -7,6 +7,7 @@ optimizer is whole, under a name of its own, in however many pieces. Reading run
 
 from __future__ import annotations
 
+import enum
 import io
 import pickle
 import warnings
@@ -232,7 +233,16 @@ class _IndexUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if module.split(".")[0] == "pathlib" and name in ("PosixPath", "WindowsPath"):
             return PurePath
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         raise pickle.UnpicklingError(f"{module}.{name} does not belong in it")
+
+
+def _member(kind: Any, name: str) -> Any:
+    """The member of an enumeration, which some versions of Python pickle as an attribute."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum) and name in kind.__members__:
+        return kind[name]
+    raise pickle.UnpicklingError(f"{kind}.{name} does not belong in it")
 
 
 @contextmanager
