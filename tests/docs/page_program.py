@@ -121,7 +121,7 @@ def run_page(page: Path) -> None:
     # What the page's code defines belongs to this program, as in a script or a notebook.
     namespace = vars(sys.modules["__main__"])
     blocks = blocks_of(page)
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, after in zip(blocks, [*blocks[1:], None][: len(blocks)], strict=True):
         say(f"--- {page.name}:{block.line} ({block.language})")
         began = time.monotonic()
         if block.title is not None:
