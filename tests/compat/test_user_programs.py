@@ -101,7 +101,7 @@ def weights(path: Path) -> dict[str, Any]:
 def test_a_pipeline_in_python_trains(folder, strategy, processes):
     output = train(folder, "pipeline_in_python", strategy, processes)
     assert output.count("sizes 36 12 13") == processes
-    assert output.count("model Net\n") == processes
+    assert output.count("model Net") == processes  # two processes may share a line
     assert "ConsoleLogger: validation_accuracy_epoch = " in output
     for name in ("epoch_0", "epoch_1", "best_model"):
         assert set(weights(folder / "checkpoints" / name)) == {
