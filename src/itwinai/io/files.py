@@ -39,8 +39,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     crash leaves one complete folder; :func:`newest_complete` finds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}-*"):  # by a crash
-        shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
         yield scratch

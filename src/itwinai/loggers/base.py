@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from itwinai import logger as library_logger
+from itwinai.constants import BASE_EXP_NAME as BASE_EXP_NAME
 from itwinai.errors import ConfigurationError
-
-#: Experiment or project that runs belong to when none is named.
-BASE_EXP_NAME = "default_experiment"
 
 LogFrequency = int | Literal["epoch", "batch"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray.train.torch import TorchTrainer as RayTrain
 from torch import nn
 
 from itwinai.environ import environment
+from itwinai.errors import CheckpointError
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.group import Shipped
 from itwinai.io.files import newest_complete
@@ -87,15 +89,14 @@ def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
 
 
 def newest_of_run(location: Path, run: str) -> Path | None:
-    """The newest good ``epoch_<n>`` that a training saved; None before its first one."""
-    found = None
+    """The newest undamaged ``epoch_<n>`` that a training saved; None before its first one."""
+    found: dict[int, Path] = {}
     for folder in location.glob("epoch_*"):
-        complete = newest_complete(folder)
-        manifest = None if complete is None else checkpoints.manifest_of(complete)
-        if manifest is not None and manifest.get("run") == run:
-            epoch = int(manifest["epoch"])
-            found = max(found or (epoch, folder), (epoch, folder))
-    return None if found is None else found[1]
+        with suppress(CheckpointError):
+            manifest = checkpoints.check_files(newest_complete(folder) or folder)
+            if manifest is not None and manifest.get("run") == run:
+                found[int(manifest["epoch"])] = folder
+    return found[max(found)] if found else None
 
 
 def _train_in_worker(config: dict[str, Any]) -> None:

@@ -551,10 +551,12 @@ class TorchTrainer(Trainer, LogMixin):
             self.logger, self.strategy, hyper_parameters, self.run_name, self.run_context
         ) as guarded:
             self._guarded = None if self.logger is None else guarded
-            for name, value in _facts(self.strategy).items():
-                self.log(value, name, kind="param")
-            yield
-        self._guarded = None
+            try:
+                for name, value in _facts(self.strategy).items():
+                    self.log(value, name, kind="param")
+                yield
+            finally:
+                self._guarded = None
 
 
 def _facts(strategy: Any) -> dict[str, Any]:
