@@ -1,9 +1,9 @@
 """What a training costs beyond the loop that one would write by hand.
 
-Four ways to train the same model on the same batches: a hand-written loop of PyTorch, itwinai's
+Four ways to train the same model on the same data: a hand-written loop of PyTorch, itwinai's
 ``TorchTrainer``, Lightning Fabric and Hugging Face Accelerate. They take turns in one process (or
-one group of two), a few epochs each, again and again; an epoch's time is that of its training
-alone. All sum up the mean loss of the epoch.
+one group of two), epoch by epoch, and all sum up the mean loss of the epoch. A ratio is the median
+over all rounds of an epoch's time by that of the hand-written loop in the same round.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -29,16 +30,19 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 PACKAGES = ("itwinai", "torch", "lightning-fabric", "accelerate")
-WARM_UP = 1  # epochs of each turn that are not counted
+WARM_UP = 2  # rounds that are not counted
+
+Epoch = Callable[[int], float]
 
 
+@dataclass
 class Workload:
-    """A model, its data, and how to train it."""
+    """A model, its data, and how often each way trains it for an epoch."""
 
-    def __init__(
-        self, model: Callable[[], nn.Module], data: Dataset[Any], batch: int, epochs: int
-    ) -> None:
-        self.model, self.data, self.batch, self.epochs = model, data, batch, epochs
+    model: Callable[[], nn.Module]
+    data: Dataset[Any]
+    batch: int
+    rounds: int
 
 
 def digits() -> Workload:
@@ -46,14 +50,14 @@ def digits() -> Workload:
 
     images, labels = load_digits(return_X_y=True)
     pixels = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-    return Workload(_cnn, TensorDataset(pixels, torch.tensor(labels)), batch=64, epochs=4)
+    return Workload(_cnn, TensorDataset(pixels, torch.tensor(labels)), batch=64, rounds=60)
 
 
 def large() -> Workload:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(128, 1024, generator=generator)
     targets = torch.randint(10, (128,), generator=generator)
-    return Workload(_mlp, TensorDataset(inputs, targets), batch=32, epochs=2)
+    return Workload(_mlp, TensorDataset(inputs, targets), batch=32, rounds=10)
 
 
 WORKLOADS = {"digits CNN": digits, "50-million-parameter MLP": large}
@@ -80,18 +84,16 @@ def _mlp() -> nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--rounds", type=int, default=6, help="turns of each way")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
-        work(options.worker, options.rounds, options.json)
+        work(WORKLOADS[options.worker](), options.json)
         return
     figures = [
-        {"workload": name, "ranks": ranks, **measured(name, ranks, options.rounds)}
+        {"workload": name, "ranks": ranks, **measured(name, ranks)}
         for name in WORKLOADS
         for ranks in (1, 2)
     ]
-    show(figures)
     if options.json is not None:
         head = {
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -102,7 +104,7 @@ def main() -> None:
         options.json.write_text(json.dumps({**head, "figures": figures}, indent=2) + "\n")
 
 
-def measured(workload: str, ranks: int, rounds: int) -> dict[str, Any]:
+def measured(workload: str, ranks: int) -> dict[str, Any]:
     """Seconds per epoch of each way, and their ratios to the hand-written loop's."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "times.json")
@@ -111,7 +113,7 @@ def measured(workload: str, ranks: int, rounds: int) -> dict[str, Any]:
             [
                 *(sys.executable, *(launcher if ranks > 1 else [])),
                 *(str(Path(__file__).resolve()), "--worker", workload),
-                *("--rounds", str(rounds), "--json", str(file)),
+                *("--json", str(file)),
             ],
             check=True,
             cwd=folder,
@@ -119,54 +121,76 @@ def measured(workload: str, ranks: int, rounds: int) -> dict[str, Any]:
         )
         times: dict[str, list[float]] = json.loads(file.read_text())
     by_hand = times["by hand"]
-    return {
+    figures = {
+        "rounds": len(by_hand),
         "seconds": {way: median(values) for way, values in times.items()},
         "ratio": {
             way: median(v / h for v, h in zip(values, by_hand, strict=True))
             for way, values in times.items()
         },
     }
+    show(workload, ranks, figures)
+    return figures
 
 
-def show(figures: list[dict[str, Any]]) -> None:
-    for figure in figures:
-        print(f"{figure['workload']}, {figure['ranks']} rank(s)")
-        for way, seconds in figure["seconds"].items():
-            print(f"  {way:12} {seconds:8.4f} s per epoch   {figure['ratio'][way]:.3f}")
+def show(workload: str, ranks: int, figures: dict[str, Any]) -> None:
+    print(f"{workload}, {ranks} rank(s), {figures['rounds']} rounds")
+    for way, seconds in figures["seconds"].items():
+        print(f"  {way:12} {seconds:8.4f} s per epoch   {figures['ratio'][way]:.3f}", flush=True)
 
 
 # -- in the processes that train ---------------------------------------------------------------
 
 
-def work(name: str, rounds: int, file: Path) -> None:
-    """Let the ways take turns; rank 0 writes the median epoch of each turn."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks > 1:
-        torch.distributed.init_process_group("gloo")
-    workload = WORKLOADS[name]()
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for number in range(rounds):
+def work(workload: Workload, file: Path) -> None:
+    """Let the ways take turns; rank 0 writes the seconds of each epoch.
+
+    That happens within itwinai's training, whose processes work together already.
+    """
+    from itwinai.torch.trainer import TorchTrainer
+
+    class Host(TorchTrainer):
+        def train(self) -> None:
+            def epoch(number: int) -> float:
+                self.current_epoch = number
+                self.set_epoch()
+                return float(self.train_epoch())
+
+            ranks = self.strategy.global_world_size()
+            ways = {"by hand": by_hand(workload, ranks), "itwinai": epoch}
+            ways |= {"Fabric": fabric(workload, ranks), "Accelerate": accelerate(workload)}
+            times = take_turns(ways, workload.rounds)
+            if self.strategy.is_main_worker:
+                file.write_text(json.dumps(times))
+
+    trainer = Host(
+        config={
+            "batch_size": workload.batch,
+            "shuffle_train": True,
+            "num_workers_dataloader": 0,
+            "dist_backend": "gloo",
+        },
+        epochs=workload.rounds,
+        model=workload.model(),
+    )
+    trainer.train_in_this_process(workload.data, None, None)
+
+
+def take_turns(ways: dict[str, Epoch], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way's epochs, the first rounds' left out."""
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds + WARM_UP):
         # Another one begins each round, because the first one finds the caches as they are.
-        ways = list(WAYS)
-        for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-            torch.manual_seed(number)
-            epochs = WAYS[way](workload, ranks)
-            times[way].append(median(epochs[WARM_UP:]))
-    if int(os.environ.get("RANK", "0")) == 0:
-        file.write_text(json.dumps(times))
+        order = list(ways)
+        for way in order[number % len(order) :] + order[: number % len(order)]:
+            began = time.perf_counter()
+            ways[way](number)
+            if number >= WARM_UP:
+                times[way].append(time.perf_counter() - began)
+    return times
 
 
-def timed(epoch: Callable[[int], Any], epochs: int) -> list[float]:
-    """Seconds of each epoch."""
-    seconds = []
-    for number in range(epochs + WARM_UP):
-        began = time.perf_counter()
-        epoch(number)
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
-def by_hand(workload: Workload, ranks: int) -> list[float]:
+def by_hand(workload: Workload, ranks: int) -> Epoch:
     model = workload.model()
     if ranks > 1:
         model = nn.parallel.DistributedDataParallel(model)
@@ -192,36 +216,10 @@ def by_hand(workload: Workload, ranks: int) -> list[float]:
             torch.distributed.all_reduce(total)
         return float(total[0] / total[1])
 
-    return timed(epoch, workload.epochs)
+    return epoch
 
 
-def itwinai_trainer(workload: Workload, ranks: int) -> list[float]:
-    from itwinai.torch.trainer import TorchTrainer
-
-    class Timed(TorchTrainer):
-        def train(self) -> None:
-            def epoch(number: int) -> float:
-                self.current_epoch = number
-                self.set_epoch()
-                return float(self.train_epoch())
-
-            self.seconds = timed(epoch, workload.epochs)
-
-    trainer = Timed(
-        config={
-            "batch_size": workload.batch,
-            "shuffle_train": True,
-            "num_workers_dataloader": 0,
-            "dist_backend": "gloo",
-        },
-        epochs=workload.epochs,
-        model=workload.model(),
-    )
-    trainer.train_in_this_process(workload.data, None, None)
-    return trainer.seconds
-
-
-def fabric(workload: Workload, ranks: int) -> list[float]:
+def fabric(workload: Workload, ranks: int) -> Epoch:
     from lightning_fabric import Fabric
 
     parallel = Fabric(accelerator="cpu", devices=ranks, strategy="ddp" if ranks > 1 else "auto")
@@ -247,10 +245,10 @@ def fabric(workload: Workload, ranks: int) -> list[float]:
         total = parallel.all_reduce(total, reduce_op="sum")
         return float(total[0] / total[1])
 
-    return timed(epoch, workload.epochs)
+    return epoch
 
 
-def accelerate(workload: Workload, ranks: int) -> list[float]:
+def accelerate(workload: Workload) -> Epoch:
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -274,15 +272,7 @@ def accelerate(workload: Workload, ranks: int) -> list[float]:
         total = accelerator.reduce(total)
         return float(total[0] / total[1])
 
-    return timed(epoch, workload.epochs)
-
-
-WAYS: dict[str, Callable[[Workload, int], list[float]]] = {
-    "by hand": by_hand,
-    "itwinai": itwinai_trainer,
-    "Fabric": fabric,
-    "Accelerate": accelerate,
-}
+    return epoch
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import typer
 
 from itwinai.errors import ItwinaiError
 from itwinai.hpo.errors import StudyInterrupted
+from itwinai.job import JobEnds
 
 #: Exit code of a repeated trial that was not the same.
 DIFFERED = 3
@@ -17,7 +18,7 @@ DIFFERED = 3
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End an expected error with one message and code 1, and an interruption with code 130.
+    """End an expected error with a message and code 1, an interruption with 130, a job with 75.
 
     Also a decorator. With ``ITWINAI_DEBUG=1`` the error goes on, traceback and all.
     """
@@ -25,6 +26,9 @@ def clean_exit() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except JobEnds as end:
+        typer.echo(end.message, err=True)
+        raise
     except ItwinaiError as error:
         if os.environ.get("ITWINAI_DEBUG") == "1":
             raise

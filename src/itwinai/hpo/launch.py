@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from itwinai import job
 from itwinai.hpo.algorithms import Algorithm, Task, build_algorithm
 from itwinai.hpo.checks import check_direction, check_points, check_total
 from itwinai.hpo.choosing import choose
@@ -19,7 +20,7 @@ from itwinai.hpo.engine.resources import check_cores, plan_resources
 from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.opening import check_existing
-from itwinai.hpo.origin import keep_pipeline
+from itwinai.hpo.origin import keep_job, keep_pipeline
 from itwinai.hpo.progress import StudyProgress
 from itwinai.hpo.quiet import quiet_optuna
 from itwinai.hpo.results import StudyResult
@@ -147,6 +148,7 @@ def run_study(
         StudyError: If the study exists already, or met an error that every trial would meet.
         StudyInterrupted: If it was interrupted; it can be resumed.
         TrialsFailedError: If no trial produced a result.
+        JobEnds: If the job asked it to stop.
     """
     console = console or Console()
     if plan.choice:
@@ -158,6 +160,7 @@ def run_study(
         resources = plan_resources(plan.configuration, nodes, plan.total)
         study = plan.open(listener=progress.update)
         study.note_threads(resources.threads)
+        keep_job(study.directory)
         if pipeline is not None:
             keep_pipeline(study.directory, pipeline)
         with company(study), progress.follow(study, slots=resources.concurrent):
@@ -168,8 +171,15 @@ def run_study(
     if study.fatal is not None:
         raise study.fatal
     console.print(summary(result), soft_wrap=True)
+    if job.stop_requested() and _has_work_left(study, result):
+        raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     _check_outcome(result, study.interrupted)
     return result
+
+
+def _has_work_left(study: Study, result: StudyResult) -> bool:
+    interrupted = any(trial.state is TrialState.INTERRUPTED for trial in result.trials)
+    return interrupted or not study.all_started
 
 
 def _check_outcome(result: StudyResult, interrupted: bool) -> None:

@@ -1,10 +1,11 @@
-"""What ends a study before its last trial: its time budget, failures alike, a user's request."""
+"""What ends a study before its last trial: time, failures alike, a request of user or job."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
+from itwinai import job
 from itwinai.hpo.trial import FAILURES, TrialState
 
 #: A file of this name in a study's folder asks the driver to stop.
@@ -15,7 +16,7 @@ _LOOK_EVERY = 1.0
 
 
 class Limits:
-    """The time budget, and the request to stop.
+    """The time budget, and the requests to stop.
 
     Args:
         budget: Seconds in all, over all runs of the study; None: no limit.
@@ -28,7 +29,7 @@ class Limits:
         self._file = directory / STOP_FILE
         self._file.unlink(missing_ok=True)
         self._looked = time.monotonic()
-        self._requested = False
+        self._requested = self._job_ends = False
 
     def reached(self) -> str | None:
         """Say why the study ends now, or None if it goes on."""
@@ -38,6 +39,9 @@ class Limits:
         if now - self._looked >= _LOOK_EVERY:
             self._looked = now
             self._requested = self._requested or self._file.exists()
+            self._job_ends = job.stop_requested()
+        if self._job_ends:
+            return "the job ends"
         return "the study was asked to stop" if self._requested else None
 
 

@@ -17,6 +17,7 @@ from itwinai.hpo import attributes
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
+from itwinai.hpo.origin import is_of_this_job
 from itwinai.hpo.record import FILE_NAME, MemoryRecord, StudyRecord
 from itwinai.hpo.results import read_result
 from itwinai.hpo.space import SearchSpace
@@ -35,13 +36,14 @@ _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 
 def check_existing(configuration: StudyConfiguration) -> None:
-    """Refuse a study that exists already, unless it is to be resumed.
+    """Refuse a study that exists already, unless it is to be resumed, or this job continues it.
 
     Raises:
         StudyError: If there is a record and ``resume`` is false.
     """
     path = configuration.directory / FILE_NAME
-    if path.exists() and path.stat().st_size and not configuration.resume:
+    continued = configuration.resume or is_of_this_job(configuration.directory)
+    if path.exists() and path.stat().st_size and not continued:
         raise StudyError(
             f"study {configuration.name!r} exists already in {configuration.directory}. "
             "Set study.resume=true to go on with it, or give this one another study.name."

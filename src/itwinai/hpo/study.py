@@ -287,8 +287,12 @@ class Study:
     @property
     def finished(self) -> bool:
         """Whether no further trial will start."""
-        if self.fatal is not None or self._limits.reached() is not None:
-            return True
+        ends = self.fatal is not None or self._limits.reached() is not None
+        return ends or self.all_started
+
+    @property
+    def all_started(self) -> bool:
+        """Whether all trials have started that were planned."""
         return not self._more and not self._queue.waiting and self._settled
 
     @property

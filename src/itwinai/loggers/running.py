@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from itwinai import logger as library_logger
 from itwinai.io.failures import FILE_NAME, add_failures
 from itwinai.io.files import write_text
+from itwinai.job import JobEnds
 from itwinai.loggers.base import Logger
 from itwinai.loggers.collection import LoggersCollection
 from itwinai.loggers.guard import PerLogger
@@ -172,7 +173,7 @@ class _Run:
             loggers.save_hyperparameters(hyper_parameters)
             yield
             status = "FINISHED"
-        except (TrialStopped, KeyboardInterrupt):
+        except (TrialStopped, JobEnds, KeyboardInterrupt):
             status = "KILLED"
             raise
         finally:

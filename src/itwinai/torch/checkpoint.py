@@ -20,6 +20,7 @@ import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,21 @@ def manifest_of(path: Path) -> dict[str, Any] | None:
 def is_complete(path: Path) -> bool:
     """Whether a folder holds a model and the state of its training."""
     return (path / STATE).exists() and ((path / MODEL).exists() or (path / SHARDS).exists())
+
+
+def newest_of_run(location: Path, run: str | None) -> Path | None:
+    """The newest undamaged ``epoch_<n>`` that a training saved; None before its first one.
+
+    Args:
+        location: Folder of the checkpoints.
+        run: Identifies the training among others that saved there.
+    """
+    for folder in _epochs_in(location):
+        with suppress(CheckpointError):
+            manifest = check_files(newest_complete(folder) or folder)
+            if manifest is not None and manifest.get("run") == run:
+                return folder
+    return None
 
 
 def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 import itwinai
+from itwinai import job
 from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch import state
 from itwinai.torch.data import batch_share, samples_in, with_last
@@ -38,11 +39,13 @@ class Turn:
     is_last: bool = True
 
 
+@job.listening()
 def run_epochs(trainer: TorchTrainer) -> None:
     """Train, validate, save and report, epoch by epoch.
 
     Raises:
         TrialStopped: If told to stop before the last epoch.
+        JobEnds: If the job asked the training to stop before the last epoch.
     """
     for epoch in range(trainer.current_epoch, trainer.epochs):
         if trainer.early_stopping.is_due:
@@ -58,8 +61,12 @@ def run_epochs(trainer: TorchTrainer) -> None:
             trainer.test_epoch()
         trainer.early_stopping.observe(trainer.epoch_metrics.get("validation_loss"))
         trainer.log(time.monotonic() - began, "epoch_time_s", step=epoch)
-        _save(trainer)
+        job_ends = epoch + 1 < trainer.epochs and _job_ends(trainer)
+        _save(trainer, always=job_ends)
         _show(trainer)
+        if job_ends:
+            done = f"epoch {epoch + 1}/{trainer.epochs}"
+            raise job.JobEnds(f"the training goes on after {done} in the next job")
         if trainer.profiler is not None:
             trainer.profiler.step()
         if _report(trainer) and epoch + 1 < trainer.epochs:
@@ -119,13 +126,22 @@ def _show(trainer: TorchTrainer) -> None:
         itwinai.logger.info("epoch %d/%d  %s", trainer.current_epoch + 1, trainer.epochs, values)
 
 
-def _save(trainer: TorchTrainer) -> None:
-    """Write the checkpoints that are due after this epoch."""
+def _job_ends(trainer: TorchTrainer) -> bool:
+    """Whether the job asks a training alone to stop; rank 0 decides for all."""
+    if not (job.may_stop() and isinstance(trainer.reporter, NullReporter)):
+        return False
+    return bool(trainer.strategy.broadcast_obj(job.stop_requested(), src_rank=0))
+
+
+def _save(trainer: TorchTrainer, always: bool) -> None:
+    """Write the checkpoints that are due after this epoch; one ``always``."""
     loss = trainer.epoch_metrics.get("validation_loss")
     improved = loss is not None and loss < trainer.best_validation_metric
     if loss is not None and improved:
         trainer.best_validation_metric = loss
     due = trainer.checkpoints.due(trainer.current_epoch, improved)
+    if always and not any(name.startswith("epoch_") for name in due):
+        due = [f"epoch_{trainer.current_epoch}", *due]
     if due:
         trainer.random_states = trainer.strategy.gather_obj(state.of_rank(trainer)) or []
     for name in due:

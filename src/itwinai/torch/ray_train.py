@@ -13,11 +13,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer as RayTrain
 from torch import nn
 
+from itwinai import job
 from itwinai.environ import environment
-from itwinai.errors import CheckpointError
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.group import Shipped
-from itwinai.io.files import newest_complete
 from itwinai.loggers import RunContext
 from itwinai.torch import checkpoint as checkpoints
 from itwinai.torch.keeping import KeepEvery
@@ -42,6 +41,7 @@ class LongTraining:
         self._trainer = pickled_trainer(trainer)
         self._datasets = datasets
         self._run = run
+        self._job = job.variables()
 
     def __call__(self) -> None:
         """Train; after a failure, go on from the newest good checkpoint."""
@@ -49,7 +49,7 @@ class LongTraining:
         trainer.run_id = self._run
         runs = Path(trainer.checkpoints_location) / ".runs" / self._run
         trainer.run_context = RunContext(folder=runs)
-        own = newest_of_run(Path(trainer.checkpoints_location), self._run)
+        own = checkpoints.newest_of_run(Path(trainer.checkpoints_location), self._run)
         trainer.from_checkpoint = own or trainer.from_checkpoint
         regular = trainer.checkpoint_every is not None
         trainer.checkpoints = KeepEvery(
@@ -57,7 +57,8 @@ class LongTraining:
             trainer.checkpoint_last if regular else trainer.checkpoint_last or 2,
             final=trainer.epochs,
         )
-        trainer.train_in_this_process(*self._datasets)
+        with environment(self._job), suppress(job.JobEnds):  # whose program this process is not
+            trainer.train_in_this_process(*self._datasets)
 
 
 def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
@@ -71,8 +72,9 @@ def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
 
     Raises:
         ray.train.TrainingFailedError: If it failed more often than allowed.
+        JobEnds: If the job asked it to stop before the last epoch.
     """
-    run = uuid.uuid4().hex
+    run = job.run_id() or uuid.uuid4().hex
     location = Path(trainer.checkpoints_location).absolute()
     trainer.checkpoints_location = location  # the workers' folder is another one
     with environment({"RAY_TRAIN_V2_ENABLED": "1"}), ray_cluster(show_output=True):
@@ -85,18 +87,10 @@ def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
             scaling_config=_scaling(trainer.ray_scaling_config),
             run_config=_run_config(trainer.ray_run_config, location),
         ).fit()
-    return rebuilt_model(trainer, {}, newest_of_run(location, run), datasets)
-
-
-def newest_of_run(location: Path, run: str) -> Path | None:
-    """The newest undamaged ``epoch_<n>`` that a training saved; None before its first one."""
-    found: dict[int, Path] = {}
-    for folder in location.glob("epoch_*"):
-        with suppress(CheckpointError):
-            manifest = checkpoints.check_files(newest_complete(folder) or folder)
-            if manifest is not None and manifest.get("run") == run:
-                found[int(manifest["epoch"])] = folder
-    return found[max(found)] if found else None
+    newest = checkpoints.newest_of_run(location, run)
+    if job.stop_requested() and newest != location / f"epoch_{trainer.epochs - 1}":
+        raise job.JobEnds("the training goes on in the next job")
+    return rebuilt_model(trainer, {}, newest, datasets)
 
 
 def _train_in_worker(config: dict[str, Any]) -> None:

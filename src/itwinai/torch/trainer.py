@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
+from itwinai import job
 from itwinai.components import Trainer, monitor_exec
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.io.files import newest_complete
@@ -416,7 +417,14 @@ class TorchTrainer(Trainer, LogMixin):
         return path if writes else None
 
     def load_checkpoint(self) -> None:
-        """Read ``from_checkpoint``; its weights go into the model once that is built."""
+        """Read ``from_checkpoint``; its weights go into the model once that is built.
+
+        In a batch job, a training alone goes on where an earlier job of the same run has ended.
+        """
+        if isinstance(self.reporter, NullReporter) and job.run_id() is not None:
+            self.run_id = self.run_id or job.run_id()
+            own = checkpoints.newest_of_run(Path(self.checkpoints_location), self.run_id)
+            self.from_checkpoint = own or self.from_checkpoint
         if self.from_checkpoint is None:
             return
         path = Path(self.from_checkpoint)

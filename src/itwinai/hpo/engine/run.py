@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import ray
 from ray import tune
 
+from itwinai import job
 from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
 from itwinai.hpo.engine.group import Shipped
@@ -66,7 +67,7 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
         ),
     )
     try:
-        with environment(settings), _quiet(), memory_kills_as_losses():
+        with environment(settings), _quiet(), memory_kills_as_losses(), job.listening():
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""Trains, or runs a study, in a batch job that ends in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itwinai import job
+from itwinai.torch.trainer import RayTorchTrainer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from small_trainings import MLP, make_data
+
+EPOCHS = 5
+
+
+class InAJob(RayTorchTrainer):
+    """Its job asks it to stop in the middle of an epoch, in one way or the other."""
+
+    def train_epoch(self) -> Any:
+        if self.current_epoch == 1 and self.strategy.is_main_worker:
+            self.ask(os.environ.get("WAY"))
+        return super().train_epoch()
+
+    def ask(self, way: str | None) -> None:
+        if way == "file":
+            Path(os.environ[job.STOP_FILE]).touch()
+            time.sleep(1.5)  # an epoch that lasts longer than a study's driver looks away
+        elif way == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(kind: str) -> None:
+    study = {"search_space": {"optim_lr": {"type": "choice", "categories": [0.1, 0.01]}}} if kind == "study" else {}
+    trainer = InAJob(
+        config={"batch_size": 8, "num_workers_dataloader": 0, "shuffle_train": True},
+        epochs=EPOCHS,
+        model=MLP,
+        random_seed=3,
+        study={"mode": "min", "algorithm": "grid", "scheduler": "none", "max_concurrent_trials": 1},
+        **study,
+    )
+    *_, model = trainer.execute(make_data(40), make_data(20))
+    if model is not None:
+        torch.save(model.state_dict(), "model.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

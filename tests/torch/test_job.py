@@ -1,0 +1,92 @@
+"""In a batch job that ends: what has begun goes on in the next job, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from itwinai import job
+from itwinai.hpo import load_study
+from itwinai.hpo.trial import TrialState
+
+PROGRAM = Path(__file__).with_name("job_program.py")
+
+
+def run(folder: Path, kind: str = "training", ranks: int = 1, **variables: str) -> int:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ITWINAI_")}
+    done = subprocess.run(
+        [sys.executable, *(launcher if ranks > 1 else []), str(PROGRAM), kind],
+        cwd=folder,
+        env={**clean, "OMP_NUM_THREADS": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode in (0, 1, job.UNFINISHED), done.stderr
+    return done.returncode
+
+
+def in_job(folder: Path, number: int, run: str = "chain") -> dict[str, str]:
+    return {job.STOP_FILE: str(folder / f"stop-{number}"), job.RUN: run}
+
+
+def trained(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "model.pt", weights_only=True)
+
+
+def epochs_saved(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").glob("epoch_*"))
+
+
+@pytest.mark.parametrize(("way", "ranks"), [("file", 1), ("signal", 1), ("file", 2)])
+def test_a_training_saves_its_epoch_and_goes_on_in_the_next_job(
+    tmp_path: Path, way: str, ranks: int
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    assert run(whole, ranks=ranks) == 0
+    # torchrun would call any other code a failure
+    unfinished = job.UNFINISHED if ranks == 1 else 0
+
+    assert run(parts, ranks=ranks, WAY=way, **in_job(parts, 1)) == unfinished
+    assert (parts / "stop-1.met").exists()
+    assert epochs_saved(parts) == ["epoch_1"]
+    assert not (parts / "model.pt").exists()
+
+    assert run(parts, ranks=ranks, **in_job(parts, 2)) == 0
+    assert not (parts / "stop-2.met").exists()
+    for name, value in trained(whole).items():
+        assert torch.equal(trained(parts)[name], value), name
+
+
+def test_what_another_run_has_saved_is_not_continued(tmp_path: Path) -> None:
+    assert run(tmp_path, WAY="file", **in_job(tmp_path, 1, "first")) == job.UNFINISHED
+    (tmp_path / "checkpoints" / "epoch_1").rename(tmp_path / "checkpoints" / "epoch_4")
+
+    assert run(tmp_path, WAY="file", **in_job(tmp_path, 2, "second")) == job.UNFINISHED
+
+    assert epochs_saved(tmp_path) == ["epoch_1", "epoch_4"]
+
+
+def test_a_study_ends_with_the_job_and_goes_on_in_the_next_one(tmp_path: Path) -> None:
+    assert run(tmp_path, "study", WAY="file", **in_job(tmp_path, 1)) == job.UNFINISHED
+    study = tmp_path / "studies" / "study"
+    (first,) = load_study(study).trials
+    assert first.state is TrialState.INTERRUPTED
+    assert (first.reason, len(first.history)) == ("the job ends", 2)
+
+    assert run(tmp_path, "study", **in_job(tmp_path, 2, "another")) == 1, "it is not its study"
+    assert run(tmp_path, "study", **in_job(tmp_path, 3)) == 0
+
+    trials = load_study(study).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 3
+    assert [len(trial.history) for trial in trials] == [5] * 3
