@@ -95,7 +95,7 @@ def measure_here(variant: str, trials: int) -> Measured:
     import ray.tune
     import torch  # noqa: F401 - both sides load these before the clock starts
 
-    import itwinai.torch.ray_trainer  # noqa: F401
+    import itwinai.torch.ray.trainer  # noqa: F401
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(

@@ -21,6 +21,13 @@ STATES = ("same", "better", "left out")
 _ROW = re.compile(r"^\| (?P<names>`.*`) \| (?P<state>[a-z ]+) \| (?P<note>.*)\|$", re.M)
 _COUNTS = re.compile(r"(\d+) names,\s+of which (\d+) are the same, (\d+) are better and (\d+)")
 
+_SLURM = (
+    "*, job_name=None, account, partition, time='00:30:00', std_out=None, err_out=None, "
+    "num_nodes=1, num_tasks=None, num_tasks_per_node=1, gpus_per_node=4, cpus_per_task=16, "
+    "memory='16G', exclusive=False, pre_exec_command=None, exec_command=None, save_script=False, "
+    "submit_job=False, save_dir=Path('slurm-scripts'), pre_exec_file=None, exec_file=None"
+)
+
 #: What 0.4 takes, in its order: ``name`` without default, or ``name=default``.
 SIGNATURES = {
     "itwinai.components.BaseComponent": "name=None",
@@ -141,6 +148,26 @@ SIGNATURES = {
     "itwinai.torch.trainer.TorchTrainer.save_checkpoint": (
         "self, name, best_validation_metric=None, checkpoints_root=None, force=False"
     ),
+    "itwinai.slurm.configuration.SlurmScriptConfiguration": _SLURM,
+    "itwinai.slurm.configuration.MLSlurmBuilderConfig": (
+        f"{_SLURM}, use_ray=False, container_path=None, distributed_strategy, mode='single', "
+        "training_cmd, python_venv=None, config_name='config', config_path='.', "
+        "pipe_key='training_pipeline', scalability_nodes, py_spy=False, "
+        "profiling_sampling_rate=10, run_name='main-run'"
+    ),
+    "itwinai.slurm.script_builder.SlurmScriptBuilder": "config",
+    "itwinai.slurm.script_builder.SlurmScriptBuilder.submit_script": "self, script",
+    "itwinai.slurm.script_builder.SlurmScriptBuilder.save_script": "self, script, file_path",
+    "itwinai.slurm.script_builder.SlurmScriptBuilder.print_script": "self, script",
+    "itwinai.slurm.script_builder.SlurmScriptBuilder.process_script": "self",
+    "itwinai.slurm.script_builder.MLSlurmBuilder": "config",
+    "itwinai.slurm.script_builder.MLSlurmBuilder.process_all_strategies": "self, strategies",
+    "itwinai.slurm.script_builder.MLSlurmBuilder.process_scaling_test": (
+        "self, strategies, num_nodes_list=(1, 2, 4, 8)"
+    ),
+    "itwinai.slurm.script_builder.generate_default_slurm_script": "config",
+    "itwinai.slurm.script_builder.process_builder": "slurm_script_builder",
+    "itwinai.slurm.utils.remove_indentation_from_multiline_string": "multiline_string",
     "itwinai.torch.inference.TorchModelLoader": "model_uri, model_class=None",
     "itwinai.torch.tuning.search_space": "config",
     **{
@@ -167,6 +194,8 @@ MEMBERS = {
     "itwinai.utils.SignatureInspector": ("INFTY required_params min_params_num max_params_num"),
     "itwinai.loggers.Logger": "supported_kinds log_freq",
     "itwinai.loggers.MLFlowLogger": "mlflow active_run resolve_experiment_id",
+    "itwinai.slurm.configuration.SlurmScriptConfiguration": "exclusive_line generate_script",
+    "itwinai.slurm.configuration.MLSlurmBuilderConfig": "build_training_command",
     "itwinai.torch.distributed.TorchDistributedStrategy": (
         "is_distributed is_initialized name is_main_worker init distributed global_world_size "
         "local_world_size global_rank local_rank barrier device set_device clean_up "

@@ -140,7 +140,7 @@ def test_the_error_of_a_name_that_is_never_read_is_the_real_one() -> None:
     # Shown without code that raises it, because that takes a study.
     from itwinai.hpo.errors import UnusedParameterError
     from itwinai.reporting import NullReporter
-    from itwinai.torch.ray_program import ReadingCheck
+    from itwinai.torch.ray.program import ReadingCheck
     from itwinai.torch.trainer import TorchTrainer
 
     trainer = TorchTrainer({"clip": 1.0, "clipp": 1.0}, epochs=1)

@@ -37,14 +37,14 @@ class InAJob(RayTorchTrainer):
 
 
 def main(kind: str) -> None:
-    study = {"search_space": {"optim_lr": {"type": "choice", "categories": [0.1, 0.01]}}} if kind == "study" else {}
+    space = {"optim_lr": {"type": "choice", "categories": [0.1, 0.01]}}
     trainer = InAJob(
         config={"batch_size": 8, "num_workers_dataloader": 0, "shuffle_train": True},
         epochs=EPOCHS,
         model=MLP,
         random_seed=3,
         study={"mode": "min", "algorithm": "grid", "scheduler": "none", "max_concurrent_trials": 1},
-        **study,
+        search_space=space if kind == "study" else None,
     )
     *_, model = trainer.execute(make_data(40), make_data(20))
     if model is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from itwinai.torch import checkpoint
+from itwinai.torch.checkpoints import files as checkpoint
 
 
 def save_for_ever(folder: Path, begun: Connection) -> None:

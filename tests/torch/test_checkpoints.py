@@ -14,7 +14,7 @@ import torch
 from small_trainings import MLP, make_data, options
 
 from itwinai.errors import CheckpointError
-from itwinai.torch import checkpoint
+from itwinai.torch.checkpoints import files as checkpoint
 from itwinai.torch.trainer import TorchTrainer
 
 HERE = Path(__file__).parent

@@ -12,13 +12,13 @@ from torch import nn
 
 from itwinai.errors import ConfigurationError
 from itwinai.torch.config import TrainingConfiguration
-from itwinai.torch.factories import (
+from itwinai.torch.optimization.factories import (
     build_loss,
     build_lr_scheduler,
     build_model,
     build_optimizer,
 )
-from itwinai.torch.schedules import Length
+from itwinai.torch.optimization.schedules import Length
 
 EVERY_OPTION = {
     "optim_lr": 0.5,

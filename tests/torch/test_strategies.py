@@ -14,6 +14,7 @@ from torch import nn
 
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.testing.strategies import BrokenRuleError, check_strategy
+from itwinai.torch.checkpoints.sharded import merge_shards, read_model, write_shards
 from itwinai.torch.config import TrainingConfiguration
 from itwinai.torch.distributed import (
     STRATEGIES,
@@ -25,7 +26,6 @@ from itwinai.torch.distributed import (
     TorchDDPStrategy,
     resolve_strategy,
 )
-from itwinai.torch.sharded import merge_shards, read_model, write_shards
 from itwinai.torch.strategies.fsdp import _blocks
 
 

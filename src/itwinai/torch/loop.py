@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 import itwinai
 from itwinai import job
 from itwinai.reporting import NullReporter, TrialStopped
-from itwinai.torch import state
+from itwinai.torch.checkpoints import state
 from itwinai.torch.data import batch_share, samples_in, with_last
 from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.reporting import report_as_one
-from itwinai.torch.schedules import goes_by_step
 
 if TYPE_CHECKING:
     from itwinai.torch.trainer import TorchTrainer

@@ -12,10 +12,10 @@ from torch import nn
 from itwinai.errors import CheckpointError, ConfigurationError, MissingPackageError
 from itwinai.io.files import newest_complete
 from itwinai.serialization import ModelLoader
-from itwinai.torch import checkpoint as checkpoints
-from itwinai.torch import sharded
+from itwinai.torch.checkpoints import files as checkpoints
+from itwinai.torch.checkpoints import sharded
 from itwinai.torch.config import Configuration
-from itwinai.torch.factories import ModelFactory, build_model
+from itwinai.torch.optimization.factories import ModelFactory, build_model
 from itwinai.utils import dynamically_import_class
 
 _STUDY = "study:"
@@ -117,7 +117,7 @@ class TorchModelLoader(ModelLoader):
 
 def _best_of_study(folder: Path) -> Path:
     # Loaded here, because only this needs Optuna.
-    from itwinai.torch.ray_prediction import best_checkpoint
+    from itwinai.torch.ray.prediction import best_checkpoint
 
     return best_checkpoint(folder)
 

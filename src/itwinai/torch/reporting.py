@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from itwinai.reporting import NullReporter, Reporter
-from itwinai.torch.keeping import CheckpointPolicy
+from itwinai.torch.checkpoints.keeping import CheckpointPolicy
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 
 

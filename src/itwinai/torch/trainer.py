@@ -27,32 +27,32 @@ from itwinai.io.files import newest_complete
 from itwinai.loggers import Logger, LogMixin, RunContext
 from itwinai.loggers.running import running
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
-from itwinai.torch import checkpoint as checkpoints
-from itwinai.torch import state as training_state
+from itwinai.torch.checkpoints import files as checkpoints
+from itwinai.torch.checkpoints import state as training_state
+from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
 from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import length_of, set_epoch, to_device
 from itwinai.torch.distributed import check_strategy, resolve_strategy
-from itwinai.torch.early_stopping import EarlyStopping
-from itwinai.torch.factories import (
+from itwinai.torch.loop import Turn, run_batches, run_epochs
+from itwinai.torch.metrics import EpochMetrics, flatten
+from itwinai.torch.optimization.early_stopping import EarlyStopping
+from itwinai.torch.optimization.factories import (
     ModelFactory,
     build_loss,
     build_lr_scheduler,
     build_model,
     build_optimizer,
 )
-from itwinai.torch.keeping import CheckpointPolicy, KeepEvery
-from itwinai.torch.loop import Turn, run_batches, run_epochs
-from itwinai.torch.metrics import EpochMetrics, flatten
-from itwinai.torch.optimization import Optimization
+from itwinai.torch.optimization.schedules import Length
+from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.profiling.profiler import profile_torch_trainer
 from itwinai.torch.reporting import report_as_one
 from itwinai.torch.reproducibility import set_seed
-from itwinai.torch.schedules import Length
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.type import Batch, Metric
 
 if TYPE_CHECKING:
-    from itwinai.torch.ray_trainer import RayTorchTrainer
+    from itwinai.torch.ray.trainer import RayTorchTrainer
 
 __all__ = ["RayTorchTrainer", "TorchTrainer"]
 
@@ -62,7 +62,7 @@ Stage = Literal["train", "validation", "test"]
 def __getattr__(name: str) -> Any:
     # RayTorchTrainer needs Optuna; a plain training does not.
     if name == "RayTorchTrainer":
-        from itwinai.torch.ray_trainer import RayTorchTrainer
+        from itwinai.torch.ray.trainer import RayTorchTrainer
 
         return RayTorchTrainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -468,11 +468,11 @@ class TorchTrainer(Trainer, LogMixin):
     def _road(self) -> Callable[[tuple[Any, Any, Any]], Any]:
         """How to train: in a study, in Ray Train's workers, or here."""
         if self.ray_search_space:
-            from itwinai.torch.ray_trainer import study_from_ray_arguments
+            from itwinai.torch.ray.trainer import study_from_ray_arguments
 
             return partial(study_from_ray_arguments, self)
         if self.ray_scaling_config is not None:
-            from itwinai.torch.ray_train import train_on_ray
+            from itwinai.torch.ray.long_training import train_on_ray
 
             return partial(train_on_ray, self)
         return lambda datasets: self.train_in_this_process(*datasets)

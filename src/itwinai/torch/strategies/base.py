@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 import itwinai
 import itwinai.distributed as cluster
-from itwinai.torch import sharded
+from itwinai.torch.checkpoints import sharded
 from itwinai.torch.data import ExactSampler, RankShare, is_iterable
 from itwinai.torch.reproducibility import seed_worker
 from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError

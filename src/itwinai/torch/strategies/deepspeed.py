@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 import itwinai.distributed as cluster
 from itwinai.environ import environment
 from itwinai.errors import ConfigurationError, MissingPackageError
-from itwinai.torch import sharded
+from itwinai.torch.checkpoints import sharded
 from itwinai.torch.strategies.process_group import Backend, ProcessGroupStrategy
 from itwinai.torch.strategies.zero_state import ZeroState, drop_gradients, is_part
 

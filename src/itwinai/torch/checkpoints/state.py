@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itwinai.errors import CheckpointError
-from itwinai.torch import checkpoint as checkpoints
-from itwinai.torch.factories import build_model
+from itwinai.torch.checkpoints import files as checkpoints
+from itwinai.torch.optimization.factories import build_model
 from itwinai.torch.reproducibility import random_state, set_random_state
 
 if TYPE_CHECKING:

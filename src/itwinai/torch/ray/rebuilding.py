@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from itwinai.torch import checkpoint as checkpoints
-from itwinai.torch.ray_program import Datasets, fresh_copy, pickled_trainer
+from itwinai.torch.checkpoints import files as checkpoints
+from itwinai.torch.ray.program import Datasets, fresh_copy, pickled_trainer
+from itwinai.torch.ray.tunables import apply_values
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.strategies.base import NonDistributedStrategy
 from itwinai.torch.trainer import TorchTrainer
-from itwinai.torch.tunables import apply_values
 
 
 def rebuilt_model(

@@ -22,9 +22,9 @@ from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext
 from itwinai.reporting import Reporter
-from itwinai.torch.keeping import KeepNewest
+from itwinai.torch.checkpoints.keeping import KeepNewest
+from itwinai.torch.ray.tunables import apply_values
 from itwinai.torch.trainer import TorchTrainer
-from itwinai.torch.tunables import apply_values
 
 #: Tag of a run: number of its trial.
 TRIAL = "itwinai.trial"

@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler as schedules
 
 from itwinai.errors import ConfigurationError
 from itwinai.torch.config import Configuration, TrainingConfiguration
-from itwinai.torch.schedules import Length, OneCycle, WarmupCosine
+from itwinai.torch.optimization.schedules import Length, OneCycle, WarmupCosine
 
 ModelFactory = Callable[..., nn.Module]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from itwinai.errors import ConfigurationError, did_you_mean
-from itwinai.torch.factories import CHOOSERS, factory_parameters
+from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
 from itwinai.torch.trainer import TorchTrainer
 
 #: Hooks in which a subclass may read any key of its configuration.
@@ -121,7 +121,7 @@ def _known_names(trainer: TorchTrainer) -> set[str]:
 
 def _own_arguments(trainer: TorchTrainer) -> dict[str, Any]:
     """Constructor arguments that a subclass adds and keeps under their names."""
-    from itwinai.torch.ray_trainer import RayTorchTrainer
+    from itwinai.torch.ray.trainer import RayTorchTrainer
 
     base = _constructor(TorchTrainer) | _constructor(RayTorchTrainer)
     own = _constructor(type(trainer)) - base

@@ -18,10 +18,10 @@ from itwinai.environ import environment
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.engine.group import Shipped
 from itwinai.loggers import RunContext
-from itwinai.torch import checkpoint as checkpoints
-from itwinai.torch.keeping import KeepEvery
-from itwinai.torch.ray_program import Datasets, fresh_copy, pickled_trainer
-from itwinai.torch.rebuilding import rebuilt_model
+from itwinai.torch.checkpoints import files as checkpoints
+from itwinai.torch.checkpoints.keeping import KeepEvery
+from itwinai.torch.ray.program import Datasets, fresh_copy, pickled_trainer
+from itwinai.torch.ray.rebuilding import rebuilt_model
 from itwinai.torch.trainer import TorchTrainer
 
 #: Times that lost workers are replaced, where the user's run configuration says nothing.

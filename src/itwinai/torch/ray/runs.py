@@ -12,7 +12,7 @@ from itwinai.hpo.trial import TrialState
 from itwinai.io.failures import FILE_NAME
 from itwinai.loggers import Logger, RunContext
 from itwinai.loggers.running import guarded, ids_of, nesting, tell_failures
-from itwinai.torch.ray_program import TRIAL, TrainerProgram
+from itwinai.torch.ray.program import TRIAL, TrainerProgram
 
 #: Tags of the study's run; those of its trials have the first one, too.
 STUDY, BEST = "itwinai.study", "itwinai.best_trial"

@@ -17,11 +17,11 @@ from itwinai.config.model import validate
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
 from itwinai.io.files import delete_folder
-from itwinai.torch.ray_arguments import read_ray_arguments
-from itwinai.torch.ray_program import Datasets, TrainerProgram
-from itwinai.torch.rebuilding import rebuilt_model
+from itwinai.torch.ray.arguments import read_ray_arguments
+from itwinai.torch.ray.program import Datasets, TrainerProgram
+from itwinai.torch.ray.rebuilding import rebuilt_model
+from itwinai.torch.ray.tunables import check_names, default_values
 from itwinai.torch.trainer import TorchTrainer
-from itwinai.torch.tunables import check_names, default_values
 
 if TYPE_CHECKING:
     from itwinai.hpo.results import StudyResult
@@ -100,7 +100,7 @@ def tune(
     """
     # Loaded here, because every trial's process loads this module, and none runs a study.
     from itwinai.hpo.launch import plan_study, run_study
-    from itwinai.torch.ray_runs import StudyRuns
+    from itwinai.torch.ray.runs import StudyRuns
 
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))

@@ -117,7 +117,7 @@ def load_model(path: Path) -> dict[str, Any]:
     if manifest is not None and MODEL not in manifest["files"]:
         raise CheckpointError(
             f"{found}: the model is in shards. Bring them together with "
-            "itwinai.torch.sharded.merge_shards()."
+            "itwinai.torch.checkpoints.sharded.merge_shards()."
         )
     return _load_file(found / MODEL)
 

@@ -21,8 +21,8 @@ from itwinai.hpo.errors import StudyError
 from itwinai.hpo.results import StudyResult, load_study
 from itwinai.hpo.trial import FAILURES, Assignment, TrialResult
 from itwinai.reporting import TrialStopped
-from itwinai.torch.ray_arguments import read_ray_arguments
-from itwinai.torch.ray_program import Datasets, TrainerProgram
+from itwinai.torch.ray.arguments import read_ray_arguments
+from itwinai.torch.ray.program import Datasets, TrainerProgram
 from itwinai.torch.trainer import TorchTrainer
 
 Metrics = Mapping[str, float]

@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from itwinai.torch.averaging import WeightAverage
 from itwinai.torch.config import TrainingConfiguration
-from itwinai.torch.schedules import goes_by_step
+from itwinai.torch.optimization.averaging import WeightAverage
+from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 
 _FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}

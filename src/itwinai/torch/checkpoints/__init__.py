@@ -1,0 +1,1 @@
+"""What a training leaves: checkpoints, which of them stay, and the state in them."""

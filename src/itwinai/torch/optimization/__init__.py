@@ -1,0 +1,1 @@
+"""From a loss to an optimizer step, and what decides about the next epoch."""

@@ -1,0 +1,1 @@
+"""The bridge between a training, the studies, and Ray."""
