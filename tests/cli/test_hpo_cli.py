@@ -35,7 +35,7 @@ from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.trial import TrialState
-from itwinai.torch.rerun import rerun
+from itwinai.torch.ray.rerun import rerun
 
 MODULE = """
 import time

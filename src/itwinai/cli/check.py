@@ -43,7 +43,7 @@ TORCH_MODULES = (
     "itwinai.torch.trainer",
     "itwinai.torch.distributed",
     "itwinai.torch.inference",
-    "itwinai.torch.ray_trainer",
+    "itwinai.torch.ray.trainer",
     "itwinai.hpo.launch",
     "itwinai.hpo.engine.run",
 )

@@ -34,8 +34,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from itwinai.io.files import write_text
+from itwinai.torch.checkpoints.sharded import merge_shards
 from itwinai.torch.config import TrainingConfiguration
-from itwinai.torch.sharded import merge_shards
 from itwinai.torch.strategies.base import NonDistributedStrategy, TorchDistributedStrategy
 from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
 
