@@ -5,11 +5,14 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo slurm test check format clean
 
 demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
 	rm -rf examples/digits/studies
 	cd examples/digits && ../../$(BIN)/itwinai exec-pipeline --config-name study
+
+slurm: .venv/ready  ## A Slurm of two nodes on this machine, to try things out, until Ctrl-C
+	$(BIN)/python -m tests.slurm.testbed
 
 test: .venv/ready  ## All tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -209,7 +209,7 @@ def rerun_command(
     if best == (trial is not None):
         raise typer.BadParameter("say which trial: --trial N or --best")
     from itwinai.cli.kept import KeptPipeline
-    from itwinai.torch.rerun import rerun
+    from itwinai.torch.ray.rerun import rerun
 
     result = _load(study)
     kept = KeptPipeline.read(study)

@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from itwinai.hpo.results import StudyResult
-    from itwinai.torch.rerun import Rerun
+    from itwinai.torch.ray.rerun import Rerun
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from itwinai.hpo.listing import ListedStudy
 from itwinai.hpo.results import StudyResult
 from itwinai.hpo.summary import number, one_line, shortest
 from itwinai.hpo.trial import TrialResult
+from itwinai.slurm.queue import JobState
 
 #: Columns of what is no terminal: rows shall not be folded there.
 _WIDE = 10_000
@@ -40,6 +41,12 @@ def table_of_studies(studies: Iterable[ListedStudy]) -> Table:
         for study in studies
     ]
     return _table(["study", "state", "trials", "metric", "best", "problem"], rows)
+
+
+def table_of_jobs(jobs: Iterable[JobState]) -> Table:
+    """One row per job of Slurm."""
+    rows = [[j.job, j.state.lower(), j.elapsed, j.left, j.nodes, j.reason] for j in jobs]
+    return _table(["job", "state", "elapsed", "left", "nodes", "reason"], rows)
 
 
 def table_of_trials(result: StudyResult, trials: Iterable[TrialResult], title: str = "") -> Table:

@@ -45,6 +45,15 @@ def reread_environment() -> None:
     raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
+def start_without_extras(parameters: Any, head: bool) -> None:
+    """Leave two things out that nobody uses here (``ray start`` calls it, by ``RAY_START_HOOK``).
+
+    The server of Ray Client is a way in, on a fixed port; the autoscaler's monitor is a process.
+    """
+    parameters.ray_client_server_port = None
+    parameters.no_monitor = True
+
+
 @contextmanager
 def memory_kills_as_losses() -> Iterator[None]:
     """Let Tune take a process that Ray's memory monitor has ended as a lost one.

@@ -1,0 +1,154 @@
+"""``itwinai slurm``: a training or a study as jobs of Slurm, from one YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from itwinai.cli.exits import clean_exit
+from itwinai.cli.output import write_json
+
+if TYPE_CHECKING:
+    from itwinai.slurm.configuration import SlurmConfiguration
+    from itwinai.slurm.status import RunStatus
+
+_EXIT_CODES = """\
+\b
+Exit codes:
+  0    done
+  1    refused or failed; the reason is on standard error
+  2    the command line is wrong
+"""
+
+app = typer.Typer(
+    name="slurm",
+    help="Submit, watch and cancel trainings and studies as jobs of Slurm.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Config = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The job's configuration.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values to use instead, as in nodes=4"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+
+_DEFAULT = Path("slurm.yaml")
+
+
+@app.command("script")
+@clean_exit()
+def script_command(config: Config = _DEFAULT, overrides: Overrides = None) -> None:
+    """Write the job's script to standard output, and submit nothing."""
+    from itwinai.slurm.script import render
+
+    typer.echo(render(_load(config, overrides)), nl=False)
+
+
+@app.command("submit")
+@clean_exit()
+def submit_command(
+    config: Config = _DEFAULT,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an earlier job has left.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit the job; where its time limit cuts it off, the next one goes on."""
+    from itwinai.slurm.submission import log_of, script_of, submit
+
+    configuration = _load(config, overrides)
+    job = submit(configuration, resume)
+    log, script = log_of(configuration, job), script_of(configuration)
+    if as_json:
+        write_json({"job": job, "log": str(log), "script": str(script)})
+        return
+    typer.echo(f"job {job} is submitted")
+    typer.echo(f"log     {log}")
+    typer.echo(f"script  {script}")
+
+
+@app.command("status")
+@clean_exit()
+def status_command(
+    config: Config = _DEFAULT, overrides: Overrides = None, as_json: AsJson = False
+) -> None:
+    """Show the job, those that go on with it, and how far the study is."""
+    from itwinai.slurm.status import status_of
+
+    status = status_of(_load(config, overrides))
+    if as_json:
+        write_json(
+            {
+                **vars(status),
+                "jobs": [vars(job) for job in status.jobs],
+                "log": str(status.log),
+                "studies": [vars(study) for study in status.studies],
+            }
+        )
+    else:
+        _show(status)
+
+
+@app.command("cancel")
+@clean_exit()
+def cancel_command(
+    config: Config = _DEFAULT, overrides: Overrides = None, as_json: AsJson = False
+) -> None:
+    """Cancel the job and those that would go on with it; what was trained stays."""
+    from itwinai.slurm.submission import cancel
+
+    jobs = cancel(_load(config, overrides))
+    if as_json:
+        write_json({"cancelled": jobs})
+    elif jobs:
+        typer.echo(f"cancelled: {', '.join(jobs)}")
+    else:
+        typer.echo("nothing to cancel: all jobs are over")
+
+
+def _load(config: Path, overrides: list[str] | None) -> SlurmConfiguration:
+    from itwinai.slurm.configuration import load
+
+    return load(config, overrides or [])
+
+
+def _show(status: RunStatus) -> None:
+    from itwinai.cli.tables import show, table_of_jobs, table_of_studies
+
+    show(table_of_jobs(status.jobs))
+    if status.studies:
+        show(table_of_studies(status.studies))
+    typer.echo(f"log            {status.log}")
+    typer.echo(f"continuations  {status.continuations} left")
+
+
+def generate_slurm(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", metavar="FILE", help="Keys as in itwinai 0.4.")
+    ],
+    submit_job: Annotated[
+        bool | None,
+        typer.Option("--submit-job/--no-submit-job", "-j", help="Submit the script."),
+    ] = None,
+    save_script: Annotated[
+        bool | None,
+        typer.Option("--save-script/--no-save-script", "-s", help="Save it in save_dir."),
+    ] = None,
+) -> None:
+    """Make the script of a job from a configuration of itwinai 0.4; see 'itwinai slurm'."""
+    from itwinai.config.reading import read_mapping, validate_file
+    from itwinai.slurm.compatible import MLSlurmBuilderConfig
+    from itwinai.slurm.script_builder import generate_default_slurm_script
+
+    flags = {"submit_job": submit_job, "save_script": save_script}
+    given = {key: value for key, value in flags.items() if value is not None}
+    content = read_mapping(config) | given
+    generate_default_slurm_script(validate_file(MLSlurmBuilderConfig, content, config))

@@ -1,0 +1,104 @@
+"""From a YAML file and ``key=value`` overrides to plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+
+from itwinai.config.model import Model, validate
+from itwinai.errors import ConfigurationError
+from itwinai.utils import yaml_problem
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost the second slash
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which no key stands twice, and ``12:00:00`` is not the number 43200."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                problem = f"the key '{key.value}' stands here twice; keep one of them"
+                raise ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        """Read a whole number, which in YAML 1.1 may have a base of 60."""
+        return node.value if ":" in node.value else super().construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read keys and values from a YAML file, and set some of them.
+
+    Args:
+        path: A file on this machine.
+        overrides: As in ``["nodes=4", "environment.OMP_NUM_THREADS=8"]``; values are YAML.
+
+    Raises:
+        ConfigurationError: If the file cannot be read or holds no keys, or an override is none.
+    """
+    if _URL.match(str(path)):
+        raise ConfigurationError(
+            f"{path}: only files on this machine are read, because whoever serves or redirects a "
+            "URL could run programs as you. Download it, read it, and name the copy."
+        )
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"{path}: cannot be read: {reason}") from error
+    content = _parse(text, str(path))
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: expected keys and values, as in 'nodes: 2'.")
+    for override in overrides:
+        _override(content, override)
+    return content
+
+
+def validate_file(model: type[Model], content: Mapping[str, Any], path: str | Path) -> Model:
+    """Build ``model`` from what a file holds.
+
+    Raises:
+        ConfigurationError: If a key is unknown, missing or holds a wrong value; each line of the
+            message names the file and the key.
+    """
+    try:
+        return validate(model, content, where="_")
+    except ConfigurationError as error:
+        lines = [
+            re.sub(r"^_(\.|: )", lambda _: f"{path}: ", line) for line in str(error).splitlines()
+        ]
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        loader = _Loader(text)
+        loader.name = name  # what messages call it
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        problem = " ".join(yaml_problem(error).split())
+        raise ConfigurationError(problem if name in problem else f"{name}: {problem}") from error
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigurationError(f"{override}: write what to change as key=value, e.g. nodes=4")
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = content.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigurationError(f"{override}: '{parent}' is a single value and has no keys")
+        content = inner
+    content[last] = _parse(text, override)

@@ -1,0 +1,1 @@
+"""Trainings and studies as jobs of Slurm: configuration, script, submission, status."""

@@ -1,0 +1,248 @@
+"""Jobs that go on where their time limit has cut off the one before, on a real Slurm."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from testbed import NODES, Testbed, until
+
+from itwinai.hpo import load_study
+
+pytestmark = pytest.mark.slurm
+
+#: Counts to 100, ten numbers a second, and ends with 75 when it is told to come to an end.
+_COUNT = """
+import os, sys, time
+from pathlib import Path
+
+stop, total = Path(os.environ["ITWINAI_STOP_FILE"]), Path("total-" + os.environ["ITWINAI_RUN"])
+begin = int(total.read_text()) if total.exists() else 0
+for number in range(begin + 1, 101):
+    print("number", number)
+    total.write_text(str(number))
+    time.sleep(0.1)
+    if stop.exists():
+        sys.exit(75)
+"""
+
+#: A training and its data, small and slow.
+_SLOW = """
+import os, time
+import torch
+from itwinai.components import DataGetter
+from itwinai.torch.trainer import RayTorchTrainer
+
+
+class Points(DataGetter):
+    def execute(self):
+        inputs = torch.rand(64, 4)
+        points = torch.utils.data.TensorDataset(inputs, inputs.sum(1, keepdim=True))
+        return points, points, None
+
+
+class Slow(RayTorchTrainer):
+    def train_epoch(self):
+        time.sleep(self.config.pause)
+        if self.strategy.is_main_worker:
+            print("epoch", self.current_epoch, "of", self.strategy.global_world_size(), flush=True)
+        return super().train_epoch()
+
+
+def line():
+    return torch.nn.Linear(4, 1)
+"""
+
+_TRAINER = {
+    "_target_": "slow.Slow",
+    "config": {"pause": 0.5, "num_workers_dataloader": 0, "loss": "mse"},
+    "epochs": 12,
+    "checkpoint_every": 100,
+    "random_seed": 1,
+    "model": {"_target_": "slow.line", "_partial_": True},
+}
+
+
+class Jobs:
+    """The jobs of one configuration."""
+
+    def __init__(self, bed: Testbed, folder: Path, **content: Any) -> None:
+        self.bed = bed
+        self.folder = folder
+        defaults = {"time": 1, "signal_before_s": 1, "python_venv": sys.prefix}
+        (folder / "slurm.yaml").write_text(yaml.safe_dump(defaults | content))
+
+    def do(self, command: str, *arguments: str) -> Any:
+        """Run one of the commands; return its JSON."""
+        words = [sys.executable, "-m", "itwinai", "slurm", command, "--json", *arguments]
+        return json.loads(self.bed.run(words, cwd=self.folder).stdout)
+
+    def warn(self, job: str) -> None:
+        """Do what Slurm does when the limit is near."""
+        self.bed.run(["scancel", "--signal=USR1", "--batch", job])
+
+    @property
+    def links(self) -> list[str]:
+        return [job["job"] for job in self.do("status")["jobs"]]
+
+    def log(self, job: str) -> str:
+        path = self.folder / f"itwinai-{job}.out"
+        return path.read_text() if path.exists() else ""
+
+    def wait_for_line(self, job: str, pattern: str, seconds: float = 60) -> None:
+        def trouble() -> str:
+            return f"job {job} does not write {pattern!r}:\n{self.log(job)}"
+
+        until(lambda: re.search(pattern, self.log(job)) is not None, seconds, trouble)
+
+
+@pytest.fixture
+def folder(slurm: Testbed, request: pytest.FixtureRequest) -> Path:
+    folder = slurm.storage / request.node.name
+    folder.mkdir()
+    return folder
+
+
+def test_jobs_follow_one_another_until_none_is_left(slurm: Testbed, folder: Path) -> None:
+    (folder / "count.py").write_text(_COUNT)
+    jobs = Jobs(slurm, folder, kind="plain", command="python count.py", max_continuations=1)
+    first = jobs.do("submit")["job"]
+    refused = slurm.run(
+        [sys.executable, "-m", "itwinai", "slurm", "submit"],
+        cwd=folder,
+        check=False,
+        stderr=subprocess.PIPE,
+    )
+    assert refused.stderr.startswith(f"error: job {first} of this configuration is ")
+
+    jobs.wait_for_line(first, "number 10")
+    jobs.warn(first)
+    assert slurm.wait(first).exit_code == 75
+    _, second = jobs.links
+    jobs.wait_for_line(second, r"number \d")
+    jobs.warn(second)
+    assert slurm.wait(second).exit_code == 75
+    status = jobs.do("status")
+    assert [job["state"] for job in status["jobs"]] == ["FAILED", "FAILED"]
+    assert status["jobs"][0]["reason"] == f"time is up; job {second} goes on"
+    assert status["continuations"] == 0
+    assert "max_continuations=1 allows no further job" in jobs.log(second)
+
+    by_hand = shlex.split(re.findall(r"to go on by hand: (.*)", jobs.log(second))[0])
+    third = re.findall(r"\d+", slurm.run(["env", *by_hand], cwd=folder).stdout)[0]
+    assert slurm.wait(third).exit_code == 0
+    numbers = re.findall(r"number (\d+)", jobs.log(first) + jobs.log(second) + jobs.log(third))
+    assert list(map(int, numbers)) == list(range(1, 101))
+    assert jobs.do("status")["jobs"][-1]["state"] == "COMPLETED"
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (folder / "studies" / ".jobs").iterdir()}
+    assert modes == {
+        "itwinai.json": 0o600,
+        "itwinai.sh": 0o600,
+        f"{first}.links": 0o600,
+        f"{first}.sh": 0o700,
+    }
+
+
+def test_cancelled_jobs_are_not_continued(slurm: Testbed, folder: Path) -> None:
+    (folder / "count.py").write_text(_COUNT.replace("sys.exit(75)", "pass"))
+    jobs = Jobs(slurm, folder, kind="plain", command="python count.py", max_continuations=1)
+    first = jobs.do("submit")["job"]
+    jobs.wait_for_line(first, "number 5")
+    jobs.warn(first)
+    jobs.wait_for_line(first, "told to come to an end")
+    assert jobs.do("cancel") == {"cancelled": [first]}
+    assert slurm.wait(first).state == "CANCELLED"
+    assert jobs.links == [first]
+    assert jobs.do("cancel") == {"cancelled": []}
+
+    again = jobs.do("submit", "--resume")["job"]
+    assert slurm.wait(again).exit_code == 0
+    assert jobs.links == [first, again]
+    assert "number 100" in jobs.log(again)
+    assert "number 1\n" not in jobs.log(again)
+
+
+def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, folder: Path) -> None:
+    write_pipeline(folder, "train", _TRAINER)
+    command = "itwinai exec-pipeline --config-name train"
+    jobs = Jobs(
+        slurm, folder, kind="training", command=command, nodes=2, time=5, max_continuations=1
+    )
+    first = jobs.do("submit")["job"]
+    jobs.wait_for_line(first, "epoch 3 of 2")
+    jobs.warn(first)
+    assert slurm.wait(first).exit_code == 75
+    _, second = jobs.links
+    assert slurm.wait(second).exit_code == 0, jobs.log(second)
+    epochs = re.findall(r"epoch (\d+) of 2", jobs.log(first) + jobs.log(second))
+    assert list(map(int, epochs)) == list(range(12))
+
+
+def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder: Path) -> None:
+    """The time limit itself cuts the jobs off, and 24 trials are 24 trials in the end."""
+    study = {
+        "name": "small",
+        "metric": "validation_loss",
+        "mode": "min",
+        "num_samples": 24,
+        "scheduler": "none",
+        "algorithm": "random",
+        "max_concurrent_trials": 2,
+    }
+    space = {"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
+    trainer = _TRAINER | {"search_space": space, "study": study}
+    write_pipeline(folder, "study", trainer)
+    command = "itwinai hpo run --config-name study"
+    jobs = Jobs(
+        slurm,
+        folder,
+        kind="study",
+        command=command,
+        nodes=2,
+        cpus_per_task=1,
+        time=2,
+        signal_before_s=30,
+        max_continuations=9,
+    )
+    jobs.do("submit")
+    until(lambda: not in_queue(slurm), 420, lambda: "\n".join(map(jobs.log, jobs.links)))
+    status = jobs.do("status")
+    assert status["jobs"][-1]["state"] == "COMPLETED", jobs.log(jobs.links[-1])
+    assert len(status["jobs"]) >= 3
+    assert [study["state"] for study in status["studies"]] == ["finished"]
+
+    trials = load_study(folder / "studies" / "small").trials
+    assert [trial.state.value for trial in trials] == ["completed"] * 24
+    assert [trial.epochs for trial in trials] == [12] * 24
+    # Told in time, a job loses no epoch: each was trained once.
+    assert load_study(folder / "studies" / "small").cost.epochs == 24 * 12
+
+
+def in_queue(bed: Testbed) -> list[str]:
+    return bed.run(["squeue", "--noheader", "--format=%i"]).stdout.split()
+
+
+def write_pipeline(folder: Path, name: str, trainer: dict[str, Any]) -> None:
+    (folder / "slow.py").write_text(_SLOW)
+    steps = {"getter": {"_target_": "slow.Points"}, "trainer": trainer}
+    pipeline = {"_target_": "itwinai.pipeline.Pipeline", "steps": steps}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"training_pipeline": pipeline}))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(slurm: Testbed, folder: Path) -> Any:
+    yield
+    slurm.run(["scancel", "--user=root"])
+    until(
+        lambda: not [line for node in NODES for line in slurm.processes(node)],
+        60,
+        lambda: f"still there: {[slurm.processes(node) for node in NODES]}",
+    )
+    assert not list((folder / "studies" / ".jobs").glob("*-*"))

@@ -1,0 +1,166 @@
+"""Ray across the nodes of a job, on a real Slurm of two nodes."""
+
+from __future__ import annotations
+
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testbed import NODES, Testbed, until
+
+from itwinai.hpo.results import load_study
+from itwinai.hpo.trial import TrialState
+from itwinai.slurm.configuration import SlurmConfiguration
+from itwinai.slurm.script import render
+
+pytestmark = pytest.mark.slurm
+
+_HERE = Path(__file__).resolve().parent
+_DIGITS = _HERE.parents[1] / "examples" / "digits"
+
+#: A command that says how many nodes it has found, once there are as many as wanted.
+_COUNT = """
+import sys, time, ray
+ray.init(logging_level="ERROR")
+while len(ray.nodes()) < int(sys.argv[1]):
+    time.sleep(0.2)
+print(sorted(node["NodeName"] for node in ray.nodes()), ray.cluster_resources()["CPU"])
+"""
+
+_INTRUDER = """
+import sys, ray
+ray.init(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def folder(slurm: Testbed, tmp_path: Path) -> Iterator[Path]:
+    """A folder that both nodes see; after the test, nothing that a job has started is left."""
+    shared = slurm.storage / tmp_path.name
+    shared.mkdir()
+    yield shared
+    slurm.run(["scancel", "--me"])  # what a failed test has left
+    for node in NODES:
+        _assert_nothing_left(slurm, node)
+    assert not [*shared.rglob("token")]
+
+
+def _assert_nothing_left(slurm: Testbed, node: str) -> None:
+    until(lambda: not slurm.processes(node), 20, lambda: "\n".join(slurm.processes(node)))
+    assert not list(slurm.local(node).glob("itwinai-*"))
+
+
+def _script(folder: Path, command: Sequence[str], **settings: Any) -> str:
+    defaults = {"kind": "study", "time": "10", "storage_path": folder, "working_dir": folder}
+    chosen = {"python_venv": sys.prefix, "cpus_per_task": 2, "nodes": 2, **settings}
+    return render(SlurmConfiguration(command=command, **{**defaults, **chosen}))
+
+
+def test_a_study_uses_both_nodes(
+    slurm: Testbed, folder: Path, record_property: Callable[[str, object], None]
+) -> None:
+    pipeline = ["itwinai", "exec-pipeline", "--config-path", str(_DIGITS), "--config-name", "study"]
+    trainer = "training_pipeline.steps.trainer"
+    study = {f"{trainer}.study.num_samples": 6, f"+{trainer}.study.max_concurrent_trials": 2}
+    smaller = [f"{name}={value}" for name, value in study.items()]
+    job = slurm.submit(_script(folder, [*pipeline, f"{trainer}.epochs=4", *smaller]))
+    busy = set()
+
+    def both_train() -> bool:
+        busy.update(node for node in NODES if "Slot" in "".join(slurm.processes(node)))
+        return busy == set(NODES)
+
+    until(both_train, 150, lambda: f"trials on {busy} alone:\n{slurm.output(job)}")
+    (meeting,) = folder.glob(f"studies/.jobs/{job}-0")
+    _assert_nobody_else_can_join(slurm, meeting)
+    ended = slurm.wait(job)
+    assert ended.exit_code == 0, ended.output
+    assert len(load_study(folder / "studies" / "digits").trials) == 6
+    seconds = _first_trial(folder / "studies" / "digits") - slurm.start_of(job)
+    record_property("seconds from the start of the job to the first trial", seconds)
+
+
+def _first_trial(study: Path) -> float:
+    begin = re.search(r'"datetime_start": "([^"]+)"', (study / "record.log").read_text())
+    assert begin is not None
+    return datetime.fromisoformat(begin[1]).timestamp()
+
+
+def _assert_nobody_else_can_join(slurm: Testbed, meeting: Path) -> None:
+    """Only who has the token can, and it stands in no command line and no environment."""
+    token = (meeting / "token").read_text()
+    assert stat.S_IMODE((meeting / "token").stat().st_mode) == 0o600
+    seen = [file.read_text() for file in meeting.glob("*.log")]
+    for node in NODES:
+        processes = slurm.local(node, "/proc").glob("[0-9]*")
+        for file in (
+            file for folder in processes for file in (folder / "cmdline", folder / "environ")
+        ):
+            with suppress(OSError):
+                seen.append(file.read_text(errors="replace"))
+    assert any("RAY_AUTH_TOKEN_PATH" in text for text in seen)
+    assert not any(token in text for text in seen)
+    address = (meeting / "address").read_text()
+    for known in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}):
+        refused = slurm.run_on("node1", [sys.executable, "-c", _INTRUDER, address], env=known)
+        assert "AuthenticationError" in refused
+
+
+def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
+    slurm: Testbed, folder: Path
+) -> None:
+    job = slurm.submit(_script(folder, ["python", str(_HERE / "study_program.py"), "2"]))
+    ended = slurm.wait(job)
+    assert ended.exit_code == 0, ended.output
+    assert _completed(folder) == 1
+    hosts = (folder / "hosts").read_text().split()
+    assert set(hosts) == set(NODES)
+
+
+def test_a_lost_node_costs_no_trial(slurm: Testbed, folder: Path) -> None:
+    job = slurm.submit(_script(folder, ["python", str(_HERE / "study_program.py"), "1"]))
+    hosts = folder / "hosts"
+    until(lambda: hosts.exists() and "node2" in hosts.read_text(), 150, lambda: slurm.output(job))
+    slurm.kill_node("node2")
+    try:
+        ended = slurm.wait(job)
+        assert ended.exit_code == 0, ended.output
+        assert _completed(folder) == 4
+    finally:
+        slurm.start_node("node2")
+
+
+def _completed(folder: Path) -> int:
+    trials = load_study(folder / "studies" / "study").trials
+    return sum(trial.state is TrialState.COMPLETED for trial in trials)
+
+
+def test_clusters_share_a_node_and_a_later_node_joins_its_own(slurm: Testbed, folder: Path) -> None:
+    here = {"nodes": 1, "sbatch_options": {"nodelist": "node1"}}
+    growing = slurm.submit(_script(folder, ["python", "-c", _COUNT, "2"], **here))
+    other = slurm.submit(_script(folder, ["python", "-c", _COUNT, "1"], **here))
+    assert "['node1'] 2.0" in slurm.wait(other).output
+    meeting = f"{folder}/.jobs/{growing}-0"
+    join = f"#!/bin/sh\nexec srun {sys.executable} -m itwinai.slurm.node {meeting}\n"
+    later = slurm.submit(join, "--nodelist=node2", "--cpus-per-task=3")
+    assert "['node1', 'node2'] 5.0" in slurm.wait(growing).output
+    assert slurm.wait(later).state == "COMPLETED"
+
+
+def test_a_node_that_does_not_come_is_named(slurm: Testbed, folder: Path) -> None:
+    script = _script(folder, ["true"], node_timeout_s=12)
+    node = "python -m itwinai.slurm.node"
+    assert node in script
+    (folder / "late").write_text(f"#!/bin/sh\n[ $(hostname) = node2 ] && sleep 60\n{node} $1\n")
+    ended = slurm.wait(slurm.submit(script.replace(node, "sh late")))
+    assert ended.exit_code == 1
+    assert (
+        "error: after 12 s, 1 of 2 nodes have joined the cluster. Missing: node2." in ended.output
+    )
+    assert "node2 has written nothing" in ended.output

@@ -1,0 +1,111 @@
+"""Configurations and builders of itwinai 0.4."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from itwinai.cli.slurm import generate_slurm
+from itwinai.errors import ConfigurationError
+from itwinai.slurm.configuration import MLSlurmBuilderConfig, SlurmScriptConfiguration
+from itwinai.slurm.script_builder import MLSlurmBuilder, process_builder
+
+CONTENT: dict[str, Any] = {"account": "project", "partition": "gpu"}
+TRAINING = CONTENT | {"distributed_strategy": "ddp"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_script_asks_for_what_it_asked_for() -> None:
+    config = SlurmScriptConfiguration(
+        **CONTENT, job_name="a", exclusive=True, num_nodes=2, num_tasks=8, exec_command="srun x"
+    )
+    script = config.generate_script()
+    for option in [
+        *("job-name=a", "account=project", "partition=gpu", "time=00:30:00", "nodes=2"),
+        *("ntasks-per-node=4", "cpus-per-task=16", "gres=gpu:4", "mem=16G", "exclusive"),
+    ]:
+        assert f"#SBATCH --{option}\n" in script
+    assert f"#SBATCH --output={Path.cwd()}/slurm-job-logs/a.out\n" in script
+
+
+def test_its_shell_runs_as_it_stood_there(here: Path) -> None:
+    config = SlurmScriptConfiguration(
+        **CONTENT,
+        job_name="a",
+        pre_exec_command="\n    word=two\n    export WORD=one\n",
+        exec_command='\n    if [ -z "$unset" ]; then\n    \techo $WORD $word > words\n    fi\n\n    exit 3',
+    )
+    script = subprocess.run(
+        ["bash", "-s"],
+        input=config.generate_script().replace('cp -- "$0"', "cp -- /dev/null"),
+        env={"SLURM_JOB_ID": "1", "PATH": "/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert script.returncode == 3, script.stderr
+    assert (here / "words").read_text() == "one two\n"
+
+
+@pytest.mark.parametrize("missing", ["job_name", "exec_command"])
+def test_a_script_without_its_parts_is_a_value_error(missing: str) -> None:
+    content = {"job_name": "a", "exec_command": "true"}
+    del content[missing]
+    with pytest.raises(ValueError, match=missing):
+        SlurmScriptConfiguration(**CONTENT, **content).generate_script()
+
+
+def test_a_training_is_run_by_torchrun_and_a_study_on_ray() -> None:
+    training = MLSlurmBuilderConfig(**TRAINING, config_name="train").generate_script()
+    assert "#SBATCH --job-name=ddp-1x4\n" in training
+    assert "torch.distributed.run" in training
+    assert "command=(itwinai exec-pipeline" in training
+    study = MLSlurmBuilderConfig(**TRAINING, use_ray=True).generate_script()
+    assert "itwinai.slurm.node" in study
+
+
+def test_a_template_may_name_the_keys() -> None:
+    config = MLSlurmBuilderConfig(**TRAINING, training_cmd="train.py {pipe_key} {run_name}")
+    assert config.build_training_command() == "train.py training_pipeline main-run"
+    with pytest.raises(ConfigurationError, match="training_cmd"):
+        MLSlurmBuilderConfig(**TRAINING, training_cmd="{other}").build_training_command()
+
+
+def test_values_do_not_reach_the_script_as_shell() -> None:
+    with pytest.raises(ConfigurationError, match="job_name"):
+        MLSlurmBuilderConfig(**TRAINING, job_name="a\ntouch x").generate_script()
+
+
+def test_a_scaling_test_is_a_script_for_each_strategy_and_number_of_nodes(here: Path) -> None:
+    config = MLSlurmBuilderConfig(
+        **TRAINING, mode="scaling-test", scalability_nodes="1,2", save_script=True
+    )
+    process_builder(MLSlurmBuilder(config))
+    names = sorted(path.name for path in (here / "slurm-scripts").iterdir())
+    strategies = ("ddp", "deepspeed")
+    assert names == sorted(f"{name}-{nodes}x4.slurm" for name in strategies for nodes in (1, 2))
+    with pytest.raises(ConfigurationError, match="exists already"):
+        process_builder(MLSlurmBuilder(config))
+
+
+def test_generate_slurm_shows_the_script(here: Path) -> None:
+    assert list(inspect.signature(generate_slurm).parameters) == [
+        *("config", "submit_job", "save_script")
+    ]
+    (here / "slurm.yaml").write_text(yaml.safe_dump(TRAINING))
+    command = [sys.executable, "-m", "itwinai", "generate-slurm", "-c", "slurm.yaml"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout == MLSlurmBuilderConfig(**TRAINING).generate_script()
+    subprocess.run([*command, "--save-script"], check=True)
+    assert (here / "slurm-scripts" / "ddp-1x4.slurm").read_text() == shown.stdout
