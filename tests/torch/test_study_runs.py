@@ -86,7 +86,9 @@ def study_trainer(folder: Path, logger: Logger | None, **study: Any) -> Ending:
         "max_concurrent_trials": 1,
     }
     trainer = Ending(
-        **options(folder, epochs=EPOCHS, logger=logger), search_space=LR, study=settings | study
+        **options(folder, epochs=EPOCHS, logger=logger, time_ray=True),
+        search_space=LR,
+        study=settings | study,
     )
     trainer.driver = os.getpid()
     return trainer
@@ -155,6 +157,12 @@ def test_the_study_has_one_run_and_each_trial_one_below_it(study: Any) -> None:
         assert run.data.params["optim_lr"] == str(trial.params["optim_lr"])
 
 
+def test_the_seconds_of_a_timed_study_and_of_its_reports_are_logged(study: Any) -> None:
+    _, runs, _ = study
+    assert runs.by_name["small"].data.metrics["ray_fit_time_s"] > 0
+    assert runs.by_name["trial-0"].data.metrics["ray_report_time_s_per_epoch"] > 0
+
+
 def test_every_run_has_the_end_that_its_trial_had(study: Any) -> None:
     result, runs, _ = study
     states = [trial.state for trial in result.trials]
@@ -209,8 +217,9 @@ def test_a_logger_that_fails_changes_no_result_and_is_in_the_summary(
     assert [(t.state, t.history) for t in without.trials] == [
         (t.state, t.history) for t in result.trials
     ]
-    # Of each epoch: loss and two metrics of training and validation, and its time.
-    failures = 7 * sum(trial.epochs for trial in result.trials)
+    # Of each epoch: loss and two metrics of training and validation, the loss over all ranks, and
+    # the times of the epoch and of its report.
+    failures = 9 * sum(trial.epochs for trial in result.trials)
     (line,) = (line for line in str(summary(result)).splitlines() if line.startswith("loggers"))
     assert f"{failures} failures of BrokenLogger, the first: could not log 'train_" in line
     assert "(ConnectionError: no route for train_" in line

@@ -363,7 +363,7 @@ def test_mlflow_has_what_a_training_logged(tmp_path: Path, monkeypatch: pytest.M
     assert set(run.data.metrics) == {
         *NAMES,
         *(f"{name}_epoch" for name in NAMES),
-        "epoch_time_s",
+        *("epoch_time_s", "global_validation_loss_epoch"),
     }
     history = client.get_metric_history(run.info.run_id, "validation_loss_epoch")
     assert [(entry.step, entry.value) for entry in history] == [
@@ -373,6 +373,41 @@ def test_mlflow_has_what_a_training_logged(tmp_path: Path, monkeypatch: pytest.M
 
 
 # -- checkpoints ---------------------------------------------------------------------------------
+
+
+class Reading(TorchTrainer):
+    """Reads attributes as programs for itwinai 0.4 do."""
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.read = {
+            "mlflow": self.mlflow_logger,
+            "run": self.mlflow_worker_run_id,
+            "random": self.torch_rng_state,
+            "schedule": self.lr_scheduler_state_dict,
+        }
+        if self.model_state_dict is not None:
+            self.model.load_state_dict(self.model_state_dict)
+            self.optimizer.load_state_dict(self.optimizer_state_dict)
+
+
+def test_a_program_reads_what_a_checkpoint_held(tmp_path: Path) -> None:
+    config = {"lr_scheduler": "constant"}
+    first = Reading(**options(tmp_path, epochs=2, checkpoint_every=1, config=config))
+    train(first)
+    assert first.read == {"mlflow": None, "run": None, "random": None, "schedule": None}
+    logger = MLFlowLogger(savedir=tmp_path)
+    second = Reading(
+        **options(
+            tmp_path, logger=logger, config=config, from_checkpoint=tmp_path / "checkpoints/epoch_1"
+        )
+    )
+    train(second)
+    assert second.read["mlflow"] is logger
+    assert len(second.read["run"]) == 32
+    assert second.read["schedule"]["last_epoch"] == 2
+    assert second.read["random"].dtype is torch.uint8
+    assert second.model_state_dict is None, "it has been put into the model"
 
 
 def names_in(folder: Path) -> list[str]:

@@ -59,7 +59,10 @@ def run_epochs(trainer: TorchTrainer) -> None:
         _step_schedule(trainer)
         if trainer.test_every and (epoch + 1) % trainer.test_every == 0:
             trainer.test_epoch()
-        trainer.early_stopping.observe(trainer.epoch_metrics.get("validation_loss"))
+        loss = trainer.epoch_metrics.get("validation_loss")
+        trainer.early_stopping.observe(loss)
+        if loss is not None:
+            trainer.log(loss, "global_validation_loss_epoch", step=epoch)
         trainer.log(time.monotonic() - began, "epoch_time_s", step=epoch)
         job_ends = epoch + 1 < trainer.epochs and _job_ends(trainer)
         _save(trainer, always=job_ends)

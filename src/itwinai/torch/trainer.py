@@ -30,6 +30,7 @@ from itwinai.reporting import NullReporter, Reporter, TrialStopped
 from itwinai.torch.checkpoints import files as checkpoints
 from itwinai.torch.checkpoints import state as training_state
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
+from itwinai.torch.compatible import TrainerAttributes
 from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import length_of, set_epoch, to_device
 from itwinai.torch.distributed import check_strategy, resolve_strategy
@@ -68,7 +69,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class TorchTrainer(Trainer, LogMixin):
+class TorchTrainer(Trainer, LogMixin, TrainerAttributes):
     """Trains a PyTorch model, alone or as one of several processes.
 
     Args:
@@ -102,7 +103,7 @@ class TorchTrainer(Trainer, LogMixin):
         from_checkpoint: Checkpoint folder to continue from, or a folder of them.
         initial_best_validation_metric: What the validation loss must fall below.
         run_name: Name of the logger's run.
-        time_ray: Whether the seconds of each report to a study are logged.
+        time_ray: Whether the seconds of the study, and of each report to it, are logged.
         checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
         checkpoint_sharded: Whether each rank writes its own part of a checkpoint.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,17 +35,19 @@ class StudyRuns:
     Args:
         logger: The trainer's.
         program: What the trials run.
+        timed: Whether the seconds of the study are logged.
 
     Raises:
         MissingPackageError: If the package of a logger's back end is not installed.
     """
 
-    def __init__(self, logger: Logger | None, program: TrainerProgram) -> None:
+    def __init__(self, logger: Logger | None, program: TrainerProgram, timed: bool) -> None:
         loggers = guarded(logger).loggers
         for one in loggers:
             one.check_package()
         self._loggers = nesting(loggers)
         self._program = program
+        self._timed = timed
 
     @contextmanager
     def of(self, study: Study) -> Iterator[None]:
@@ -53,7 +56,7 @@ class StudyRuns:
         tags = {STUDY: name}
         options = {key: {"run_id": run} for key, run in study.runs.items()}
         loggers.create_logger_context(run_name=name, group=name, tags=tags, per_logger=options)
-        status = "FAILED"
+        status, began = "FAILED", time.monotonic()
         try:
             runs = {**study.runs, **ids_of(loggers)}
             if runs:
@@ -64,6 +67,8 @@ class StudyRuns:
             status = _status(study)
         finally:
             self._log_best(study)
+            if self._timed:
+                loggers.log(time.monotonic() - began, "ray_fit_time_s")
             states = {str(trial.number): trial.state for trial in study.result().trials}
             loggers.end_runs_below(lambda run: _end(states.get(run.get(TRIAL, ""))))
             loggers.destroy_logger_context(status)

@@ -105,7 +105,7 @@ def tune(
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
     program = TrainerProgram(trainer, datasets)
-    runs = StudyRuns(trainer.logger, program)
+    runs = StudyRuns(trainer.logger, program, trainer.time_ray)
     result = run_study(plan, program, pipeline=trainer.study_pipeline, company=runs.of)
     trainer.study_result = result  # type: ignore[attr-defined]
     _delete_superseded(result)
