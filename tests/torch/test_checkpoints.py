@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +82,20 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     assert len(rest) == 3
     for name in ("epoch_5", "best_model"):
         assert_same_files(tmp_path / "whole/checkpoints" / name, part / "checkpoints" / name)
+
+
+def test_a_scratch_folder_of_a_killed_process_goes_with_the_next_save(tmp_path: Path) -> None:
+    left, other = tmp_path / ".epoch_1-killed", tmp_path / ".epoch_2-other"
+    left.mkdir()
+    other.mkdir()
+    in_use = tmp_path / ".epoch_1-in-use"
+    in_use.mkdir()
+    descriptor = os.open(in_use, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    state = {"epoch": 1, "best_validation_metric": 0.0, "optimizer_state_dict": {}}
+    checkpoint.save(tmp_path / "epoch_1", {"weight": torch.zeros(2)}, state, {})
+    os.close(descriptor)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [in_use.name, other.name, "epoch_1"]
 
 
 def test_fifty_kills_while_saving_leave_a_good_checkpoint_each_time(tmp_path: Path) -> None:

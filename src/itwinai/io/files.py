@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -36,15 +37,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a scratch folder to fill; it takes the name ``path`` when the block ends well.
 
     An existing ``path`` stays in place as ``<path>.old`` for the moment of the exchange, so that a
-    crash leaves one complete folder; :func:`newest_complete` finds it.
+    crash leaves one complete folder; :func:`newest_complete` finds it. A scratch folder that a
+    killed process has left is deleted here, by the next one that writes the same ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}-*"):
+        with _locked(left) as nobody_writes:
+            if nobody_writes:
+                shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
-        yield scratch
-        for entry in scratch.rglob("*"):
-            sync(entry)
-        sync(scratch)
+        with _locked(scratch):
+            yield scratch
+            for entry in scratch.rglob("*"):
+                sync(entry)
+            sync(scratch)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -55,6 +62,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     scratch.rename(path)
     sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock, which ends with the process; say whether it could be had."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    locked = False
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        yield locked
+    finally:
+        os.close(descriptor)
 
 
 def newest_complete(path: Path) -> Path | None:
