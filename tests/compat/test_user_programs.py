@@ -22,12 +22,9 @@ from itwinai.hpo.trial import TrialState
 PROGRAMS = Path(__file__).with_name("programs")
 
 #: Strategies, and the number of processes that train together.
-STRATEGIES = [("null", 1), ("ddp", 2)]
-#: Tried with trainings alone, as studies take their time.
-SHARDED = [("fsdp", 2), ("deepspeed", 2)]
+STRATEGIES = [("null", 1), ("ddp", 2), ("fsdp", 2), ("deepspeed", 2)]
 
-each_strategy = pytest.mark.parametrize(("strategy", "processes"), STRATEGIES)
-every_strategy = pytest.mark.parametrize(("strategy", "processes"), [*STRATEGIES, *SHARDED])
+every_strategy = pytest.mark.parametrize(("strategy", "processes"), STRATEGIES)
 #: The 61 points are split 36 to 12 to 13, or 36 to 25.
 TRAINING_SAMPLES = 36
 
@@ -80,6 +77,7 @@ def train(folder: Path, program: str, strategy: str, processes: int) -> str:
 
 
 def study(folder: Path, program: str, strategy: str, processes: int) -> StudyResult:
+    need(strategy)
     chosen = [] if strategy == "null" else ["--strategy", strategy]
     run(folder, 1, program, *chosen, "--study", "--workers", str(processes))
     return checked(folder)
@@ -121,7 +119,7 @@ def test_a_pipeline_in_python_trains(folder, strategy, processes):
         assert hyper["distributed_strategy"] == class_name
 
 
-@each_strategy
+@every_strategy
 def test_a_pipeline_in_python_runs_a_study(folder, cluster, strategy, processes):
     result = study(folder, "pipeline_in_python", strategy, processes)
     assert result.metric == "validation_loss"
@@ -156,8 +154,9 @@ def test_steps_can_be_chosen(folder):
     assert "TorchTrainer" not in output
 
 
-@each_strategy
+@every_strategy
 def test_a_pipeline_in_yaml_runs_a_study(folder, cluster, strategy, processes):
+    need(strategy)
     overrides = (f"workers={processes}", "+pipe_key=hpo_pipeline")
     exec_pipeline(folder, 1, "--strategy", strategy, *overrides)
     assert checked(folder).metric == "validation_loss"
@@ -182,7 +181,7 @@ def test_an_own_train_trains(folder, strategy, processes):
     )
 
 
-@each_strategy
+@every_strategy
 def test_an_own_train_runs_a_study(folder, cluster, strategy, processes):
     result = study(folder, "own_train", strategy, processes)
     assert result.metric == "loss"
@@ -220,7 +219,7 @@ def test_an_own_logger_logs(folder, strategy, processes):
         check_lines(lines(folder, rank), trainings=1)
 
 
-@each_strategy
+@every_strategy
 def test_an_own_logger_logs_in_a_study(folder, cluster, strategy, processes):
     result = study(folder, "own_logger", strategy, processes)
     for rank in range(processes):
