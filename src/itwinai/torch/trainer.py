@@ -77,8 +77,8 @@ class TorchTrainer(Trainer, LogMixin, TrainerAttributes):
         epochs: Epochs to train, in total.
         model: A module, or a class or function that builds one from the configuration's keys of
             the same names as its parameters.
-        strategy: ``ddp``, a strategy object, or None for a single process. A name takes effect
-            where several processes were started (torchrun, Slurm, a study's trial).
+        strategy: ``ddp``, ``fsdp``, ``deepspeed``, a strategy object, or None for a single process.
+            A name takes effect where several processes were started (torchrun, Slurm, a trial).
         test_every: Epochs between two evaluations on the test set; None: never.
         random_seed: Seed of all random numbers; None: not seeded.
         logger: Where metrics go.
