@@ -34,6 +34,9 @@ SHOWN = {"diff", "mermaid", "text"}
 #: Languages whose blocks are run or checked.
 RUN = {"bash", "console", "python", "yaml"}
 
+#: Files that describe jobs, not pipelines, and the modules that read them.
+_JOBS = {"slurm.yaml": "itwinai.slurm.configuration", "kubernetes.yaml": "itwinai.kubernetes"}
+
 _FENCE = re.compile(r"^```(?P<info>.*)$")
 _ERROR = re.compile(
     r"^(?:[A-Za-z_][\w.]*\.)?(?P<kind>\w+(?:Error|Interrupted)): (?P<message>.*)", re.S
@@ -175,6 +178,9 @@ def _check_yaml(block: Block, page: Path) -> None:
 
     content = OmegaConf.to_container(OmegaConf.create(block.text))
     assert isinstance(content, dict), f"{page.name}:{block.line}: no keys"
+    if block.title in _JOBS:
+        importlib.import_module(_JOBS[block.title]).load(block.title)
+        return
     if block.title is not None:
         _build(block.title)
         return

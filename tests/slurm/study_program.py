@@ -1,6 +1,6 @@
 """A small study for a job: ``study_program.py WORKERS_PER_TRIAL``.
 
-Every process of a trial notes its host and the epoch that it begins with in the file ``hosts``.
+Every process of a trial notes its host in the file ``hosts``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +26,8 @@ class SlowData(TensorDataset):
         return super().__getitem__(index)
 
 
-def network(width: int) -> torch.nn.Module:
-    with open("hosts", "a") as file:
+def network(hosts: Path, width: int) -> torch.nn.Module:
+    with hosts.open("a") as file:
         file.write(f"{socket.gethostname()}\n")
     layers = torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 2)
     return torch.nn.Sequential(*layers)
@@ -37,7 +39,7 @@ def main(workers: int) -> None:
     trainer = RayTorchTrainer(
         {"width": 4, "batch_size": 8, "num_workers_dataloader": 0},
         epochs=6,
-        model=network,
+        model=partial(network, Path("hosts").absolute()),
         search_space={"width": {"type": "choice", "categories": [2, 4, 8]}},
         study={
             "metric": "validation_loss",

@@ -33,9 +33,10 @@ for number in range(begin + 1, 101):
         sys.exit(75)
 """
 
-#: A training and its data, small and slow.
+#: A training and its data; an epoch takes as long as the file ``pause`` says.
 _SLOW = """
-import os, time
+import time
+from pathlib import Path
 import torch
 from itwinai.components import DataGetter
 from itwinai.torch.trainer import RayTorchTrainer
@@ -50,7 +51,7 @@ class Points(DataGetter):
 
 class Slow(RayTorchTrainer):
     def train_epoch(self):
-        time.sleep(self.config.pause)
+        time.sleep(float(Path(__file__).with_name("pause").read_text()))
         if self.strategy.is_main_worker:
             print("epoch", self.current_epoch, "of", self.strategy.global_world_size(), flush=True)
         return super().train_epoch()
@@ -62,9 +63,8 @@ def line():
 
 _TRAINER = {
     "_target_": "slow.Slow",
-    "config": {"pause": 0.5, "num_workers_dataloader": 0, "loss": "mse"},
+    "config": {"num_workers_dataloader": 0, "loss": "mse"},
     "epochs": 12,
-    "checkpoint_every": 100,
     "random_seed": 1,
     "model": {"_target_": "slow.line", "_partial_": True},
 }
@@ -169,8 +169,42 @@ def test_cancelled_jobs_are_not_continued(slurm: Testbed, folder: Path) -> None:
     assert "number 1\n" not in jobs.log(again)
 
 
+def test_a_job_that_was_warned_and_then_cancelled_is_not_continued(
+    slurm: Testbed, folder: Path
+) -> None:
+    (folder / "count.py").write_text(_COUNT.replace("if stop", "if number == 40 and stop"))
+    jobs = Jobs(slurm, folder, kind="plain", command="python count.py", max_continuations=1)
+    first = jobs.do("submit")["job"]
+    jobs.wait_for_line(first, "number 2")
+    jobs.warn(first)
+    jobs.wait_for_line(first, "told to come to an end")
+    slurm.run(["scancel", "--signal=TERM", "--batch", first])  # the command ends by itself
+    assert slurm.wait(first).exit_code == 75
+    assert jobs.links == [first]
+
+
+def test_a_command_that_does_not_end_in_time_is_continued_as_well(
+    slurm: Testbed, folder: Path
+) -> None:
+    (folder / "count.py").write_text(_COUNT.replace("sys.exit(75)", "time.sleep(1)"))
+    # As if a minute had passed: the script believes that its limit is met.
+    late = {"pre_exec": ["ends_at=0"], "max_continuations": 1}
+    jobs = Jobs(slurm, folder, kind="plain", command="python count.py", **late)
+    first = jobs.do("submit")["job"]
+    jobs.wait_for_line(first, "number 5")
+    jobs.warn(first)
+    jobs.wait_for_line(first, "told to come to an end")
+    slurm.run(["scancel", "--signal=TERM", "--batch", first])
+    jobs.wait_for_line(first, "goes on from here, continuation 1 of 1")
+    _, second = jobs.links
+    assert (slurm.state(first), slurm.state(second)) == ("RUNNING", "PENDING")
+    assert jobs.do("cancel") == {"cancelled": [first, second]}
+    assert slurm.wait(first).state == slurm.wait(second).state == "CANCELLED"
+
+
 def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, folder: Path) -> None:
     write_pipeline(folder, "train", _TRAINER)
+    (folder / "pause").write_text("0.5")
     command = "itwinai exec-pipeline --config-name train"
     jobs = Jobs(
         slurm, folder, kind="training", command=command, nodes=2, time=5, max_continuations=1
@@ -186,7 +220,7 @@ def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, fo
 
 
 def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder: Path) -> None:
-    """The time limit itself cuts the jobs off, and 24 trials are 24 trials in the end."""
+    """The first job meets its limit, the second one is warned, and 24 trials are 24 trials."""
     study = {
         "name": "small",
         "metric": "validation_loss",
@@ -197,32 +231,28 @@ def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder:
         "max_concurrent_trials": 2,
     }
     space = {"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
-    trainer = _TRAINER | {"search_space": space, "study": study}
-    write_pipeline(folder, "study", trainer)
+    write_pipeline(folder, "study", _TRAINER | {"search_space": space, "study": study})
     command = "itwinai hpo run --config-name study"
-    jobs = Jobs(
-        slurm,
-        folder,
-        kind="study",
-        command=command,
-        nodes=2,
-        cpus_per_task=1,
-        time=2,
-        signal_before_s=30,
-        max_continuations=9,
-    )
-    jobs.do("submit")
-    until(lambda: not in_queue(slurm), 420, lambda: "\n".join(map(jobs.log, jobs.links)))
+    resources = {"nodes": 2, "cpus_per_task": 1, "time": 2, "signal_before_s": 30}
+    jobs = Jobs(slurm, folder, kind="study", command=command, max_continuations=9, **resources)
+    (folder / "pause").write_text("1")
+    first = jobs.do("submit")["job"]
+    assert slurm.wait(first, 180).exit_code == 75, jobs.log(first)
+    second = jobs.links[1]
+    jobs.wait_for_line(second, "trial .* completed", 120)
+    jobs.warn(second)
+    (folder / "pause").write_text("0")
+    until(lambda: not in_queue(slurm), 240, lambda: "\n".join(map(jobs.log, jobs.links)))
     status = jobs.do("status")
     assert status["jobs"][-1]["state"] == "COMPLETED", jobs.log(jobs.links[-1])
     assert len(status["jobs"]) >= 3
     assert [study["state"] for study in status["studies"]] == ["finished"]
 
-    trials = load_study(folder / "studies" / "small").trials
-    assert [trial.state.value for trial in trials] == ["completed"] * 24
-    assert [trial.epochs for trial in trials] == [12] * 24
+    result = load_study(folder / "studies" / "small")
+    assert [trial.state.value for trial in result.trials] == ["completed"] * 24
+    assert [trial.epochs for trial in result.trials] == [12] * 24
     # Told in time, a job loses no epoch: each was trained once.
-    assert load_study(folder / "studies" / "small").cost.epochs == 24 * 12
+    assert result.cost.epochs == 24 * 12
 
 
 def in_queue(bed: Testbed) -> list[str]:

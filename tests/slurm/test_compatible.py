@@ -44,7 +44,13 @@ def test_its_shell_runs_as_it_stood_there(here: Path) -> None:
         **CONTENT,
         job_name="a",
         pre_exec_command="\n    word=two\n    export WORD=one\n",
-        exec_command='\n    if [ -z "$unset" ]; then\n    \techo $WORD $word > words\n    fi\n\n    exit 3',
+        exec_command="""
+            if [ -z "$unset" ]; then
+                echo $WORD $word > words
+            fi
+
+            exit 3
+        """,
     )
     script = subprocess.run(
         ["bash", "-s"],

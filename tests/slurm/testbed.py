@@ -77,6 +77,8 @@ class Testbed:
         try:
             self._prepare()
             self._control = self._start_control()
+            # Munge starts after the bridge, and the nodes need both.
+            until((self.folder / "munge.socket").exists, 30, self._trouble)
             for node in NODES:
                 self._spawn_node(node)
             until(self._all_idle, 30, self._trouble)

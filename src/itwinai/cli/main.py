@@ -11,6 +11,7 @@ from itwinai.cli.check import check_command, sanity_check_command
 from itwinai.cli.exec_pipeline import run_pipeline
 from itwinai.cli.exits import clean_exit
 from itwinai.cli.hpo import app as hpo_app
+from itwinai.cli.kubernetes import app as kubernetes_app
 from itwinai.cli.slurm import app as slurm_app
 from itwinai.cli.slurm import generate_slurm
 from itwinai.cli.ui import app as ui_app
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(hpo_app)
 app.add_typer(slurm_app)
+app.add_typer(kubernetes_app)
 app.add_typer(ui_app)
 app.command("check")(check_command)
 app.command("sanity-check")(sanity_check_command)

@@ -107,7 +107,7 @@ class SlurmConfiguration(StrictModel):
 
     #: Processes of a training on each node; one per GPU unless set.
     processes_per_node: Count | None = None
-    #: Network interface for the traffic between nodes; the first private one unless set.
+    #: Network interface for the traffic between nodes; that of the nodes' names unless set.
     interface: Interface | None = None
     #: Seconds that all nodes of a study may take to join.
     node_timeout_s: Annotated[int, Field(ge=1, le=86400)] = 300

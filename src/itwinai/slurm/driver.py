@@ -31,7 +31,7 @@ from itwinai.slurm.tools import SlurmError
 _ASK = "itwinai.hpo.engine.membership"
 
 _INTERVAL_S = 0.2
-_GRACE_S = 5
+_GRACE_S = 3
 
 
 class ClusterError(SlurmError):

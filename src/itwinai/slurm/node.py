@@ -33,6 +33,9 @@ from itwinai.slurm.processes import (
 from itwinai.slurm.rendezvous import Rendezvous
 from itwinai.slurm.tools import SlurmError
 
+_HEAD = ["ray.scripts.scripts", "start", "--head", "--port=0", "--include-dashboard=false"]
+_WORKER = ["itwinai.hpo.engine.start_node"]
+
 #: Ray puts sockets below its folder, whose names are limited to 107 bytes; itself it adds up to 66.
 _LONGEST_FOLDER = 24
 
@@ -40,7 +43,7 @@ _LONGEST_FOLDER = 24
 _ATTEMPTS = 3
 
 _PATIENCE_S = 300
-_GRACE_S = 5
+_GRACE_S = 3
 
 
 class NodeError(SlurmError):
@@ -68,6 +71,7 @@ class Node:
         self._interface = interface
         self._variables = variables
         self._signals = EndSignals()
+        self._joining = False
 
     def run(self) -> None:
         """Start or join the cluster, and stay until the job ends.
@@ -82,6 +86,7 @@ class Node:
                 f"{self.name} sees no {token}. The driver writes it: has it started, and is "
                 f"{storage} on storage that all nodes share?",
             )
+            self._joining = True
             seconds = self._meeting.probe(self.name)
             self._say(f"{storage} took {seconds:.3f} s to write and read")
             self._serve()
@@ -93,10 +98,9 @@ class Node:
         is_head = first and self._meeting.claim_head()
         alone = is_head and self._variables.get("SLURM_JOB_NUM_NODES", "1") == "1"
         interface, address = own_address(self.name, self._interface, alone)
-        role = ["--head", "--port=0", "--include-dashboard=false"] if is_head else self._join()
         self._say(f"{'head' if is_head else 'worker'} on {address} ({interface})")
         for _ in range(_ATTEMPTS):
-            with _scratch() as scratch, self._ray(role, interface, address, scratch) as ray:
+            with _scratch() as scratch, self._ray(is_head, interface, address, scratch) as ray:
                 self._stay(ray, scratch / "ray_current_cluster", is_head)
         raise NodeError(f"Ray does not start on {self.name}: {_ATTEMPTS} attempts.")
 
@@ -112,18 +116,13 @@ class Node:
             self._wait_until(lambda: ray.poll() is not None)
             raise NodeError(f"Ray on {self.name} ended with code {ray.returncode}.")
 
-    def _join(self) -> list[str]:
-        self._wait_until(
-            self._meeting.address.exists, f"{self.name} waits for the head of the cluster."
-        )
-        return [f"--address={self._meeting.address.read_text()}"]
-
     @contextmanager
     def _ray(
-        self, role: Sequence[str], interface: str, address: str, scratch: Path
+        self, is_head: bool, interface: str, address: str, scratch: Path
     ) -> Iterator[subprocess.Popen[bytes]]:
+        role = _HEAD if is_head else [*_WORKER, str(self._meeting.address)]
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *role),
+            *(sys.executable, "-m", *role, "--block"),
             f"--node-name={self.name}",
             f"--node-ip-address={address}",
             f"--temp-dir={scratch}",
@@ -157,11 +156,18 @@ class Node:
     def _wait_until(self, condition: Callable[[], bool], trouble: str | None = None) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while not condition():
-            if self._signals.received is not None or self._meeting.ended.exists():
+            if self._signals.received is not None or self._is_over():
                 raise _JobOverError
             if trouble is not None and time.monotonic() > deadline:
                 raise NodeError(f"{trouble} It has waited {_PATIENCE_S} s.")
             time.sleep(0.2)
+
+    def _is_over(self) -> bool:
+        meeting = self._meeting
+        try:  # the folder itself may be gone already
+            return meeting.ended.exists() or (self._joining and not meeting.token.exists())
+        except OSError:  # a file system that stumbles is not the end
+            return False
 
     def _say(self, text: str) -> None:
         with open(self._meeting.log(self.name), "a") as log:

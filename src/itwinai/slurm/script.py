@@ -40,14 +40,15 @@ folder="$jobs/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"
 
 mkdir -p -- "$jobs"
 chmod 700 -- "$jobs" # fails if the folder is somebody else's
+echo "$SLURM_JOB_ID $link" >> "$jobs/$run.links"
 if ((link == 0 && ${SLURM_RESTART_COUNT:-0} == 0)); then
     rm -f -- "$jobs/$run.cancelled"
     cp -- "$0" "$jobs/$run.sh" # Slurm deletes its own copy
+else # the jobs before this one are over, but could not clean up if they were killed
+    while read -r job _; do
+        if [[ "$job" =~ ^[0-9]+$ ]]; then rm -rf -- "$jobs/$job"-*; fi
+    done < "$jobs/$run.links"
 fi
-echo "$SLURM_JOB_ID $link" >> "$jobs/$run.links"
-while read -r job _; do # earlier jobs, which could not clean up if they were killed
-    if [[ "$job" =~ ^[0-9]+$ ]]; then rm -rf -- "$jobs/$job"-*; fi
-done < "$jobs/$run.links"
 mkdir -- "$folder"
 trap 'rm -rf -- "$folder"' EXIT
 
@@ -60,6 +61,8 @@ _SIGNALS = """\
 
 # --- The end, early or not ----------------------------------------------------------------------
 signalled=0 limit_is_near=0 continued=0
+printf -v ends_at '%(%s)T' -1
+ends_at="${SLURM_JOB_END_TIME:-$((ends_at + time_limit_s))}" # older versions do not tell
 
 say() { printf 'itwinai: %(%F %T)T %s\\n' -1 "$*"; }
 
@@ -98,8 +101,14 @@ on_warning() {
 # half a minute or so (KillWait). At the limit there was no time to come to an end, but what the
 # command has kept so far is enough to go on from.
 on_end() {
+    local now
+    printf -v now '%(%s)T' -1
     drain "Slurm ends this job"
-    if ((limit_is_near && !continued && SECONDS > time_limit_s - 10)); then continue_later; fi
+    if ((now < ends_at - 10)); then
+        limit_is_near=0 # it was cancelled, so nothing goes on
+    elif ((limit_is_near && !continued)); then
+        continue_later
+    fi
 }
 
 trap on_warning USR1
