@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 
-.PHONY: demo slurm test check format clean
+.PHONY: demo slurm test test-all check format clean
 
 demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
 	rm -rf examples/digits/studies
@@ -14,8 +14,11 @@ demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test repo
 slurm: .venv/ready  ## A Slurm of two nodes on this machine, to try things out, until Ctrl-C
 	$(BIN)/python -m tests.slurm.testbed
 
-test: .venv/ready  ## All tests
+test: .venv/ready  ## The tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-all: .venv/ready  ## The tests, and the exhaustive ones, which take as long again
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ''
 
 check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff check .

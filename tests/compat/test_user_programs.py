@@ -25,6 +25,14 @@ PROGRAMS = Path(__file__).with_name("programs")
 STRATEGIES = [("null", 1), ("ddp", 2), ("fsdp", 2), ("deepspeed", 2)]
 
 every_strategy = pytest.mark.parametrize(("strategy", "processes"), STRATEGIES)
+#: The same, of which those that part the model are left to the exhaustive run.
+each_strategy = pytest.mark.parametrize(
+    ("strategy", "processes"),
+    [
+        *STRATEGIES[:2],
+        *(pytest.param(*one, marks=pytest.mark.exhaustive) for one in STRATEGIES[2:]),
+    ],
+)
 #: The 61 points are split 36 to 12 to 13, or 36 to 25.
 TRAINING_SAMPLES = 36
 
@@ -119,7 +127,7 @@ def test_a_pipeline_in_python_trains(folder, strategy, processes):
         assert hyper["distributed_strategy"] == class_name
 
 
-@every_strategy
+@each_strategy
 def test_a_pipeline_in_python_runs_a_study(folder, cluster, strategy, processes):
     result = study(folder, "pipeline_in_python", strategy, processes)
     assert result.metric == "validation_loss"
@@ -134,7 +142,7 @@ def exec_pipeline(folder: Path, processes: int, *args: str) -> str:
     return run(folder, processes, "itwinai", "exec-pipeline", *args)
 
 
-@every_strategy
+@each_strategy
 def test_a_pipeline_in_yaml_trains(folder, strategy, processes):
     need(strategy)
     output = exec_pipeline(
@@ -154,7 +162,7 @@ def test_steps_can_be_chosen(folder):
     assert "TorchTrainer" not in output
 
 
-@every_strategy
+@each_strategy
 def test_a_pipeline_in_yaml_runs_a_study(folder, cluster, strategy, processes):
     need(strategy)
     overrides = (f"workers={processes}", "+pipe_key=hpo_pipeline")
@@ -181,7 +189,7 @@ def test_an_own_train_trains(folder, strategy, processes):
     )
 
 
-@every_strategy
+@each_strategy
 def test_an_own_train_runs_a_study(folder, cluster, strategy, processes):
     result = study(folder, "own_train", strategy, processes)
     assert result.metric == "loss"
@@ -212,14 +220,14 @@ def check_lines(content: list[dict[str, Any]], trainings: int) -> None:
     assert not any(line.get("name") == "train_loss" for line in content)  # log_freq is "epoch"
 
 
-@every_strategy
+@each_strategy
 def test_an_own_logger_logs(folder, strategy, processes):
     train(folder, "own_logger", strategy, processes)
     for rank in range(processes):
         check_lines(lines(folder, rank), trainings=1)
 
 
-@every_strategy
+@each_strategy
 def test_an_own_logger_logs_in_a_study(folder, cluster, strategy, processes):
     result = study(folder, "own_logger", strategy, processes)
     for rank in range(processes):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from page_program import RUN, SHOWN, Command, blocks_of, commands_of, programs_of
@@ -32,7 +33,13 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+def _run_pages() -> list[Any]:
+    """The pages; one takes minutes, and what it shows has tests of its own."""
+    marks = {"docs/command-line.md": [pytest.mark.exhaustive]}
+    return [pytest.param(p, id=named(p), marks=marks.get(named(p), [])) for p in PAGES]
+
+
+@pytest.mark.parametrize("page", _run_pages())
 def test_all_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     folder = tmp_path / "digits"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("studies", "__pycache__"))

@@ -370,7 +370,13 @@ def _none_left(driver: Driver) -> list[str]:
     return left
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
+@pytest.mark.parametrize(
+    "by",
+    [
+        pytest.param(signal.SIGINT, id="ctrl-c", marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGKILL, id="kill-9"),
+    ],
+)
 def test_a_study_whose_driver_ended_in_the_middle_is_resumed_to_the_same_total(
     tmp_path: Path, by: signal.Signals
 ) -> None:

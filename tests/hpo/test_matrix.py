@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -74,10 +75,19 @@ def stated_refusal(algorithm: str, scheduler: str, objectives: int) -> str | Non
     return refusal(algorithm, scheduler, objectives, primary=False)
 
 
+def combinations() -> list[Any]:
+    """All; where a Gaussian process searches, a few suffice for every day."""
+    slow = [("auto", name) for name in SCHEDULERS if name != "asha"]
+    slow += [("gp", name) for name in SCHEDULERS if name != "asha"]
+    return [
+        pytest.param(*pair, marks=[pytest.mark.exhaustive] if pair in slow else [])
+        for pair in product(["auto", *ALGORITHMS], ["auto", *SCHEDULERS])
+    ]
+
+
 @pytest.mark.parametrize("kind", list(SPACES))
 @pytest.mark.parametrize("objectives", [1, 2])
-@pytest.mark.parametrize("scheduler", ["auto", *SCHEDULERS])
-@pytest.mark.parametrize("algorithm", ["auto", *ALGORITHMS])
+@pytest.mark.parametrize(("algorithm", "scheduler"), combinations())
 def test_it_beats_the_median_random_point_or_is_refused(
     tmp_path: Path, algorithm: str, scheduler: str, objectives: int, kind: str
 ) -> None:

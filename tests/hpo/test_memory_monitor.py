@@ -43,7 +43,7 @@ class Fill:
             filled.append(bytearray(b"x" * (_GIB // 16)))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_a_trial_that_fills_the_memory_is_not_retried_and_the_study_goes_on(
     tmp_path: Path, nodes: Nodes, workers: int
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from test_engine import Driver, epochs_of, states
 
 from itwinai.hpo.results import StudyResult, load_study
@@ -13,6 +14,7 @@ from itwinai.hpo.trial import TrialState
 MOMENTS = (r"trial 0 1 running", r"trial \d 6 completed|trial 2 3 running", r"trial 2 3 running")
 
 
+@pytest.mark.exhaustive
 def test_a_study_whose_driver_is_killed_three_times_loses_nothing(tmp_path: Path) -> None:
     left: list[StudyResult] = []
     for moment in MOMENTS:

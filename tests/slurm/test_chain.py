@@ -169,6 +169,7 @@ def test_cancelled_jobs_are_not_continued(slurm: Testbed, folder: Path) -> None:
     assert "number 1\n" not in jobs.log(again)
 
 
+@pytest.mark.exhaustive
 def test_a_job_that_was_warned_and_then_cancelled_is_not_continued(
     slurm: Testbed, folder: Path
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_job_that_was_warned_and_then_cancelled_is_not_continued(
     assert jobs.links == [first]
 
 
+@pytest.mark.exhaustive
 def test_a_command_that_does_not_end_in_time_is_continued_as_well(
     slurm: Testbed, folder: Path
 ) -> None:
@@ -202,6 +204,7 @@ def test_a_command_that_does_not_end_in_time_is_continued_as_well(
     assert slurm.wait(first).state == slurm.wait(second).state == "CANCELLED"
 
 
+@pytest.mark.exhaustive
 def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, folder: Path) -> None:
     write_pipeline(folder, "train", _TRAINER)
     (folder / "pause").write_text("0.5")
@@ -219,6 +222,7 @@ def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, fo
     assert list(map(int, epochs)) == list(range(12))
 
 
+@pytest.mark.exhaustive
 def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder: Path) -> None:
     """The first job meets its limit, the second one is warned, and 24 trials are 24 trials."""
     study = {

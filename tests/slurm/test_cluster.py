@@ -91,6 +91,7 @@ def _first_trial(study: Path) -> float:
     return datetime.fromisoformat(begin[1]).timestamp()
 
 
+@pytest.mark.exhaustive
 def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
     slurm: Testbed, folder: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
     assert set(hosts) == set(NODES)
 
 
+@pytest.mark.exhaustive
 def test_a_lost_node_costs_no_trial(slurm: Testbed, folder: Path) -> None:
     job = slurm.submit(_script(folder, ["python", str(_HERE / "study_program.py"), "1"]))
     hosts = folder / "hosts"
@@ -122,6 +124,7 @@ def _completed(folder: Path) -> int:
     return sum(trial.state is TrialState.COMPLETED for trial in trials)
 
 
+@pytest.mark.exhaustive
 def test_clusters_share_a_node_and_a_later_node_joins_its_own(slurm: Testbed, folder: Path) -> None:
     (folder / "count.py").write_text(_COUNT)
     here = {"nodes": 1, "sbatch_options": {"nodelist": "node1"}}

@@ -65,9 +65,9 @@ def leaves(value: Any) -> Any:
     [
         (1, {"schedule": "cosine", "ema": 0.8}),
         (1, {"schedule": "onecycle", "precision": "fp16"}),
-        (1, {"schedule": "step", "workers": 2}),
+        pytest.param(1, {"schedule": "step", "workers": 2}, marks=pytest.mark.exhaustive),
         (2, {"schedule": "cosine", "ema": 0.8}),
-        (2, {"schedule": "step", "precision": "bf16"}),
+        pytest.param(2, {"schedule": "step", "precision": "bf16"}, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(

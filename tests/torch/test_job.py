@@ -46,7 +46,7 @@ def epochs_saved(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").glob("epoch_*"))
 
 
-@pytest.mark.parametrize(("way", "ranks"), [("file", 1), ("signal", 1), ("file", 2)])
+@pytest.mark.parametrize(("way", "ranks"), [("signal", 1), ("file", 2)])
 def test_a_training_saves_its_epoch_and_goes_on_in_the_next_job(
     tmp_path: Path, way: str, ranks: int
 ) -> None:

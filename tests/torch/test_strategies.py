@@ -38,7 +38,15 @@ def test_strategies_of_pytorch_keep_all_rules(strategy):
     check_strategy(strategy)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        0,
+        pytest.param(1, marks=pytest.mark.exhaustive),
+        pytest.param(2, marks=pytest.mark.exhaustive),
+        3,
+    ],
+)
 def test_deepspeed_keeps_all_rules(stage):
     pytest.importorskip("deepspeed")
     check_strategy(DeepSpeedStrategy, config={"deepspeed": {"zero_optimization": {"stage": stage}}})

@@ -418,7 +418,7 @@ def test_train_of_one_instance_is_replaced_and_save_checkpoint_counts(tmp_path: 
         assert (tmp_path / f"mine-trial-{number}/mine/model.pt").exists()
 
 
-@pytest.mark.parametrize("kind", [Interrupting, OwnRay])
+@pytest.mark.parametrize("kind", [Interrupting, pytest.param(OwnRay, marks=pytest.mark.exhaustive)])
 def test_an_interrupted_study_is_resumed_to_the_same_total(tmp_path: Path, kind: Any) -> None:
     metric = {"metric": "loss", "num_samples": 3}
     trainer = study_trainer(tmp_path, kind, study=metric)

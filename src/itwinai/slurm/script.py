@@ -136,7 +136,8 @@ agents=$!
 {python} -m itwinai.slurm.driver "$folder" --nodes "$SLURM_JOB_NUM_NODES" \\
     --timeout {node_timeout_s} -- "${{command[@]}}" &
 wait_for $!
-wait "$agents" || true # the driver has told them that it is over
+touch -- "$folder/ended" # the driver has told the nodes, unless it was killed
+wait "$agents" || true
 """
 
 _TRAINING = """\
