@@ -134,7 +134,7 @@ class SlurmConfiguration(StrictModel):
         if self.processes_per_node is not None and self.kind != "training":
             raise ValueError(
                 f"processes_per_node is for kind=training; here kind={self.kind}. Remove it; a "
-                "study says in study.resources_per_trial what a trial gets."
+                "study says in study.workers_per_trial how many processes train a trial."
             )
         if self.tasks_per_node > 1 and self.kind != "plain":
             raise ValueError(
