@@ -35,6 +35,9 @@ _COMMANDS = {
     "unshare": "util-linux",
 }
 
+#: What each node needs of the kernel.
+_PROBE = "ip link add near type veth peer far && ip link add bridge type bridge"
+
 _HERE = Path(__file__).resolve().parent
 _REPOSITORY = _HERE.parents[1]
 _NODES_OWN = ("node.sh", "slurmd", "slurmstepd")
@@ -57,7 +60,14 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "a Slurm of two nodes needs root, to make networks and mounts"
     missing = {package for command, package in _COMMANDS.items() if shutil.which(command) is None}
-    return f"missing: apt-get install {' '.join(sorted(missing))}" if missing else None
+    if missing:
+        return f"missing: apt-get install {' '.join(sorted(missing))}"
+    tried = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "sh", "-c", _PROBE],
+        capture_output=True,
+        text=True,
+    )
+    return None if tried.returncode == 0 else f"not allowed here: {tried.stderr.strip()}"
 
 
 class Testbed:
