@@ -19,10 +19,10 @@ _GIB = 2**30
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    """A Ray that ends processes once a gigabyte and a half more than now is in use."""
+    """A Ray that ends processes once four gigabytes more than now are in use, by whomever."""
     memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = (int(memory[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
-    threshold = (total - free + 1.5 * _GIB) / total
+    threshold = (total - free + 4 * _GIB) / total
     if threshold > 0.9:
         pytest.skip("this machine has too little memory to spare")
     settings = {
@@ -34,12 +34,12 @@ def nodes() -> Iterator[Nodes]:
 
 
 class Fill:
-    """Fills the memory in trial 0, up to four gigabytes."""
+    """Fills the memory in trial 0, up to eight gigabytes."""
 
     def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
         """Write into every page."""
         filled = []
-        while assignment.number == 0 and epoch == 3 and len(filled) < 64:
+        while assignment.number == 0 and epoch == 3 and len(filled) < 128:
             filled.append(bytearray(b"x" * (_GIB // 16)))
 
 
