@@ -37,7 +37,8 @@ def test_a_job_runs_on_both_nodes(slurm: Testbed) -> None:
 
 def test_a_job_hears_that_its_time_is_nearly_up(slurm: Testbed) -> None:
     job = slurm.wait(slurm.submit(_SIGNALLED))
-    assert (job.exit_code, job.output) == (3, "the time is nearly up\n")
+    # slurmstepd may add that the killed process was gone before it could be continued.
+    assert (job.exit_code, job.output.splitlines()[0]) == (3, "the time is nearly up")
 
 
 def test_two_jobs_share_a_node_and_one_can_wait_for_another(slurm: Testbed) -> None:
