@@ -189,10 +189,9 @@ def samples_in(batch: Any) -> int:
     """
     if isinstance(batch, torch.Tensor):
         return len(batch)
-    parts = batch.values() if isinstance(batch, dict) else batch
-    if isinstance(parts, list | tuple) or isinstance(batch, dict):
-        for part in parts:
-            if isinstance(part, torch.Tensor | list | tuple | dict):
+    if isinstance(batch, (list, tuple, dict)):
+        for part in batch.values() if isinstance(batch, dict) else batch:
+            if isinstance(part, (torch.Tensor, list, tuple, dict)):
                 return samples_in(part)
     raise TypeError(
         f"cannot count the samples of a batch of type {type(batch).__name__}: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,23 +72,23 @@ class EpochMetrics:
 
     def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
         """Return the epoch's loss and metrics; the same on all ranks."""
-        result = self._means(strategy)
         stateful = self._stateful()
-        # Bringing a state together needs all ranks, also those that saw no batch of their own.
         updated = [name for name, metric in stateful.items() if metric.update_called]
-        for name in sorted(set().union(*strategy.allgather_obj(updated))):
+        sums = {name: (float(total), self._counts[name]) for name, total in self._sums.items()}
+        loss, count = sums.pop("loss", (0.0, 0))
+        own = [loss, float(count), float(bool(sums or updated))]
+        # Each message makes the ranks wait for each other: most trainings need only this one.
+        loss, count, more = strategy.sum_over_ranks(torch.tensor(own, dtype=torch.float64)).tolist()
+        result = {"loss": loss / count} if count else {}
+        if not more:
+            return result
+        # A rank may have seen no batch of its own, so its names may be fewer than the others'.
+        ranks = strategy.allgather_obj((sums, updated))
+        result |= _means([sums for sums, _ in ranks])
+        for name in sorted(set().union(*(updated for _, updated in ranks))):
             values = flatten(name, stateful[name].compute())
             result |= {part: number.item() for part, number in values.items()}
         return result
-
-    def _means(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
-        # A rank may have seen no batch of its own: all ranks agree on the names first.
-        names = sorted(set().union(*strategy.allgather_obj(list(self._sums))))
-        if not names:
-            return {}
-        own = [[float(self._sums.get(n, 0.0)), float(self._counts.get(n, 0))] for n in names]
-        totals = strategy.sum_over_ranks(torch.tensor(own, dtype=torch.float64))
-        return {name: (row[0] / row[1]).item() for name, row in zip(names, totals, strict=True)}
 
     def _stateful(self) -> dict[str, TorchMetric]:
         # Its import takes as long as torch's, so only those pay who have such a metric.
@@ -97,6 +97,15 @@ class EpochMetrics:
         from torchmetrics import Metric as TorchMetric
 
         return {n: metric for n, metric in self.metrics.items() if isinstance(metric, TorchMetric)}
+
+
+def _means(ranks: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, float]:
+    """Means over the samples of all ranks, from each rank's sums and counts."""
+    means = {}
+    for name in sorted(set().union(*ranks)):
+        own = [rank[name] for rank in ranks if name in rank]
+        means[name] = sum(total for total, _ in own) / sum(count for _, count in own)
+    return means
 
 
 def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:

@@ -109,9 +109,9 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
     def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add a tensor up over all ranks, on every rank."""
         self.check_initialized()
-        total = tensor.clone()
+        total = tensor.to(self.device(), copy=True)
         dist.all_reduce(total)
-        return total
+        return total.to(tensor.device)
 
     def _take_weights_of_rank_0(self, model: nn.Module) -> None:
         for tensor in (*model.parameters(), *model.buffers()):
