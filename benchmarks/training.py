@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -183,10 +184,10 @@ def work(workload: Workload, file: Path) -> None:
 def take_turns(ways: dict[str, Epoch], rounds: int) -> dict[str, list[float]]:
     """Seconds of each way's epochs, the first rounds' left out."""
     times: dict[str, list[float]] = {way: [] for way in ways}
+    shuffled = random.Random(0)  # the same order on all ranks
     for number in range(rounds + WARM_UP):
-        # Another one begins each round, because the first one finds the caches as they are.
-        order = list(ways)
-        for way in order[number % len(order) :] + order[: number % len(order)]:
+        # Each one finds the caches as the one before it left them.
+        for way in shuffled.sample(list(ways), len(ways)):
             began = time.perf_counter()
             ways[way](number)
             if number >= WARM_UP:
