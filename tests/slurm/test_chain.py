@@ -225,21 +225,8 @@ def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, fo
 @pytest.mark.exhaustive
 def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder: Path) -> None:
     """The first job meets its limit, the second one is warned, and 24 trials are 24 trials."""
-    study = {
-        "name": "small",
-        "metric": "validation_loss",
-        "mode": "min",
-        "num_samples": 24,
-        "scheduler": "none",
-        "algorithm": "random",
-        "max_concurrent_trials": 2,
-    }
-    space = {"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
-    write_pipeline(folder, "study", _TRAINER | {"search_space": space, "study": study})
-    command = "itwinai hpo run --config-name study"
-    resources = {"nodes": 2, "cpus_per_task": 1, "time": 2, "signal_before_s": 30}
-    jobs = Jobs(slurm, folder, kind="study", command=command, max_continuations=9, **resources)
-    (folder / "pause").write_text("1")
+    limits = {"time": 2, "signal_before_s": 30, "max_continuations": 9}
+    jobs = study_jobs(slurm, folder, trials=24, **limits)
     first = jobs.do("submit")["job"]
     assert slurm.wait(first, 180).exit_code == 75, jobs.log(first)
     second = jobs.links[1]
@@ -252,11 +239,65 @@ def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder:
     assert len(status["jobs"]) >= 3
     assert [study["state"] for study in status["studies"]] == ["finished"]
 
-    result = load_study(folder / "studies" / "small")
-    assert [trial.state.value for trial in result.trials] == ["completed"] * 24
-    assert [trial.epochs for trial in result.trials] == [12] * 24
     # Told in time, a job loses no epoch: each was trained once.
-    assert result.cost.epochs == 24 * 12
+    assert epochs_of_completed(folder, trials=24) == 24 * 12
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("node", ["node1", "node2"])
+def test_a_study_goes_on_when_the_node_of_its_driver_was_lost(
+    slurm: Testbed, folder: Path, node: str
+) -> None:
+    jobs = study_jobs(slurm, folder, trials=6, nodes=1, sbatch_options={"nodelist": node})
+    job = jobs.do("submit")["job"]
+    jobs.wait_for_line(job, "trial .* completed", 120)
+    slurm.kill_node(node)
+    until(lambda: slurm.state(job) != "RUNNING", 60, lambda: jobs.log(job))
+    slurm.start_node(node)
+    assert slurm.wait(job, 300).exit_code == 0, jobs.log(job)
+    assert jobs.links == [job]
+    epochs = epochs_of_completed(folder, trials=6)
+    assert epochs <= 6 * 12 + 2 * 2, "more than the current epochs of two trials is lost"
+
+
+@pytest.mark.exhaustive
+def test_a_study_that_had_to_make_room_goes_on(slurm: Testbed, folder: Path) -> None:
+    jobs = study_jobs(slurm, folder, trials=6)
+    job = jobs.do("submit")["job"]
+    jobs.wait_for_line(job, "trial .* completed", 120)
+    more_important = slurm.submit("#!/bin/sh\ntrue\n", "--partition=urgent", "--exclusive", "-N2")
+    assert slurm.wait(more_important).state == "COMPLETED"
+    assert slurm.wait(job, 300).exit_code == 0, jobs.log(job)
+    assert jobs.links == [job]
+    epochs = epochs_of_completed(folder, trials=6)
+    assert epochs <= 6 * 12 + 2 * 2, "more than the current epochs of two trials is lost"
+
+
+def study_jobs(bed: Testbed, folder: Path, trials: int, **settings: Any) -> Jobs:
+    """A study of two trials at a time, each with 12 epochs of a second and more."""
+    study = {
+        "name": "small",
+        "metric": "validation_loss",
+        "mode": "min",
+        "num_samples": trials,
+        "scheduler": "none",
+        "algorithm": "random",
+        "max_concurrent_trials": 2,
+    }
+    space = {"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
+    write_pipeline(folder, "study", _TRAINER | {"search_space": space, "study": study})
+    (folder / "pause").write_text("1")
+    defaults = {"nodes": 2, "cpus_per_task": 1, "time": 10}
+    command = "itwinai hpo run --config-name study"
+    return Jobs(bed, folder, kind="study", command=command, **{**defaults, **settings})
+
+
+def epochs_of_completed(folder: Path, trials: int) -> int:
+    """Epochs that a study's trials cost, once it has been seen that all of them are complete."""
+    result = load_study(folder / "studies" / "small")
+    assert [trial.state.value for trial in result.trials] == ["completed"] * trials
+    assert [trial.epochs for trial in result.trials] == [12] * trials
+    return result.cost.epochs
 
 
 def in_queue(bed: Testbed) -> list[str]:

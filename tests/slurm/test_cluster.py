@@ -170,3 +170,47 @@ def test_a_node_that_does_not_come_is_named(slurm: Testbed, folder: Path) -> Non
     told = r"error: after 12 s, \d of 2 nodes have joined the cluster. Missing: (node1, )?node2\."
     assert re.search(told, ended.output), ended.output
     assert "node2 has written nothing" in ended.output
+
+
+@pytest.mark.exhaustive
+def test_storage_that_a_node_does_not_share_is_named(slurm: Testbed, folder: Path) -> None:
+    apart = Path("/tmp/of-each-node")
+    ended = slurm.wait(
+        slurm.submit(_script(folder, ["true"], node_timeout_s=12, storage_path=apart))
+    )
+    assert ended.exit_code == 1
+    assert f"does not share {apart}/.jobs" in ended.output
+    assert "Missing: node2." in ended.output
+
+
+@pytest.mark.exhaustive
+def test_storage_that_a_node_cannot_write_to_is_named(slurm: Testbed, folder: Path) -> None:
+    slurm.run_on("node2", ["mount", "--bind", str(folder), str(folder)])
+    slurm.run_on("node2", ["mount", "-o", "remount,bind,ro", str(folder)])
+    try:
+        ended = slurm.wait(slurm.submit(_script(folder, ["true"], node_timeout_s=15)))
+    finally:
+        slurm.run_on("node2", ["umount", str(folder)])
+    assert ended.exit_code == 1
+    assert f"error: node2 cannot write to {folder}/.jobs: [Errno 30] Read-only" in ended.output
+    assert "Missing: node2." in ended.output
+    assert "Traceback" not in ended.output
+
+
+@pytest.mark.parametrize(
+    "pair", [0, *(pytest.param(number, marks=pytest.mark.exhaustive) for number in range(1, 10))]
+)
+def test_two_studies_share_a_node(slurm: Testbed, folder: Path, pair: int) -> None:
+    here = {"nodes": 1, "sbatch_options": {"nodelist": "node1"}}
+    jobs = {}
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        program = ["python", str(_HERE / "study_program.py"), "1"]
+        script = _script(folder / name, program, **here)
+        jobs[name] = slurm.submit(script)
+    for name, job in jobs.items():
+        ended = slurm.wait(job)
+        assert ended.exit_code == 0, ended.output
+        # Each has its own four trials, and one process at a time.
+        assert _completed(folder / name) == 4
+        assert (folder / name / "hosts").read_text().split() == ["node1"] * 4

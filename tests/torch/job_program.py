@@ -41,6 +41,7 @@ def main(kind: str) -> None:
     trainer = InAJob(
         config={"batch_size": 8, "num_workers_dataloader": 0, "shuffle_train": True},
         epochs=EPOCHS,
+        checkpoint_every=EPOCHS if kind == "study" else None,
         model=MLP,
         random_seed=3,
         study={"mode": "min", "algorithm": "grid", "scheduler": "none", "max_concurrent_trials": 1},

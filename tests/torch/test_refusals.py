@@ -85,6 +85,19 @@ def refused(folder: Path, *args: Any, **changes: Any) -> str:
             "study.zzz: unknown key; known keys: " + ", ".join(StudyConfiguration.model_fields),
         ),
         (
+            {"storage_path": "s3://bucket/studies"},
+            "study.storage_path='s3://bucket/studies': 's3://bucket/studies' is an address, but "
+            "records and checkpoints need a folder of a file system, which all nodes share; "
+            "object storage can neither lock a file nor add to one. Give a path, and copy the "
+            "finished study",
+        ),
+        (
+            {"resources_per_worker": {"GPU": 0.5}, "workers_per_trial": 2},
+            "study: resources_per_worker: GPU=0.5 with workers_per_trial=2: only a trial of one "
+            "worker can take less than a GPU, and nothing can take one and a half. Give each "
+            "worker a whole number, or set workers_per_trial to 1",
+        ),
+        (
             {"num_samples": 0},
             "study.num_samples=0: Input should be greater than or equal to 1",
         ),

@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from itwinai.config.model import StrictModel
+from itwinai.config.values import on_a_file_system
 from itwinai.hpo.objectives import Mode, Objective
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+#: Of a resource.
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class StudyConfiguration(StrictModel):
@@ -24,7 +27,7 @@ class StudyConfiguration(StrictModel):
     #: Name of the study and of its folder: letters, digits, ``. _ -``.
     name: str = "study"
     #: Folder that holds studies; on several nodes it must be shared.
-    storage_path: Path = Path("studies")
+    storage_path: Annotated[Path, BeforeValidator(on_a_file_system)] = Path("studies")
     #: Metric to optimise, or several; ``loss`` means ``validation_loss``.
     metric: str | Annotated[list[str], Field(min_length=1)] = "loss"
     #: ``min`` or ``max``, of each metric; without default, because a wrong guess ruins the study.
@@ -49,7 +52,7 @@ class StudyConfiguration(StrictModel):
     #: Processes that train one trial together.
     workers_per_trial: int = Field(default=1, ge=1)
     #: Resources of each of them; None: the machine divided evenly.
-    resources_per_worker: dict[str, float] | None = None
+    resources_per_worker: dict[str, Amount] | None = None
     #: Trials at the same time; None: as many as the resources hold.
     max_concurrent_trials: int | None = Field(default=None, ge=1)
     #: Whether the first trial runs the configuration as it stands, to compare with.
@@ -93,6 +96,17 @@ class StudyConfiguration(StrictModel):
                 f"primary={self.primary!r} is not among the metrics: {', '.join(metrics)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _processes_share_no_gpu(self) -> StudyConfiguration:
+        gpus = (self.resources_per_worker or {}).get("GPU", 0)
+        if gpus == int(gpus) or (gpus < 1 and self.workers_per_trial == 1):
+            return self
+        raise ValueError(
+            f"resources_per_worker: GPU={gpus:g} with workers_per_trial={self.workers_per_trial}: "
+            "only a trial of one worker can take less than a GPU, and nothing can take one and a "
+            "half. Give each worker a whole number, or set workers_per_trial to 1"
+        )
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

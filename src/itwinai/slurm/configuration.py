@@ -184,7 +184,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> SlurmConfiguration:
 
 def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     def absolute(value: Any) -> Any:
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or "://" in value:
             return value
         return os.path.join(folder, os.path.expanduser(value))
 

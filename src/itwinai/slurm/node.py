@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from itwinai.io.files import write_text
@@ -203,8 +203,9 @@ def main(arguments: Sequence[str]) -> int:
         node.run()
     except SlurmError as error:
         sys.stderr.write(f"error: {error}\n")
-        if meeting.folder.exists() and not meeting.ended.exists():
-            meeting.report_failure(node.name, str(error))
+        with suppress(OSError):  # if it cannot write there, that is what the error says
+            if meeting.folder.exists() and not meeting.ended.exists():
+                meeting.report_failure(node.name, str(error))
         return 1
     return 0
 

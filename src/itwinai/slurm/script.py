@@ -137,7 +137,11 @@ agents=$!
     --timeout {node_timeout_s} -- "${{command[@]}}" &
 wait_for $!
 touch -- "$folder/ended" # the driver has told the nodes, unless it was killed
-wait "$agents" || true
+# A node that hangs is left to Slurm, which ends on all nodes what is left when this script ends.
+sleep 60 &
+patience=$!
+wait -n "$agents" "$patience" || true
+kill "$patience" 2> /dev/null || true
 """
 
 _TRAINING = """\

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from itwinai.config.values import on_a_file_system
+
 _TIME = re.compile(r"(?:(?P<days>\d{1,4})-)?(?P<fields>\d{1,6}(?::\d{1,2}){0,2})", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._@+=,/-]*")
 #: A path in which Slurm replaces the name or number of the job, of the node, ...
@@ -168,7 +170,11 @@ Memory = Annotated[
     _like(r"\d{1,9}[KMGT]?", "memory per node as Slurm writes it: '16G', or megabytes"),
 ]
 Time = Annotated[str, BeforeValidator(_text_of_number), AfterValidator(_time)]
-Directory = Annotated[Path, AfterValidator(_path(_PATH, "letters, digits and any of ._@+=,-/"))]
+Directory = Annotated[
+    Path,
+    BeforeValidator(on_a_file_system),
+    AfterValidator(_path(_PATH, "letters, digits and any of ._@+=,-/")),
+]
 LogPath = Annotated[
     Path,
     AfterValidator(

@@ -67,7 +67,7 @@ def run_epochs(trainer: TorchTrainer) -> None:
         job_ends = epoch + 1 < trainer.epochs and _job_ends(trainer)
         _save(trainer, always=job_ends)
         _show(trainer)
-        if job_ends:
+        if job_ends and isinstance(trainer.reporter, NullReporter):
             done = f"epoch {epoch + 1}/{trainer.epochs}"
             raise job.JobEnds(f"the training goes on after {done} in the next job")
         if trainer.profiler is not None:
@@ -130,8 +130,11 @@ def _show(trainer: TorchTrainer) -> None:
 
 
 def _job_ends(trainer: TorchTrainer) -> bool:
-    """Whether the job asks a training alone to stop; rank 0 decides for all."""
-    if not (job.may_stop() and isinstance(trainer.reporter, NullReporter)):
+    """Whether the job asks to stop; rank 0 decides for all.
+
+    A training alone ends then. A trial ends when its study says so, which heard the same.
+    """
+    if not job.may_stop():
         return False
     return bool(trainer.strategy.broadcast_obj(job.stop_requested(), src_rank=0))
 

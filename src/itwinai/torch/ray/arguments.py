@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from itwinai.config.model import validate
@@ -48,10 +47,9 @@ def _seconds(budget: Any) -> Any:
 
 
 def _from_run(run: Any) -> dict[str, Any]:
-    path = getattr(run, "storage_path", None)
     return {
         "name": getattr(run, "name", None),
-        "storage_path": None if path is None else Path(path),
+        "storage_path": getattr(run, "storage_path", None),
     }
 
 
