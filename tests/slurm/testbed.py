@@ -237,7 +237,7 @@ class Testbed:
             )
 
     def _all_idle(self) -> bool:
-        command = ["sinfo", "--noheader", "--Node", "--format=%T"]
+        command = ["sinfo", "--noheader", "--Node", "--partition=all", "--format=%T"]
         states = self.run(command, check=False, stderr=subprocess.DEVNULL).stdout.split()
         return states == ["idle"] * len(NODES)
 

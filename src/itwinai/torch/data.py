@@ -72,10 +72,12 @@ class ExactSampler(DistributedSampler[Any]):
         """
         together = self.batch_size * self.num_replicas
         total = self._steps() * together if self.drop_incomplete else self.total
+        first = (batch_idx - batch_idx % window) * together
+        if first + window * together <= total:
+            return 1 / window
         before = batch_idx * together
         own = min(len(range(before + self.rank, total, self.num_replicas)), self.batch_size)
-        first = (batch_idx - batch_idx % window) * together
-        return own * self.num_replicas / min(total - first, window * together)
+        return own * self.num_replicas / (total - first)
 
     def _order(self) -> list[int]:
         if not self.shuffle:

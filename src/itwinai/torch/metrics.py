@@ -29,7 +29,7 @@ class EpochMetrics:
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self.metrics = {name: copy.deepcopy(metric) for name, metric in metrics.items()}
-        self._sums: dict[str, torch.Tensor] = {}
+        self._sums: dict[str, float | torch.Tensor] = {}
         self._counts: dict[str, int] = {}
         self._counting = True
 
@@ -65,9 +65,9 @@ class EpochMetrics:
             if name in accumulated:
                 continue
             for part, number in flatten(name, value).items():
-                if part not in self._sums:
-                    self._sums[part] = torch.zeros_like(number, dtype=torch.float64)
-                self._sums[part].add_(number, alpha=samples)
+                # On a GPU, reading a number would wait for all that is to be computed before it.
+                precise = number.item() if number.is_cpu else number.double()
+                self._sums[part] = self._sums.get(part, 0.0) + samples * precise
                 self._counts[part] = self._counts.get(part, 0) + samples
 
     def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
