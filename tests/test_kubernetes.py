@@ -1,4 +1,4 @@
-"""The manifest of a study on Kubernetes has the fields that KubeRay and Kubernetes know."""
+"""The manifest of a study on Kubernetes is one that KubeRay and Kubernetes take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -38,100 +40,82 @@ EVERYTHING = SMALLEST | {
     "keep_s": 0,
 }
 
-TEXTS = {"*": str}  # any names
-POD: dict[str, Any] = {
-    "spec": {
-        "containers": [
-            {
-                "name": str,
-                "image": str,
-                "workingDir": str,
-                "env": [{"name": str, "value": str}],
-                "envFrom": [{"secretRef": {"name": str}}],
-                "resources": {"requests": TEXTS, "limits": TEXTS},
-                "securityContext": {
-                    "allowPrivilegeEscalation": bool,
-                    "capabilities": {"drop": [str]},
-                },
-                "volumeMounts": [{"name": str, "mountPath": str}],
-            }
-        ],
-        "volumes": [
-            {
-                "name": str,
-                "persistentVolumeClaim": {"claimName": str},
-                "emptyDir": {"medium": str},
-            }
-        ],
-        "securityContext": {"runAsNonRoot": bool, "seccompProfile": {"type": str}},
-        "automountServiceAccountToken": bool,
-        "serviceAccountName": str,
+NUMBER, TRUTH, WORDS = {"type": "integer"}, {"type": "boolean"}, {"type": "string"}
+TEXTS = {"type": "object", "additionalProperties": WORDS}
+POD = {"type": "object"}  # checked by itself
+
+
+def fields(optional: dict[str, Any] | None = None, **required: Any) -> dict[str, Any]:
+    """A schema of an object that has these fields and no others."""
+    return {
+        "type": "object",
+        "properties": required | (optional or {}),
+        "required": list(required),
+        "additionalProperties": False,
     }
-}
-#: Of version v1 of KubeRay's RayJob (1.5.1) and of Kubernetes' pod template, what is used here.
-RAY_JOB: dict[str, Any] = {
-    "apiVersion": str,
-    "kind": str,
-    "metadata": {"name": str, "namespace": str},
-    "spec": {
-        "entrypoint": str,
-        "submissionMode": str,
-        "backoffLimit": int,
-        "shutdownAfterJobFinishes": bool,
-        "ttlSecondsAfterFinished": int,
-        "rayClusterSpec": {
-            "rayVersion": str,
-            "authOptions": {"mode": str},
-            "headGroupSpec": {"rayStartParams": TEXTS, "template": POD},
-            "workerGroupSpecs": [
-                {
-                    "groupName": str,
-                    "replicas": int,
-                    "minReplicas": int,
-                    "maxReplicas": int,
-                    "rayStartParams": TEXTS,
-                    "template": POD,
-                }
-            ],
-        },
-    },
-}
 
 
-def mistakes(content: Any, schema: Any, place: str = "") -> list[str]:
-    """Where content has a field that a schema does not know, or of another type."""
-    if isinstance(schema, type):
-        return [] if type(content) is schema else [f"{place}: {content!r} is no {schema.__name__}"]
-    if isinstance(schema, list):
-        if not isinstance(content, list):
-            return [f"{place}: {content!r} is no list"]
-        return [
-            m for n, item in enumerate(content) for m in mistakes(item, schema[0], f"{place}[{n}]")
-        ]
-    if not isinstance(content, dict):
-        return [f"{place}: {content!r} has no fields"]
-    found = []
-    for name, value in content.items():
-        inner = schema.get(name, schema.get("*"))
-        found += (
-            [f"{place}.{name}: unknown"]
-            if inner is None
-            else mistakes(value, inner, f"{place}.{name}")
-        )
-    return found
+def group(**more: Any) -> dict[str, Any]:
+    return fields(rayStartParams=TEXTS, template=POD, **more)
+
+
+HEAD = ("spec", "rayClusterSpec", "headGroupSpec", "template")
+COUNTS = dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), NUMBER)
+#: KubeRay's RayJob (ray-operator/apis/ray/v1 of 1.5.1) without its pods, as far as it is used here.
+RAY_JOB = fields(
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=fields({"namespace": WORDS}, name=WORDS),
+    spec=fields(
+        entrypoint=WORDS,
+        submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]},
+        backoffLimit=NUMBER,
+        shutdownAfterJobFinishes=TRUTH,
+        ttlSecondsAfterFinished=NUMBER,
+        rayClusterSpec=fields(
+            rayVersion=WORDS,
+            authOptions=fields(mode={"enum": ["disabled", "token"]}),
+            headGroupSpec=group(),
+            workerGroupSpecs={"type": "array", "items": group(groupName=WORDS, **COUNTS)},
+        ),
+    ),
+)
+
+#: The oldest Kubernetes that KubeRay 1.5 supports.
+KUBERNETES = "1.28"
+
+
+def check(job: dict[str, Any]) -> None:
+    """Raise if KubeRay or Kubernetes would not take a manifest."""
+    jsonschema.validate(job, RAY_JOB)
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("content", [SMALLEST, EVERYTHING])
-def test_the_manifest_has_only_known_fields(content: dict[str, Any]) -> None:
-    job = manifest(KubernetesConfiguration(**content))
-    assert mistakes(job, RAY_JOB) == []
+def test_kuberay_and_kubernetes_know_all_fields(content: dict[str, Any]) -> None:
+    check(manifest(KubernetesConfiguration(**content)))
 
 
-def test_a_mistake_would_be_noticed() -> None:
-    assert mistakes({"spec": {"entrypoint": 1, "other": {}}}, RAY_JOB) == [
-        ".spec.entrypoint: 1 is no str",
-        ".spec.other: unknown",
-    ]
+@pytest.mark.parametrize(
+    ("place", "value", "refusal"),
+    [
+        (("spec", "entrypoint"), 1, "1 is not of type 'string'"),
+        (("spec", "retries"), 1, "'retries' was unexpected"),
+        ((*HEAD, "spec", "contaners"), [], "'contaners' was unexpected"),
+        ((*HEAD, "spec", "containers"), "all", "'all' is not of type"),
+    ],
+)
+def test_a_mistake_would_be_noticed(place: tuple[str, ...], value: Any, refusal: str) -> None:
+    job = manifest(KubernetesConfiguration(**SMALLEST))
+    inner = job
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    with pytest.raises(jsonschema.ValidationError, match=refusal):
+        check(job)
 
 
 def test_trials_run_on_the_workers_with_what_was_asked_for() -> None:

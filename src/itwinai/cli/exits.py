@@ -12,6 +12,15 @@ from itwinai.errors import ItwinaiError
 from itwinai.hpo.errors import StudyInterrupted
 from itwinai.job import JobEnds
 
+#: For the help of a group of commands; a group with more of them adds lines.
+EXIT_CODES = """\
+\b
+Exit codes:
+  0    done
+  1    refused or failed; the reason is on standard error
+  2    the command line is wrong
+"""
+
 #: Exit code of a repeated trial that was not the same.
 DIFFERED = 3
 

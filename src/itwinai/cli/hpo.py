@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from itwinai.cli.exec_pipeline import run_pipeline
-from itwinai.cli.exits import DIFFERED, clean_exit
+from itwinai.cli.exits import DIFFERED, EXIT_CODES, clean_exit
 from itwinai.cli.output import (
     echo_values,
     messages_aside,
@@ -27,20 +27,16 @@ if TYPE_CHECKING:
     from itwinai.cli.kept import KeptPipeline
     from itwinai.hpo.results import StudyResult
 
-_EXIT_CODES = """\
-\b
-Exit codes:
-  0    done
-  1    refused or failed; the reason is on standard error
-  2    the command line is wrong
+_MORE_EXIT_CODES = """\
   3    a repeated trial differed from its record
+  75   the job's time is nearly up; the next job goes on
   130  interrupted; 'itwinai hpo resume' goes on
 """
 
 app = typer.Typer(
     name="hpo",
     help="Run, resume, inspect, repeat and export hyper-parameter studies.",
-    epilog=_EXIT_CODES,
+    epilog=EXIT_CODES + _MORE_EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -7,25 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from itwinai.cli.exits import clean_exit
+from itwinai.cli.exits import EXIT_CODES, clean_exit
 from itwinai.cli.output import write_json
 
 if TYPE_CHECKING:
     from itwinai.slurm.configuration import SlurmConfiguration
     from itwinai.slurm.status import RunStatus
 
-_EXIT_CODES = """\
-\b
-Exit codes:
-  0    done
-  1    refused or failed; the reason is on standard error
-  2    the command line is wrong
-"""
-
 app = typer.Typer(
     name="slurm",
     help="Submit, watch and cancel trainings and studies as jobs of Slurm.",
-    epilog=_EXIT_CODES,
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode=None,
 )
