@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from itwinai.distributed import initialize_ray
 from itwinai.errors import ConfigurationError, did_you_mean
@@ -22,9 +23,11 @@ from itwinai.torch.strategies.compatible import (
 )
 from itwinai.torch.strategies.ddp import TorchDDPStrategy
 from itwinai.torch.strategies.deepspeed import DeepSpeedStrategy
-from itwinai.torch.strategies.fsdp import FSDPStrategy
 from itwinai.torch.strategies.process_group import ProcessGroupStrategy
 from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
+
+if TYPE_CHECKING:
+    from itwinai.torch.strategies.fsdp import FSDPStrategy
 
 __all__ = [
     "DeepSpeedStrategy",
@@ -45,10 +48,26 @@ __all__ = [
     "resolve_strategy",
 ]
 
+
+def __getattr__(name: str) -> Any:
+    """Load FSDP when it is asked for: that takes half a second, and few processes need it."""
+    if name == "FSDPStrategy":
+        from itwinai.torch.strategies.fsdp import FSDPStrategy
+
+        return FSDPStrategy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _fsdp(config: TrainingConfiguration) -> TorchDistributedStrategy:
+    from itwinai.torch.strategies.fsdp import FSDPStrategy
+
+    return FSDPStrategy(backend=config.dist_backend)
+
+
 #: Strategies by name, for trainings of several processes.
 STRATEGIES: dict[str, Callable[[TrainingConfiguration], TorchDistributedStrategy]] = {
     "ddp": lambda config: TorchDDPStrategy(backend=config.dist_backend),
-    "fsdp": lambda config: FSDPStrategy(backend=config.dist_backend),
+    "fsdp": _fsdp,
     "deepspeed": lambda config: DeepSpeedStrategy(backend=config.dist_backend),
 }
 

@@ -13,7 +13,6 @@ from itwinai.errors import CheckpointError, ConfigurationError, MissingPackageEr
 from itwinai.io.files import newest_complete
 from itwinai.serialization import ModelLoader
 from itwinai.torch.checkpoints import files as checkpoints
-from itwinai.torch.checkpoints import sharded
 from itwinai.torch.config import Configuration
 from itwinai.torch.optimization.factories import ModelFactory, build_model
 from itwinai.utils import dynamically_import_class
@@ -87,6 +86,8 @@ class TorchModelLoader(ModelLoader):
         shards = folder / checkpoints.SHARDS
         if not shards.is_dir():
             return self._loaded(checkpoints.load_model(folder), values, folder)
+        from itwinai.torch.checkpoints import sharded
+
         checkpoints.check_files(folder)
         model = self._built(values)
         state = model.state_dict()

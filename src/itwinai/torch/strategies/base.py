@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 import itwinai
 import itwinai.distributed as cluster
-from itwinai.torch.checkpoints import sharded
 from itwinai.torch.data import ExactSampler, RankShare, is_iterable
 from itwinai.torch.reproducibility import seed_worker
 from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
@@ -150,10 +149,14 @@ class TorchDistributedStrategy(ABC):
 
     def save_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         """Let every rank write its part of the state of model and optimizer into a folder."""
+        from itwinai.torch.checkpoints import sharded
+
         sharded.write_shards(path, self.unwrap(model).state_dict(), optimizer.state_dict())
 
     def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         """Put back what :meth:`save_sharded` wrote, with any strategy and number of processes."""
+        from itwinai.torch.checkpoints import sharded
+
         inner = self.unwrap(model)
         state = inner.state_dict()
         sharded.read_model(path, state)

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LRScheduler
 import itwinai.distributed as cluster
 from itwinai.environ import environment
 from itwinai.errors import ConfigurationError, MissingPackageError
-from itwinai.torch.checkpoints import sharded
 from itwinai.torch.strategies.process_group import Backend, ProcessGroupStrategy
 from itwinai.torch.strategies.zero_state import ZeroState, drop_gradients, is_part
 
@@ -205,6 +204,8 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
 
     def save_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         """Let every rank write its share of the tensors, each of them whole."""
+        from itwinai.torch.checkpoints import sharded
+
         zero, inner = self._zero(model), self.unwrap(model)
         if zero is None:
             super().save_sharded(path, model, optimizer)
@@ -214,6 +215,8 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
 
     def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         """Put back what :meth:`save_sharded` wrote, with any strategy and number of processes."""
+        from itwinai.torch.checkpoints import sharded
+
         model_state, optimizer_state = sharded.merge_shards(path)
         self.load_model_state(model, model_state)
         self.load_optimizer_state(model, optimizer, optimizer_state)
