@@ -105,7 +105,7 @@ class Jobs:
 
 @pytest.fixture
 def folder(slurm: Testbed, request: pytest.FixtureRequest) -> Path:
-    folder = slurm.storage / request.node.name
+    folder = slurm.storage / re.sub(r"\W", "-", request.node.name)
     folder.mkdir()
     return folder
 

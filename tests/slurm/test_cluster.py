@@ -91,7 +91,6 @@ def _first_trial(study: Path) -> float:
     return datetime.fromisoformat(begin[1]).timestamp()
 
 
-@pytest.mark.exhaustive
 def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
     slurm: Testbed, folder: Path
 ) -> None:
@@ -105,7 +104,6 @@ def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
     assert set(hosts) == set(NODES)
 
 
-@pytest.mark.exhaustive
 def test_a_lost_node_costs_no_trial(slurm: Testbed, folder: Path) -> None:
     job = slurm.submit(_script(folder, ["python", str(_HERE / "study_program.py"), "1"]))
     hosts = folder / "hosts"

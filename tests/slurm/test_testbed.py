@@ -17,7 +17,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 _BOTH_HOSTS = """#!/bin/sh
 #SBATCH --nodes=2
-srun sh -c 'hostname; touch /tmp/of-this-node; ls /tmp/of-*'
+srun sh -c 'hostname; touch /tmp/of-this-node; ls /tmp/of-this-node'
 """
 
 _SIGNALLED = """#!/bin/sh
