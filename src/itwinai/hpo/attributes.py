@@ -87,6 +87,11 @@ def history_of(attrs: Mapping[str, Any]) -> dict[int, tuple[dict[str, float], fl
     }
 
 
+def epochs_in(attrs: Mapping[str, Any]) -> int:
+    """Count a trial's epochs."""
+    return sum(key.startswith(_EPOCH) for key in attrs)
+
+
 def number_of(trial: FrozenTrial) -> int | None:
     """The study's number of a trial, or None if it was never handed out.
 

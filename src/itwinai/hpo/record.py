@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from optuna.storages.journal import BaseJournalBackend
+from pydantic_core import from_json
 
 from itwinai.hpo.errors import StudyError
 
@@ -132,20 +133,19 @@ class ReadRecord(MemoryRecord):
 
 def _entries(path: Path, content: bytes) -> list[dict[str, Any]]:
     """Parse complete lines, all in one piece: a record may have a million of them."""
-    lines = content.splitlines()
     try:
-        entries = json.loads(b"[" + b",".join(lines) + b"]")
+        entries = from_json(b"[" + content[:-1].replace(b"\n", b",") + b"]")
     except ValueError:  # neither JSON nor text
-        entries = [_entry(line) for line in lines]
-    if len(entries) != len(lines):
-        entries = [_entry(line) for line in lines]
+        entries = []
+    if len(entries) != content.count(b"\n"):
+        entries = [_entry(line) for line in content.splitlines()]
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
             raise StudyError(
                 f"{path}, line {number}: not a journal entry. The record is damaged in the middle; "
                 "restore it from a copy, or remove the lines from there on."
             )
-    return list(entries)
+    return entries
 
 
 def _entry(line: bytes) -> Any:

@@ -263,7 +263,7 @@ def _cost(
 ) -> Cost:
     every = [attempt for of_trial in attempts for attempt in of_trial]
     return Cost(
-        epochs=sum(len(attributes.history_of(attempt.user_attrs)) for attempt in every),
+        epochs=sum(attributes.epochs_in(attempt.user_attrs) for attempt in every),
         seconds=sum(attributes.End.read(attempt.user_attrs).seconds or 0.0 for attempt in every),
         full_epochs=sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials),
         elapsed=_elapsed(every),
