@@ -134,11 +134,11 @@ class ReadRecord(MemoryRecord):
 def _entries(path: Path, content: bytes) -> list[dict[str, Any]]:
     """Parse complete lines, all in one piece: a record may have a million of them."""
     try:
-        entries = from_json(b"[" + content[:-1].replace(b"\n", b",") + b"]")
+        entries: list[Any] = from_json(b"[" + content[:-1].replace(b"\n", b",") + b"]")
     except ValueError:  # neither JSON nor text
         entries = []
     if len(entries) != content.count(b"\n"):
-        entries = [_entry(line) for line in content.splitlines()]
+        entries = [_entry(line) for line in content.split(b"\n")[:-1]]
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
             raise StudyError(
