@@ -86,7 +86,14 @@ def test_a_wish_is_kept() -> None:
 def test_as_many_trials_at_once_as_fit(
     trials: int, settings: dict[str, Any], concurrent: int
 ) -> None:
-    assert plan([{"CPU": 8}], trials, **settings).concurrent == concurrent
+    nodes = [{"CPU": 8.0}]
+    assert plan(nodes, trials, **settings).concurrent(nodes) == concurrent
+
+
+def test_more_machines_take_more_trials_of_the_same_share() -> None:
+    planned = plan([{"CPU": 4.0}], 20, resources_per_worker={"CPU": 2})
+    machines = [{"CPU": 4.0}, {"CPU": 3.0}, {"CPU": 1.0}]
+    assert [planned.concurrent(machines[:count]) for count in (0, 1, 2, 3)] == [0, 2, 3, 3]
 
 
 def test_fractions_that_add_up_fit() -> None:

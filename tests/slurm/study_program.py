@@ -1,4 +1,4 @@
-"""A small study for a job: ``study_program.py WORKERS_PER_TRIAL``.
+"""A small study for a job: ``study_program.py WORKERS_PER_TRIAL TRIALS``.
 
 Every process of a trial notes its host in the file ``hosts``.
 """
@@ -33,7 +33,7 @@ def network(hosts: Path, width: int) -> torch.nn.Module:
     return torch.nn.Sequential(*layers)
 
 
-def main(workers: int) -> None:
+def main(workers: int, trials: int) -> None:
     data = torch.randn(48, 4)
     labels = (data.sum(dim=1) > 0).long()
     trainer = RayTorchTrainer(
@@ -44,7 +44,7 @@ def main(workers: int) -> None:
         study={
             "metric": "validation_loss",
             "mode": "min",
-            "num_samples": 4 if workers == 1 else 1,
+            "num_samples": trials,
             "scheduler": "none",
             "algorithm": "random",
             "workers_per_trial": workers,
@@ -55,4 +55,4 @@ def main(workers: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -94,7 +94,7 @@ def _first_trial(study: Path) -> float:
 def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
     slurm: Testbed, folder: Path
 ) -> None:
-    program = ["python", str(_HERE / "study_program.py"), "2"]
+    program = ["python", str(_HERE / "study_program.py"), "2", "1"]
     apart = {"HOME": "/tmp/home"}  # on each node a folder of its own
     job = slurm.submit(_script(folder, program, environment=apart))
     ended = slurm.wait(job)
@@ -105,7 +105,7 @@ def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
 
 
 def test_a_lost_node_costs_no_trial(slurm: Testbed, folder: Path) -> None:
-    job = slurm.submit(_script(folder, ["python", str(_HERE / "study_program.py"), "1"]))
+    job = slurm.submit(_script(folder, ["python", str(_HERE / "study_program.py"), "1", "4"]))
     hosts = folder / "hosts"
     until(lambda: hosts.exists() and "node2" in hosts.read_text(), 150, lambda: slurm.output(job))
     slurm.kill_node("node2")
@@ -137,6 +137,25 @@ def test_clusters_share_a_node_and_a_later_node_joins_its_own(slurm: Testbed, fo
     later = slurm.submit(join, "--nodelist=node2", "--cpus-per-task=3")
     assert "['node1', 'node2'] 5.0" in slurm.wait(growing).output
     assert slurm.wait(later).state == "COMPLETED"
+
+
+def test_a_study_uses_a_node_that_comes_later(slurm: Testbed, folder: Path) -> None:
+    program = ["python", str(_HERE / "study_program.py"), "1", "8"]
+    here = {"nodes": 1, "sbatch_options": {"nodelist": "node1"}}
+    job = slurm.submit(_script(folder, program, **here))
+    hosts = folder / "hosts"
+    until(
+        lambda: hosts.exists() and hosts.read_text().count("node1") > 1,  # one is the driver's
+        100,
+        lambda: slurm.output(job),
+    )
+    meeting = folder / ".jobs" / f"{job}-0"
+    join = f"#!/bin/sh\nexec srun {sys.executable} -m itwinai.slurm.node {meeting}\n"
+    slurm.submit(join, "--nodelist=node2", "--cpus-per-task=2")
+    ended = slurm.wait(job)
+    assert ended.exit_code == 0, ended.output
+    assert _completed(folder) == 8
+    assert "node2" in hosts.read_text()
 
 
 def _assert_nobody_else_can_join(slurm: Testbed, meeting: Path) -> None:
@@ -203,7 +222,7 @@ def test_two_studies_share_a_node(slurm: Testbed, folder: Path, pair: int) -> No
     jobs = {}
     for name in ("one", "other"):
         (folder / name).mkdir()
-        program = ["python", str(_HERE / "study_program.py"), "1"]
+        program = ["python", str(_HERE / "study_program.py"), "1", "4"]
         script = _script(folder / name, program, **here)
         jobs[name] = slurm.submit(script)
     for name, job in jobs.items():

@@ -163,7 +163,7 @@ def run_study(
         keep_job(study.directory)
         if pipeline is not None:
             keep_pipeline(study.directory, pipeline)
-        with company(study), progress.follow(study, slots=resources.concurrent):
+        with company(study), progress.follow(study, slots=resources.concurrent(nodes)):
             try:
                 run_trials(study, program, resources)
             finally:

@@ -6,7 +6,7 @@ user's own ``Searcher`` or ``TrialScheduler`` object is wrapped, and works as it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -32,12 +32,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     Args:
         study: The study.
         scheduler: Who decides how trials end whose process is gone.
+        room: For how many trials there is room now, so that none is asked for before it can
+            start. None: as many as Tune wants, because a user's scheduler may pause some.
     """
 
-    def __init__(self, study: Study, scheduler: StudyScheduler) -> None:
+    def __init__(
+        self, study: Study, scheduler: StudyScheduler, room: Callable[[], int] | None
+    ) -> None:
         super().__init__()
         self._study = study
         self._scheduler = scheduler
+        self._room = room
         self._user = study.algorithm.searcher
         #: The study's number of each trial that Tune has and that has not ended.
         self._numbers: dict[str, int] = {}
@@ -61,7 +66,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Give the next trial's configuration, or say that there is none now, or none any more."""
-        assignment = self._next(trial_id)
+        full = self._room is not None and len(self._numbers) >= self._room()
+        assignment = None if full else self._next(trial_id)
         if assignment is None:
             return str(Searcher.FINISHED) if self._over and not self._numbers else None
         self._numbers[trial_id] = assignment.number

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 from itwinai.environ import environment
 from itwinai.hpo.engine.private import reread_environment
-from itwinai.hpo.engine.resources import this_machine
+from itwinai.hpo.engine.resources import TrialResources, this_machine
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
 #: as on the other systems.
@@ -25,6 +27,10 @@ _QUIET_AND_LOCAL = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+
+
+#: To ask Ray for its nodes takes a millisecond or more; a node that joins can wait that long.
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @contextmanager
@@ -49,10 +55,38 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
     if not connected:
         ray.init(address=address, **_output(show_output))
     try:
-        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield nodes_alive()
     finally:
         if not connected:
             ray.shutdown()
+
+
+class Room:
+    """For how many trials the cluster has room now: nodes come and go during a study.
+
+    Args:
+        resources: What each trial needs.
+    """
+
+    def __init__(self, resources: TrialResources) -> None:
+        self._resources = resources
+        self._trials = 0
+        self._until = -math.inf
+
+    def __call__(self) -> int:
+        """Trials that run at the same time on the nodes that there are, as of a second ago."""
+        now = time.monotonic()
+        if now > self._until:
+            self._trials = self._resources.concurrent(nodes_alive())
+            self._until = now + _SECONDS_BETWEEN_LOOKS
+        return self._trials
+
+
+def nodes_alive() -> list[dict[str, float]]:
+    """Resources of each node of the connected cluster."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def starts_embedded() -> bool:
@@ -81,7 +115,7 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
                 **_output(show_output),
             )
             try:
-                yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+                yield nodes_alive()
             finally:
                 ray.shutdown()
     finally:

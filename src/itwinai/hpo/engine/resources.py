@@ -21,17 +21,21 @@ class TrialResources:
     Attributes:
         workers: Processes of a trial.
         per_worker: Ray resources of each.
-        concurrent: Trials at the same time: as many as fit, unless the user wants fewer.
+        most: Trials at the same time at most, however many machines there are.
     """
 
     workers: int
     per_worker: Mapping[str, float]
-    concurrent: int
+    most: int
 
     @property
     def threads(self) -> int:
         """Threads of each process."""
         return max(1, int(self.per_worker.get("CPU", 1)))
+
+    def concurrent(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """Trials that run at the same time on machines with these resources."""
+        return min(self.most, _places(self.per_worker, nodes) // self.workers)
 
 
 def this_machine() -> dict[str, float]:
@@ -73,12 +77,8 @@ def plan_resources(
     wish = configuration.resources_per_worker
     per_worker = dict(wish) if wish else _even_share(configuration, nodes, trials)
     _check_feasible(workers, per_worker, nodes)
-    concurrent = min(
-        configuration.max_concurrent_trials or trials,
-        _places(per_worker, nodes) // workers,
-        trials,
-    )
-    return TrialResources(workers, per_worker, concurrent)
+    most = min(configuration.max_concurrent_trials or trials, trials)
+    return TrialResources(workers, per_worker, most)
 
 
 def _even_share(

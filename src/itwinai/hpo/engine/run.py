@@ -14,6 +14,7 @@ from ray import tune
 from itwinai import job
 from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
+from itwinai.hpo.engine.cluster import Room
 from itwinai.hpo.engine.group import Shipped
 from itwinai.hpo.engine.private import memory_kills_as_losses
 from itwinai.hpo.engine.resources import TrialResources
@@ -44,17 +45,20 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
         resources: What every trial gets.
     """
     scratch = study.directory / ".tune"
-    at_once = _at_once(study, resources)
     scheduler = StudyScheduler(study)
+    # Trials that a scheduler of Ray's pauses count for Tune: only the user's own limit holds then.
+    pauses = study.scheduler.ray is not None
+    limit = study.configuration.max_concurrent_trials if pauses else None
     # By itself Tune starts one slot after the other.
-    settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(at_once or 1)}
+    pending = limit or 1 if pauses else resources.most
+    settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
     tuner = tune.Tuner(
         _slot(program, resources, study.configuration.report_timeout_s),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, scheduler),
+            search_alg=StudySearcher(study, scheduler, None if pauses else Room(resources)),
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=limit,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -71,16 +75,6 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _at_once(study: Study, resources: TrialResources) -> int | None:
-    """Trials that Tune may know at the same time, so that none is asked for before it can start.
-
-    For a scheduler of Ray's that is the user's own limit: trials that it pauses would count.
-    """
-    if study.scheduler.ray is not None:
-        return study.configuration.max_concurrent_trials
-    return resources.concurrent
 
 
 def _slot(program: Program, resources: TrialResources, timeout: float | None) -> type[TrialSlot]:
