@@ -15,8 +15,8 @@ from optuna.trial import TrialState as OptunaState
 
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import StudyRecord
-from itwinai.hpo.results import load_study
+from itwinai.hpo.record import ReadRecord, StudyRecord
+from itwinai.hpo.results import load_optuna_study, load_study
 from itwinai.hpo.trial import TrialResult, TrialState
 
 WRITER = """
@@ -45,6 +45,25 @@ def test_plain_optuna_reads_the_record(make_study: MakeStudy) -> None:
     assert plain.trials[0].intermediate_values == {1: 0.3, 2: 0.2, 3: 0.1}
     assert plain.best_params == study.result().trials[0].params
     assert plain.direction == optuna.study.StudyDirection.MINIMIZE
+
+
+def test_a_record_says_the_same_to_optuna_and_to_us(make_study: MakeStudy) -> None:
+    study = make_study(name="plain", scheduler="asha", epochs=3)
+    run_trial(study, [0.3, 0.2, 0.1])
+    run_trial(study, [0.9, 0.9, 0.9])
+    run_trial(study, [0.5, float("nan")])
+    report(study, ask(study), [0.2])
+    path = study.directory / "record.log"
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    plain = optuna.load_study(study_name="plain", storage=storage)
+    ours = load_optuna_study(path)
+    assert [repr(trial) for trial in ours.trials] == [repr(trial) for trial in plain.trials]
+    assert ours.user_attrs == plain.user_attrs
+    # Epochs are folded into their trials: one entry to make it, its parameters and its end.
+    params = len(plain.trials[0].params)
+    record = ReadRecord(path)
+    of_trials = [e for e in record.read_logs(0) if {"trial_id", "datetime_start"} & e.keys()]
+    assert len(of_trials) == 4 * (1 + params) + 3
 
 
 def test_the_record_of_a_running_study_can_be_read(make_study: MakeStudy) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -145,7 +146,30 @@ def _entries(path: Path, content: bytes) -> list[dict[str, Any]]:
                 f"{path}, line {number}: not a journal entry. The record is damaged in the middle; "
                 "restore it from a copy, or remove the lines from there on."
             )
-    return entries
+    return _folded(entries)
+
+
+def _folded(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put what was learnt of a trial epoch by epoch into the entry that made the trial.
+
+    Optuna copies the whole trial for each entry, and most entries are of epochs: a long record
+    opens in half the time. Optuna's entries have room for it, because a trial can also be added
+    whole; should another version write them differently, they are left as they are.
+    """
+    trials: list[dict[str, Any]] = []
+    kept = []
+    for entry in entries:
+        trial = entry.get("trial_id", sys.maxsize)
+        if trial < len(trials) and "user_attr" in entry:
+            trials[trial].setdefault("user_attrs", {}).update(entry["user_attr"])
+        elif trial < len(trials) and "intermediate_value" in entry:
+            values = trials[trial].setdefault("intermediate_values", {})
+            values[entry["step"]] = entry["intermediate_value"]
+        else:
+            if "study_id" in entry and "datetime_start" in entry:
+                trials.append(entry)
+            kept.append(entry)
+    return kept
 
 
 def _entry(line: bytes) -> Any:
