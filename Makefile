@@ -14,11 +14,14 @@ demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test repo
 slurm: .venv/ready  ## A Slurm of two nodes on this machine, to try things out, until Ctrl-C
 	$(BIN)/python -m tests.slurm.testbed
 
+# In the order of the folders: a long file of few tests does not begin last.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/ready  ## The tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
 
 test-all: .venv/ready  ## The tests, and the exhaustive ones, which take as long again
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ''
+	$(PYTEST) -m ''
 
 check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff check .
