@@ -48,6 +48,8 @@ SIGNATURES = {
     "itwinai.components.Trainer.execute": "self, train_dataset, validation_dataset, test_dataset",
     "itwinai.components.Predictor.execute": "self, predict_dataset, model=None",
     "itwinai.components.Saver.execute": "self, artifact",
+    "itwinai.torch.trainer.TorchLightningTrainer": "config, mlflow_saved_model='my_model'",
+    "itwinai.torch.loggers.ItwinaiLogger": ("itwinai_logger, log_model=False, skip_finalize=False"),
     "itwinai.serialization.ModelLoader": "model_uri",
     "itwinai.serialization.Serializable.locals2params": "locals, pop_self=True",
     "itwinai.serialization.is_jsonable": "x",

@@ -171,18 +171,21 @@ def test_components_that_do_nothing():
     }
 
 
-def test_the_parser_says_what_it_needs():
-    try:
-        import jsonargparse  # noqa: F401
-    except ImportError:
-        with pytest.raises(MissingPackageError, match="pip install jsonargparse"):
-            importlib.import_module("itwinai.parser")
-        return
-    pytest.skip("jsonargparse is installed")
+@pytest.mark.parametrize(
+    ("package", "module", "told"),
+    [
+        ("jsonargparse", "itwinai.parser", "pip install jsonargparse"),
+        ("lightning.pytorch.callbacks", "itwinai.torch.loggers", r"itwinai\[lightning\]"),
+    ],
+)
+def test_a_module_says_which_package_it_needs(monkeypatch, package, module, told):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(MissingPackageError, match=told):
+        importlib.import_module(module)
 
 
 def test_the_parser_reads_a_file(tmp_path):
-    pytest.importorskip("jsonargparse")
     from itwinai.parser import ArgumentParser
 
     (tmp_path / "config.yaml").write_text("lr: 0.5\n")

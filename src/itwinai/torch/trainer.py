@@ -53,9 +53,10 @@ from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.type import Batch, Metric
 
 if TYPE_CHECKING:
+    from itwinai.torch.lightning import TorchLightningTrainer
     from itwinai.torch.ray.trainer import RayTorchTrainer
 
-__all__ = ["RayTorchTrainer", "TorchTrainer"]
+__all__ = ["RayTorchTrainer", "TorchLightningTrainer", "TorchTrainer"]
 
 Stage = Literal["train", "validation", "test"]
 
@@ -66,6 +67,10 @@ def __getattr__(name: str) -> Any:
         from itwinai.torch.ray.trainer import RayTorchTrainer
 
         return RayTorchTrainer
+    if name == "TorchLightningTrainer":
+        from itwinai.torch.lightning import TorchLightningTrainer
+
+        return TorchLightningTrainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
