@@ -31,6 +31,7 @@ import numpy as np
 
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import plan_study
+from itwinai.hpo.results import load_study
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialState
@@ -165,17 +166,35 @@ def main() -> None:
         machine = Machine(Driver(study), options.workers, marks)
         share = machine.run()
         study.close()
+        opening = seconds_to_open(Path(folder), study.directory, options.trials)
     print(table(machine.rows))
     print(f"\n{options.workers} workers were busy {share:.2%} of the time.")
+    print("The record: " + ", ".join(f"{kind} {s:.1f} s" for kind, s in opening.items()) + ".")
     if options.json is not None:
-        figures = report(machine.rows, share, options.workers)
+        figures = report(machine.rows, share, options.workers) | {"opening_seconds": opening}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def open_study(folder: Path, trials: int) -> Study:
+def seconds_to_open(folder: Path, study: Path, trials: int) -> dict[str, float]:
+    """How long it takes to show a study, and to begin to go on with it."""
+    begin = time.perf_counter()
+    load_study(study)
+    shown = time.perf_counter()
+    resumed = open_study(folder, trials + 1, resume=True)
+    seconds = {"shown": shown - begin, "resumed": time.perf_counter() - shown}
+    resumed.close()
+    return seconds
+
+
+def open_study(folder: Path, trials: int, resume: bool = False) -> Study:
     """The default study of so many trials."""
     configuration = StudyConfiguration(
-        storage_path=folder, mode="min", num_samples=trials, seed=1, default_first=False
+        storage_path=folder,
+        mode="min",
+        num_samples=trials,
+        seed=1,
+        default_first=False,
+        resume=resume,
     )
     return plan_study(configuration, SearchSpace.parse(SPACE), EPOCHS, default=None).open()
 
