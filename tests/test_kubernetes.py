@@ -81,7 +81,7 @@ RAY_JOB = fields(
     ),
 )
 
-#: The oldest Kubernetes that KubeRay 1.5 supports.
+#: An old one, which knows none of the newest fields.
 KUBERNETES = "1.28"
 
 
@@ -89,8 +89,8 @@ def check(job: dict[str, Any]) -> None:
     """Raise if KubeRay or Kubernetes would not take a manifest."""
     jsonschema.validate(job, RAY_JOB)
     cluster = job["spec"]["rayClusterSpec"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
+    for pods in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": pods["template"]}
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 

@@ -17,6 +17,7 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import ReadRecord, StudyRecord
 from itwinai.hpo.results import load_optuna_study, load_study
+from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialResult, TrialState
 
 WRITER = """
@@ -29,12 +30,18 @@ sys.stdin.read()
 """
 
 
-def test_plain_optuna_reads_the_record(make_study: MakeStudy) -> None:
+def study_of_every_end(make_study: MakeStudy) -> Study:
+    """A completed trial, a stopped one, one that diverged, and one that is running."""
     study = make_study(name="plain", scheduler="asha", epochs=3)
     run_trial(study, [0.3, 0.2, 0.1])
     run_trial(study, [0.9, 0.9, 0.9])
     run_trial(study, [0.5, float("nan")])
     report(study, ask(study), [0.2])
+    return study
+
+
+def test_plain_optuna_reads_the_record(make_study: MakeStudy) -> None:
+    study = study_of_every_end(make_study)
     path = study.close().record
     plain = optuna.load_study(
         study_name="plain", storage=JournalStorage(JournalFileBackend(str(path)))
@@ -48,11 +55,7 @@ def test_plain_optuna_reads_the_record(make_study: MakeStudy) -> None:
 
 
 def test_a_record_says_the_same_to_optuna_and_to_us(make_study: MakeStudy) -> None:
-    study = make_study(name="plain", scheduler="asha", epochs=3)
-    run_trial(study, [0.3, 0.2, 0.1])
-    run_trial(study, [0.9, 0.9, 0.9])
-    run_trial(study, [0.5, float("nan")])
-    report(study, ask(study), [0.2])
+    study = study_of_every_end(make_study)
     path = study.directory / "record.log"
     storage = JournalStorage(JournalFileBackend(str(path)))
     plain = optuna.load_study(study_name="plain", storage=storage)
