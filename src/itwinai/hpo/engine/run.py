@@ -50,7 +50,7 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
     pauses = study.scheduler.ray is not None
     limit = study.configuration.max_concurrent_trials if pauses else None
     # By itself Tune starts one slot after the other.
-    pending = limit or 1 if pauses else resources.most
+    pending = (limit or 1) if pauses else resources.most
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
     tuner = tune.Tuner(
         _slot(program, resources, study.configuration.report_timeout_s),
