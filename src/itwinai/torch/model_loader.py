@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from itwinai.errors import CheckpointError, ConfigurationError, MissingPackageError
@@ -81,6 +80,8 @@ class TorchModelLoader(ModelLoader):
         return self._from_checkpoint(folder)
 
     def _from_checkpoint(self, folder: Path) -> nn.Module:
+        from omegaconf import OmegaConf
+
         config = folder / checkpoints.CONFIG
         values: Any = OmegaConf.to_container(OmegaConf.load(config)) if config.exists() else {}
         shards = folder / checkpoints.SHARDS

@@ -195,11 +195,13 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._inner.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Choose among the paused trials; Tune starts the others by itself.
+        """Choose among the trials that a user's scheduler paused; Tune starts the others by itself.
 
         A trial that is chosen gets the slot of one that has just ended, and the slot that is
         starting for it would be thrown away.
         """
+        if not self._user:
+            return None
         trial = self._inner.choose_trial_to_run(tune_controller)
         return trial if trial is not None and trial.status == Trial.PAUSED else None
 

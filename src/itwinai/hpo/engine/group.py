@@ -12,6 +12,7 @@ import ray
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from itwinai.environ import paused_collection
 from itwinai.hpo.engine.worker import Ended, Event, Place, Program, Raised, Reported, Worker
 from itwinai.hpo.trial import Assignment
 
@@ -32,7 +33,8 @@ class Shipped:
     def unpack(self) -> Program:
         """Load the program into this process."""
         sys.path.extend(entry for entry in self.import_path if entry not in sys.path)
-        program: Program = ray.get(self.reference[0])
+        with paused_collection():  # it brings PyTorch with it
+            program: Program = ray.get(self.reference[0])
         return program
 
 

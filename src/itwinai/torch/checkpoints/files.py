@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 import itwinai
 from itwinai.errors import CheckpointError
@@ -56,6 +55,8 @@ def save(
         about: Facts for people and programs that read the manifest alone.
         write_shards: Fills the folder ``shards``, together with the other ranks.
     """
+    from omegaconf import OmegaConf  # with its grammar, more than all the rest here
+
     with atomic_folder(path) as scratch:
         if model is not None:
             torch.save(dict(model), scratch / MODEL)
