@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 
-.PHONY: demo slurm test test-all check format clean
+.PHONY: demo slurm test test-all test-gpu check format clean
 
 demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
 	rm -rf examples/digits/studies
@@ -22,6 +22,9 @@ test: .venv/ready  ## The tests
 
 test-all: .venv/ready  ## The tests, and the exhaustive ones, which take as long again
 	$(PYTEST) -m ''
+
+test-gpu: .venv/ready  ## What is different with a GPU; one is enough
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(PYTEST) tests/torch/test_gpu.py
 
 check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff check .

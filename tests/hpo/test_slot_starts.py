@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from itwinai.hpo.engine.adapters import StudyScheduler
 
 
 @pytest.mark.parametrize(("status", "chosen"), [(Trial.PENDING, False), (Trial.PAUSED, True)])
 def test_only_a_paused_trial_is_given_the_next_free_slot(status: str, chosen: bool) -> None:
-    study: Any = SimpleNamespace(scheduler=SimpleNamespace(ray=None))
+    objective = SimpleNamespace(metric="validation_loss", mode="min")
+    study: Any = SimpleNamespace(
+        scheduler=SimpleNamespace(ray=FIFOScheduler()),
+        configuration=SimpleNamespace(objectives=[objective]),
+    )
     trial = SimpleNamespace(status=status)
     controller = SimpleNamespace(get_trials=lambda: [trial])
     assert (StudyScheduler(study).choose_trial_to_run(controller) is trial) is chosen

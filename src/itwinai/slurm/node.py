@@ -148,7 +148,7 @@ class Node:
             **here,
             **self._meeting.credentials,
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             "RAY_START_HOOK": "itwinai.hpo.engine.private.start_without_extras",
         }

@@ -154,7 +154,7 @@ class TrainingConfiguration(Configuration):
     use_adasum: bool = False
     #: Horovod only.
     gradient_predivide_factor: float = 1.0
-    #: Communication between processes; without a GPU, nccl becomes gloo.
+    #: Communication between processes; without a GPU for each, nccl becomes gloo.
     dist_backend: Literal["nccl", "gloo", "mpi"] = "nccl"
 
 

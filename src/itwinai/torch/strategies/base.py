@@ -179,8 +179,8 @@ class TorchDistributedStrategy(ABC):
         return f"cuda:{self.local_rank() % torch.cuda.device_count()}"
 
     def set_device(self) -> None:
-        """Make :meth:`device` the default GPU of this thread."""
-        if torch.cuda.is_available():
+        """Make :meth:`device` the default GPU of this thread, if it is one."""
+        if torch.device(self.device()).type == "cuda":
             torch.cuda.set_device(self.device())
 
     def check_initialized(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -18,7 +17,8 @@ class TorchDDPStrategy(ProcessGroupStrategy):
     """PyTorch's DistributedDataParallel.
 
     Args:
-        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU, nccl becomes gloo.
+        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU for each process,
+            nccl becomes gloo.
     """
 
     name = "torch-ddp"
@@ -36,7 +36,7 @@ class TorchDDPStrategy(ProcessGroupStrategy):
         model = model.to(self.device())
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model, optimizer, lr_scheduler
-        devices = [self.device()] if torch.cuda.is_available() else None
+        devices = None if self.device() == "cpu" else [self.device()]
         wrapped = DistributedDataParallel(
             model, device_ids=devices, find_unused_parameters=find_unused_parameters
         )

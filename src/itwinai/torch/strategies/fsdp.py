@@ -24,7 +24,8 @@ class FSDPStrategy(ProcessGroupStrategy):
     A layer's weights are brought together for its forward and backward pass, and let go after it.
 
     Args:
-        backend: ``nccl`` or ``gloo``; without a GPU, nccl becomes gloo.
+        backend: ``nccl`` or ``gloo``; without a GPU for each process,
+            nccl becomes gloo.
     """
 
     name = "fsdp"

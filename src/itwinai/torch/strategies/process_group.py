@@ -29,7 +29,7 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
     A group that is there already, such as one that Ray Train made, is used and left alone.
 
     Args:
-        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU, nccl becomes gloo.
+        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU for each process, nccl becomes gloo.
     """
 
     _made_group = False
@@ -44,7 +44,7 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
             DistributedStrategyError: If it was called before, or the processes cannot meet.
         """
         self.check_not_initialized()
-        if self.backend == "nccl" and not torch.cuda.is_available():
+        if self.backend == "nccl" and not _has_its_own_gpu():
             self.backend = "gloo"
         if not dist.is_initialized():
             self._make_group()
@@ -128,6 +128,17 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
                 "RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."
             ) from error
         self._made_group = True
+
+
+def _has_its_own_gpu() -> bool:
+    """Whether this process shares its GPU with no other, which NCCL demands.
+
+    A launcher that deals GPUs out lets each process see no more than its own.
+    """
+    count = torch.cuda.device_count()
+    dealt_out = "CUDA_VISIBLE_DEVICES" in os.environ
+    here = cluster.detect_distributed_environment()
+    return count > 0 and (dealt_out or here.local_world_size <= count)
 
 
 def _unused_store() -> dict[str, Any]:
