@@ -18,7 +18,7 @@ from torch import nn
 
 from itwinai.hpo.engine.cluster import ray_cluster
 from itwinai.hpo.trial import TrialState
-from itwinai.testing.strategies import check_strategy
+from itwinai.testing.strategies import BrokenRuleError, check_strategy
 from itwinai.torch.distributed import (
     DeepSpeedStrategy,
     FSDPStrategy,
@@ -124,12 +124,15 @@ def test_strategies_keep_all_rules_over_nccl(strategy: Any) -> None:
     check_strategy(partial(strategy, "nccl"), world_size=1, tolerance=1e-4)
 
 
-@pytest.mark.parametrize("strategy", [TorchDDPStrategy, FSDPStrategy])
-def test_processes_that_share_a_gpu_talk_over_gloo(
-    strategy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_that_share_a_gpu_talk_over_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")  # nobody has dealt the GPUs out
-    check_strategy(partial(strategy, "nccl"), world_size=_more_than_gpus(), tolerance=1e-4)
+    check_strategy(TorchDDPStrategy, world_size=_more_than_gpus(), tolerance=1e-4)
+
+
+def test_processes_that_share_a_gpu_are_refused_by_fsdp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with pytest.raises(BrokenRuleError, match="a GPU for each process"):
+        check_strategy(FSDPStrategy, world_size=_more_than_gpus())
 
 
 def _more_than_gpus() -> int:

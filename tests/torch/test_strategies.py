@@ -118,17 +118,32 @@ def test_a_process_group_that_is_there_is_used_and_left_alone(tmp_path):
 
 
 SEVERAL_TRAININGS = """
+import os
+
+import torch
+
 from itwinai.torch.distributed import TorchDDPStrategy
 
-for number in range(3):
+
+def train(number):
     strategy = TorchDDPStrategy("gloo")
     strategy.init()
     assert strategy.allgather_obj(number) == [number, number]
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    model, _, _ = strategy.distributed(model, optimizer)
+    model(torch.ones(3, 2)).sum().backward()
     strategy.clean_up()
+
+
+threads = os.listdir("/proc/self/task")
+for number in range(3):
+    train(number)
+assert os.listdir("/proc/self/task") == threads
 """
 
 
-def test_several_trainings_of_one_program_meet_anew_each_time(tmp_path):
+def test_several_trainings_of_one_program_meet_anew_and_leave_no_thread(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(SEVERAL_TRAININGS)
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from itwinai.torch.strategies.process_group import ProcessGroupStrategy
+from itwinai.torch.type import DistributedStrategyError
 
 
 class FSDPStrategy(ProcessGroupStrategy):
@@ -24,12 +26,26 @@ class FSDPStrategy(ProcessGroupStrategy):
     A layer's weights are brought together for its forward and backward pass, and let go after it.
 
     Args:
-        backend: ``nccl`` or ``gloo``; without a GPU for each process,
-            nccl becomes gloo.
+        backend: ``nccl`` or ``gloo``; without a GPU, nccl becomes gloo.
     """
 
     name = "fsdp"
     is_sharded = True
+
+    def init(self) -> None:
+        """Join the other processes, as torchrun, Open MPI or Slurm tell.
+
+        Raises:
+            DistributedStrategyError: If it was called before, the processes cannot meet, or they
+                share a GPU.
+        """
+        super().init()
+        if dist.get_backend() == "gloo" and self.device() != "cpu":
+            self.clean_up()
+            raise DistributedStrategyError(
+                "strategy='fsdp' needs NCCL and a GPU for each process: start as many processes as "
+                "there are GPUs, or use 'ddp', which can share one over gloo."
+            )
 
     def distributed(
         self,

@@ -8,6 +8,10 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+
+# Imported while there is a group, as DDP would, its functions' defaults would keep that group, and
+# the group its threads, past the end of the interpreter, where one of them can abort the process.
+import torch.distributed.nn
 from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
