@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import Counter
 from typing import Any, Literal
@@ -9,8 +10,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
-# Imported while there is a group, as DDP would, its functions' defaults would keep that group, and
-# the group its threads, past the end of the interpreter, where one of them can abort the process.
+# Imported while there is a group, as DDP would, its functions' defaults would keep it for ever.
 import torch.distributed.nn
 from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore
@@ -25,6 +25,12 @@ Backend = Literal["nccl", "gloo", "mpi"]
 
 #: How many groups this process has made at each address.
 _made: Counter[str] = Counter()
+
+#: The group that ended last. A model's wrapper that outlives it must not be what ends its threads,
+#: because they may wait for the interpreter, which waits for the wrapper; nor may they still be
+#: there when the interpreter ends, which would abort the process.
+_ended: list[dist.ProcessGroup | None] = []
+atexit.register(_ended.clear)
 
 
 class ProcessGroupStrategy(TorchDistributedStrategy):
@@ -58,6 +64,7 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
     def clean_up(self) -> None:
         """Leave the other processes, unless the group was there before."""
         if self._made_group and dist.is_initialized():
+            _ended[:] = [dist.group.WORLD]
             dist.destroy_process_group()
         self._made_group = self.is_initialized = False
 
