@@ -127,7 +127,7 @@ def tell_threads():
     until = time.monotonic() + 10  # one that was joined is listed for a moment more
     while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < until:
         pass
-    print("threads:", len(os.listdir("/proc/self/task")))
+    os.write(1, b"threads: %d " % len(os.listdir("/proc/self/task")))  # at once
 
 
 atexit.register(tell_threads)
