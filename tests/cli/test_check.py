@@ -49,9 +49,12 @@ def test_this_machine_passes() -> None:
     assert not Path(found["ray", "token"]["value"].partition(",")[0]).exists()
 
 
-def test_a_ray_that_cannot_start_fails_the_check(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", [["check"], ["check-distributed-cluster", "--launcher", "torchrun"]]
+)
+def test_a_ray_that_cannot_start_fails_the_check(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "ray.py").write_text("raise ImportError('a broken installation')\n")
-    done = itwinai("check", PYTHONPATH=str(tmp_path))
+    done = itwinai(*command, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert "FAILED start            ImportError: a broken installation" in done.stdout
     assert done.stdout.endswith("failed: ray: start\n")

@@ -91,6 +91,14 @@ def check_command(
         raise typer.Exit(1)
 
 
+def check_distributed_cluster_command(
+    platform: Annotated[str, typer.Option(help="Taken; devices are found.")] = "nvidia",
+    launcher: Annotated[str, typer.Option(help="Taken; no launcher is needed.")] = "torchrun",
+) -> None:
+    """The same as 'itwinai check', on this node: the name that it had in version 0.4."""
+    check_command()
+
+
 @clean_exit()
 def sanity_check_command(
     torch: Annotated[bool, typer.Option("--torch", help="What PyTorch trainings need.")] = False,

@@ -7,7 +7,11 @@ from typing import Annotated
 import typer
 
 from itwinai import __version__
-from itwinai.cli.check import check_command, sanity_check_command
+from itwinai.cli.check import (
+    check_command,
+    check_distributed_cluster_command,
+    sanity_check_command,
+)
 from itwinai.cli.exec_pipeline import run_pipeline
 from itwinai.cli.exits import clean_exit
 from itwinai.cli.hpo import app as hpo_app
@@ -27,6 +31,7 @@ app.add_typer(slurm_app)
 app.add_typer(kubernetes_app)
 app.add_typer(ui_app)
 app.command("check")(check_command)
+app.command("check-distributed-cluster")(check_distributed_cluster_command)
 app.command("sanity-check")(sanity_check_command)
 app.command("generate-slurm")(clean_exit()(generate_slurm))
 
