@@ -23,7 +23,7 @@ test: .venv/ready  ## The tests
 test-all: .venv/ready  ## The tests, and the exhaustive ones, which take as long again
 	$(PYTEST) -m ''
 
-test-gpu: .venv/ready  ## What is different with a GPU; one is enough
+test-gpu: .venv/ready  ## What is different on a machine with one GPU
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(PYTEST) tests/torch/test_gpu.py
 
 check: .venv/ready  ## Lint, format, types, layering

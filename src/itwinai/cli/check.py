@@ -92,8 +92,8 @@ def check_command(
 
 
 def check_distributed_cluster_command(
-    platform: Annotated[str, typer.Option(help="Taken; devices are found.")] = "nvidia",
-    launcher: Annotated[str, typer.Option(help="Taken; no launcher is needed.")] = "torchrun",
+    platform: Annotated[str, typer.Option(help="Ignored: devices are detected.")] = "nvidia",
+    launcher: Annotated[str, typer.Option(help="Ignored: none is needed.")] = "torchrun",
 ) -> None:
     """The same as 'itwinai check', on this node: the name that it had in version 0.4."""
     check_command()

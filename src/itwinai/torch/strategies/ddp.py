@@ -17,8 +17,7 @@ class TorchDDPStrategy(ProcessGroupStrategy):
     """PyTorch's DistributedDataParallel.
 
     Args:
-        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU for each process,
-            nccl becomes gloo.
+        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU for each process, nccl becomes gloo.
     """
 
     name = "torch-ddp"

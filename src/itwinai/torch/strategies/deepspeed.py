@@ -33,8 +33,7 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
     Stage 0 divides nothing, 1 the optimizer's state, 2 the gradients too, 3 the weights too.
 
     Args:
-        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU for each process,
-            nccl becomes gloo.
+        backend: ``nccl``, ``gloo`` or ``mpi``; without a GPU for each process, nccl becomes gloo.
     """
 
     name = "deepspeed"
