@@ -1,4 +1,4 @@
-"""``itwinai mlflow-ui`` and ``itwinai tensorboard-ui``, with the real servers."""
+"""The pages and servers of MLflow and TensorBoard, with the real ones."""
 
 from __future__ import annotations
 
@@ -88,6 +88,27 @@ def test_the_page_is_there_until_it_is_interrupted(
         assert process.returncode == 0, said
         assert "Traceback" not in said
     # Nobody listens any more.
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_server_takes_runs_in_and_another_command_ends_it(tmp_path: Path) -> None:
+    pytest.importorskip("flask")
+    path, port = tmp_path / "runs", free_port()
+    url = f"http://127.0.0.1:{port}"
+    other = refused("kill-mlflow-server", "--port", str(port))
+    assert f"--port {port}: no server there that you have started" in other
+    with started("mlflow-server", "--path", str(path), "--port", str(port)) as process:
+        assert "MLflow" in fetched(url, process)
+        logger = MLFlowLogger(savedir=tmp_path, tracking_uri=url, experiment_name="served")
+        with logger.start_logging():
+            logger.log(1.0, "loss", step=0)
+        assert any("loss" in str(file) for file in path.rglob("metrics/*"))
+        ended = CliRunner().invoke(app, ["kill-mlflow-server", "--port", str(port)])
+        assert ended.exit_code == 0, ended.output
+        said, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, said
+        assert said.endswith("ended from outside\n")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 

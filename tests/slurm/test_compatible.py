@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from itwinai.cli.slurm import generate_slurm
+from itwinai.cli.generate_slurm import generate_slurm
 from itwinai.errors import ConfigurationError
 from itwinai.slurm.configuration import MLSlurmBuilderConfig, SlurmScriptConfiguration
 from itwinai.slurm.script_builder import MLSlurmBuilder, process_builder
@@ -115,3 +117,57 @@ def test_generate_slurm_shows_the_script(here: Path) -> None:
     assert shown.stdout == MLSlurmBuilderConfig(**TRAINING).generate_script()
     subprocess.run([*command, "--save-script"], check=True)
     assert (here / "slurm-scripts" / "ddp-1x4.slurm").read_text() == shown.stdout
+
+
+def wheel(folder: Path) -> Path:
+    """Make a package that holds nothing but a module."""
+    path = folder / "my_plugin-1.0-py3-none-any.whl"
+    info = "my_plugin-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("my_plugin.py", "")
+        archive.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n"
+        )
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def run_of(content: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    Path("config.yaml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "itwinai", "run", "-c", "config.yaml"]
+    environment = {**os.environ, "PIP_TARGET": "installed", "PIP_NO_INDEX": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_run_installs_plugins_and_makes_the_job_of_a_section(here: Path) -> None:
+    done = run_of(
+        {
+            "queue": TRAINING["partition"],
+            "slurm_config": {**TRAINING, "partition": "${queue}"},
+            "plugins": [str(wheel(here))],
+        }
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(MLSlurmBuilderConfig(**TRAINING).generate_script())
+    assert (here / "installed" / "my_plugin.py").is_file()
+
+
+def test_run_makes_no_job_of_what_is_wrong(here: Path) -> None:
+    plugins = [str(wheel(here))]
+    wrong = run_of({"slurm_config": {**TRAINING, "partitoin": "gpu"}, "plugins": plugins})
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "partitoin: unknown key; did you mean 'partition'?" in wrong.stderr
+    # Nothing was installed for a job that cannot be.
+    assert not (here / "installed").exists()
+    assert "slurm_config: this section is required" in run_of({**TRAINING}).stderr
+    assert "slurm_config: Interpolation key 'queue' not found" in (
+        run_of({"slurm_config": {**TRAINING, "partition": "${queue}"}}).stderr
+    )
+    assert "plugins='my-plugin': must be a list" in (
+        run_of({"slurm_config": TRAINING, "plugins": "my-plugin"}).stderr
+    )
+    missing = run_of({"slurm_config": TRAINING, "plugins": ["there-is-no-such-plugin"]})
+    assert missing.returncode == 1
+    assert "plugins: pip could not install there-is-no-such-plugin" in missing.stderr
+    assert "#SBATCH" not in missing.stdout

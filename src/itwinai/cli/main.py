@@ -14,10 +14,11 @@ from itwinai.cli.check import (
 )
 from itwinai.cli.exec_pipeline import run_pipeline
 from itwinai.cli.exits import clean_exit
+from itwinai.cli.generate_slurm import generate_slurm, run
 from itwinai.cli.hpo import app as hpo_app
 from itwinai.cli.kubernetes import app as kubernetes_app
+from itwinai.cli.mlflow_runs import app as mlflow_runs_app
 from itwinai.cli.slurm import app as slurm_app
-from itwinai.cli.slurm import generate_slurm
 from itwinai.cli.ui import app as ui_app
 
 app = typer.Typer(
@@ -30,10 +31,12 @@ app.add_typer(hpo_app)
 app.add_typer(slurm_app)
 app.add_typer(kubernetes_app)
 app.add_typer(ui_app)
+app.add_typer(mlflow_runs_app)
 app.command("check")(check_command)
 app.command("check-distributed-cluster")(check_distributed_cluster_command)
 app.command("sanity-check")(sanity_check_command)
 app.command("generate-slurm")(clean_exit()(generate_slurm))
+app.command("run")(clean_exit()(run))
 
 
 def _show_version(wanted: bool) -> None:

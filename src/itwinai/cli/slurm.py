@@ -120,27 +120,3 @@ def _show(status: RunStatus) -> None:
         show(table_of_studies(status.studies))
     typer.echo(f"log            {status.log}")
     typer.echo(f"continuations  {status.continuations} left")
-
-
-def generate_slurm(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", metavar="FILE", help="Keys as in itwinai 0.4.")
-    ],
-    submit_job: Annotated[
-        bool | None,
-        typer.Option("--submit-job/--no-submit-job", "-j", help="Submit the script."),
-    ] = None,
-    save_script: Annotated[
-        bool | None,
-        typer.Option("--save-script/--no-save-script", "-s", help="Save it in save_dir."),
-    ] = None,
-) -> None:
-    """Make the script of a job from a configuration of itwinai 0.4; see 'itwinai slurm'."""
-    from itwinai.config.reading import read_mapping, validate_file
-    from itwinai.slurm.compatible import MLSlurmBuilderConfig
-    from itwinai.slurm.script_builder import generate_default_slurm_script
-
-    flags = {"submit_job": submit_job, "save_script": save_script}
-    given = {key: value for key, value in flags.items() if value is not None}
-    content = read_mapping(config) | given
-    generate_default_slurm_script(validate_file(MLSlurmBuilderConfig, content, config))

@@ -1,4 +1,4 @@
-"""Tables of studies and of trials, as the reading commands show them."""
+"""Tables for people: of studies, trials and jobs, as the reading commands show them."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def table_of_studies(studies: Iterable[ListedStudy]) -> Table:
         ]
         for study in studies
     ]
-    return _table(["study", "state", "trials", "metric", "best", "problem"], rows)
+    return table(["study", "state", "trials", "metric", "best", "problem"], rows)
 
 
 def table_of_jobs(jobs: Iterable[JobState]) -> Table:
     """One row per job of Slurm."""
     rows = [[j.job, j.state.lower(), j.elapsed, j.left, j.nodes, j.reason] for j in jobs]
-    return _table(["job", "state", "elapsed", "left", "nodes", "reason"], rows)
+    return table(["job", "state", "elapsed", "left", "nodes", "reason"], rows)
 
 
 def table_of_trials(result: StudyResult, trials: Iterable[TrialResult], title: str = "") -> Table:
@@ -65,19 +65,19 @@ def table_of_trials(result: StudyResult, trials: Iterable[TrialResult], title: s
         ]
         for trial in trials
     ]
-    return _table(["trial", "state", "epochs", *metrics, *names, "reason"], rows, title)
+    return table(["trial", "state", "epochs", *metrics, *names, "reason"], rows, title)
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else number(value)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
     """Make a table without the columns that are empty in all rows."""
     used = [i for i in range(len(head)) if not rows or any(row[i] for row in rows)]
-    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for index in used:
-        table.add_column(Text(head[index]), overflow="fold")
+        made.add_column(Text(head[index]), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(row[index]) for index in used))
-    return table
+        made.add_row(*(Text(row[index]) for index in used))
+    return made

@@ -1,9 +1,10 @@
-"""``itwinai mlflow-ui`` and ``itwinai tensorboard-ui``: the pages that show what loggers wrote."""
+"""The servers of MLflow and TensorBoard, which show what loggers wrote."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ app = typer.Typer()
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+#: A line of ``ps`` with a server of MLflow as it is started here: process and port.
+_SERVER = re.compile(r"\s*(\d+) .* -m mlflow ui .*--port (\d+)\s*")
+
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")]
 Host = Annotated[
     str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines see the page.")
@@ -37,10 +41,38 @@ def mlflow_ui_command(
     host: Host = "127.0.0.1",
 ) -> None:
     """Show the runs of MLflow in a browser, until interrupted (Ctrl-C)."""
-    _check(path, ("mlflow", "flask"), "pip install mlflow")  # mlflow-skinny has no pages
-    options = ["--backend-store-uri", path.absolute().as_uri()]
-    # mlflow 3 reads plain files only when asked to.
-    _serve(["mlflow", "ui", *options], path, host, port, {"MLFLOW_ALLOW_FILE_STORE": "true"})
+    _check_mlflow()
+    _check_folder(path)
+    _serve_mlflow(path, host, port)
+
+
+@app.command("mlflow-server")
+@clean_exit()
+def mlflow_server_command(
+    path: Annotated[Path, typer.Option(help="Folder for the runs; made if there is none.")] = Path(
+        "mllogs/mlflow"
+    ),
+    port: Port = 5000,
+) -> None:
+    """Take in and show runs of MLflow on this machine, until interrupted (Ctrl-C)."""
+    _check_mlflow()
+    path.mkdir(parents=True, exist_ok=True)
+    _serve_mlflow(path, LOOPBACK[0], port)
+
+
+@app.command("kill-mlflow-server")
+@clean_exit()
+def kill_mlflow_server_command(port: Port = 5000) -> None:
+    """End your server of MLflow on a port, as mlflow-server and mlflow-ui start it."""
+    servers = _mlflow_servers(port)
+    if not servers:
+        raise ConfigurationError(
+            f"--port {port}: no server there that you have started with 'itwinai mlflow-server' "
+            "or 'itwinai mlflow-ui'."
+        )
+    for pid in servers:
+        os.killpg(pid, signal.SIGTERM)
+        typer.echo(f"process {pid} is told to end")
 
 
 @app.command("tensorboard-ui")
@@ -53,19 +85,44 @@ def tensorboard_ui_command(
     host: Host = "127.0.0.1",
 ) -> None:
     """Show the runs of TensorBoard in a browser, until interrupted (Ctrl-C)."""
-    _check(path, ("tensorboard",), "pip install 'itwinai[tensorboard]'")
+    _check_package("tensorboard", "pip install 'itwinai[tensorboard]'")
+    _check_folder(path)
     _serve(["tensorboard.main", "--logdir", str(path)], path, host, port)
 
 
-def _check(path: Path, packages: Sequence[str], install: str) -> None:
-    for name in packages:
-        if importlib.util.find_spec(name) is None:
-            raise MissingPackageError(f"this page needs {name}: {install}")
+def _check_mlflow() -> None:
+    for name in ("mlflow", "flask"):  # mlflow-skinny has no pages
+        _check_package(name, "pip install mlflow")
+
+
+def _check_package(name: str, install: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise MissingPackageError(f"this page needs {name}: {install}")
+
+
+def _check_folder(path: Path) -> None:
     if not path.is_dir():
         raise ConfigurationError(
             f"--path {path}: there is no such folder. Give the one that the logger wrote, in its "
             "savedir."
         )
+
+
+def _serve_mlflow(path: Path, host: str, port: int) -> None:
+    options = ["--backend-store-uri", path.absolute().as_uri()]
+    # mlflow 3 reads plain files only when asked to.
+    _serve(["mlflow", "ui", *options], path, host, port, {"MLFLOW_ALLOW_FILE_STORE": "true"})
+
+
+def _mlflow_servers(port: int) -> list[int]:
+    """Return the user's processes that serve MLflow on a port, each the leader of its group."""
+    command = ["ps", "-ww", "-U", str(os.getuid()), "-o", "pid=,args="]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        raise ConfigurationError("ps: this command is not here. End the server itself.") from None
+    found = filter(None, map(_SERVER.fullmatch, lines.splitlines()))
+    return [int(match[1]) for match in found if int(match[2]) == port]
 
 
 def _serve(
@@ -85,6 +142,9 @@ def _serve(
     except KeyboardInterrupt:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
+        return
+    if code in (0, -signal.SIGTERM):
+        typer.echo("ended from outside")
         return
     raise ConfigurationError(
         f"{module[0]} ended with code {code}; its reason is above. If port {port} is taken, give "

@@ -57,7 +57,7 @@ class MLFlowLogger(Logger):
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
         uri = tracking_uri or os.environ.get(URI_VARIABLE) or str(Path(savedir) / "mlflow")
-        self.tracking_uri = _absolute(uri)
+        self.tracking_uri = absolute_uri(uri)
         self.experiment_name = experiment_name
         self.run_description = run_description
         self.run_name = run_name
@@ -68,7 +68,7 @@ class MLFlowLogger(Logger):
     @property
     def mlflow(self) -> Any:
         """The package ``mlflow``; within the context its functions reach this logger's run."""
-        return _import_mlflow()
+        return import_mlflow()
 
     @property
     def active_run(self) -> Any:
@@ -77,7 +77,7 @@ class MLFlowLogger(Logger):
 
     def resolve_experiment_id(self) -> str:
         """Return the id of the experiment, which is made if it does not exist."""
-        client = self._client or self._connect()
+        client = self._client or connect(self.tracking_uri)
         with _one_process_at_a_time(self.tracking_uri):
             experiment = client.get_experiment_by_name(self.experiment_name)
             if experiment is None:
@@ -93,14 +93,6 @@ class MLFlowLogger(Logger):
                 raise
             return str(experiment.experiment_id)  # another process was faster
 
-    def _connect(self) -> Any:
-        mlflow = self.mlflow
-        if _local_folder(self.tracking_uri):
-            # mlflow 3 keeps runs in plain files only when asked to; its default needs a database.
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        with _one_process_at_a_time(self.tracking_uri):
-            return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
-
     def _open(
         self,
         run_id: str | None = None,
@@ -110,7 +102,7 @@ class MLFlowLogger(Logger):
         **kwargs: Any,
     ) -> None:
         """Start a run, or go on with the run ``run_id``."""
-        client = self._client = self._connect()
+        client = self._client = connect(self.tracking_uri)
         if run_id is None:
             given = {
                 "mlflow.parentRunId": parent_run_id,
@@ -140,22 +132,14 @@ class MLFlowLogger(Logger):
             client.set_terminated(run.info.run_id, status)
 
     def check_package(self) -> None:  # noqa: D102
-        _import_mlflow()
+        import_mlflow()
 
     def end_runs_below(self, status_of: StatusOf) -> None:  # noqa: D102
-        for run in self._runs_below():
+        query = f"tags.`{ROOT}` = '{self.run_id}'"
+        for run in pages(self._client.search_runs, [self.experiment_id], query):
             status = status_of(run.data.tags)
             if status not in (None, run.info.status):
                 self._client.set_terminated(run.info.run_id, status, run.info.end_time)
-
-    def _runs_below(self) -> Iterator[Any]:
-        query, token = f"tags.`{ROOT}` = '{self.run_id}'", None
-        while True:
-            page = self._client.search_runs([self.experiment_id], query, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
 
     def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
         param, known = self.mlflow.entities.Param, self._run.data.params
@@ -250,24 +234,55 @@ class MLFlowLogger(Logger):
     supported_kinds = tuple(_writers)
 
 
-def _import_mlflow() -> Any:
+def connect(tracking_uri: str) -> Any:
+    """Return a client of a server, or of a folder, which is made if it does not exist.
+
+    Raises:
+        MissingPackageError: If mlflow is not installed.
+    """
+    mlflow = import_mlflow()
+    if local_folder(tracking_uri):
+        # mlflow 3 keeps runs in plain files only when asked to; its default needs a database.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    with _one_process_at_a_time(tracking_uri):
+        return mlflow.MlflowClient(tracking_uri=tracking_uri)
+
+
+def pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+    """Yield all that one of a client's searches finds, page by page."""
+    token = None
+    while True:
+        page = search(*arguments, page_token=token, **options)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def import_mlflow() -> Any:
+    """Return the package ``mlflow``.
+
+    Raises:
+        MissingPackageError: If it is not installed.
+    """
     try:
         import mlflow
     except ImportError as error:
         raise MissingPackageError(
-            f"MLFlowLogger needs mlflow ({error}): pip install 'itwinai[mlflow]'"
+            f"runs of MLflow need mlflow ({error}): pip install 'itwinai[mlflow]'"
         ) from error
     return mlflow
 
 
-def _absolute(uri: str) -> str:
+def absolute_uri(uri: str) -> str:
     """Turn a path into a URI that holds in any working folder; leave URIs as they are."""
     if urlparse(uri).scheme or uri == "databricks":
         return uri
     return Path(uri).expanduser().resolve().as_uri()
 
 
-def _local_folder(uri: str) -> Path | None:
+def local_folder(uri: str) -> Path | None:
+    """Return the folder of a ``file:`` URI, None for any other."""
     parts = urlparse(uri)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
@@ -275,7 +290,7 @@ def _local_folder(uri: str) -> Path | None:
 @contextmanager
 def _one_process_at_a_time(uri: str) -> Iterator[None]:
     """Keep trials that start together from making a folder's experiments twice."""
-    folder = _local_folder(uri)
+    folder = local_folder(uri)
     if folder is None:
         yield
         return
@@ -292,7 +307,7 @@ def _global_uri(uri: str) -> Iterator[None]:
 
     mlflow copies it to an environment variable, where the next trial would find it.
     """
-    mlflow = _import_mlflow()
+    mlflow = import_mlflow()
     before = os.environ.get(URI_VARIABLE)
     mlflow.set_tracking_uri(uri)
     try:
@@ -307,7 +322,7 @@ def _global_uri(uri: str) -> Iterator[None]:
 @contextmanager
 def _global_run(run_id: str) -> Iterator[None]:
     """Let mlflow's own functions write to a run, also within another run that the user opened."""
-    mlflow = _import_mlflow()
+    mlflow = import_mlflow()
     try:
         mlflow.start_run(run_id=run_id, nested=True)
     except mlflow.MlflowException as error:
