@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
+from threadpoolctl import ThreadpoolController
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.multifidelity.curves import Observation, final_values
@@ -27,6 +28,20 @@ _CANDIDATES, _ROUNDS, _PLACES = 500, (0.15, 0.08, 0.03), 5
 _MOVE, _JUMP = 0.3, 0.15
 #: Random configurations among which a feasible one is looked for in the end.
 _TRIES = 10_000
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _on_one_thread(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Keep the linear algebra of a method on one thread.
+
+    More gain nothing with matrices this small, and threads that wait for each other while trials
+    train on the same cores can take twenty times as long.
+    """
+    limit = ThreadpoolController().wrap(limits=1, user_api="blas")
+    limited: Callable[Arguments, Result] = limit(method)
+    return limited
 
 
 class Proposer:
@@ -52,6 +67,7 @@ class Proposer:
         self._seed = int(np.random.default_rng(seed).integers(2**63))
         self._first = _FIRST if total is None else min(_FIRST, max(2, total // 3))
 
+    @_on_one_thread
     def propose(self, observations: Sequence[Observation]) -> dict[str, Any]:
         """Return the configuration to train next: its active hyper-parameters.
 
@@ -71,6 +87,7 @@ class Proposer:
             )
         return params
 
+    @_on_one_thread
     def recommend(
         self, observations: Sequence[Observation], candidates: Container[int] | None = None
     ) -> int | None:
