@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.multifidelity import Observation, Proposer
@@ -152,6 +154,29 @@ def test_every_space_can_be_searched(forms: dict[str, Any]) -> None:
         assert set(params) == set(space)
         assert all(space[name].contains(value) for name, value in params.items())
         seen.append(Observation(params, [float(index % 5)] * EPOCHS, "completed"))
+
+
+def test_the_linear_algebra_leaves_the_other_cores_to_the_trials() -> None:
+    threads: set[int] = set()
+
+    class Watched(dict[str, Any]):
+        """Values that are looked up while a model of them is made."""
+
+        def __getitem__(self, name: str) -> Any:
+            threads.update(
+                library["num_threads"]
+                for library in threadpool_info()
+                if library["user_api"] == "blas"
+            )
+            return super().__getitem__(name)
+
+    seen = search(10, always(EPOCHS))
+    seen[0] = replace(seen[0], params=Watched(seen[0].params))
+    proposer = Proposer(SPACE, EPOCHS, seed=0)
+    with threadpool_limits(2, user_api="blas"):
+        proposer.propose(seen)
+        proposer.recommend(seen)
+    assert threads == {1}
 
 
 def test_proposals_keep_to_the_constraints() -> None:
