@@ -100,6 +100,9 @@ def test_what_is_not_there_is_named(runs: tuple[Path, str], tmp_path: Path) -> N
     assert "there is no experiment 'scalin'; did you mean 'scaling'?" in invoked(
         *report, "scalin", code=1
     )
+    assert "there is no run 'zzz'. There are: one, two, four, four again, other." in invoked(
+        *report, "scaling", "--run-names", "zzz", code=1
+    )
     assert "there is no run 'tow'; did you mean 'two'?" in invoked(
         *report, "scaling", "--run-names", "tow", code=1
     )

@@ -86,7 +86,7 @@ def _check_names(names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise ConfigurationError(
-                f"--run-names: there is no run {name!r}{did_you_mean(name, known)} "
+                f"--run-names: there is no run {name!r}{did_you_mean(name, known) or '.'} "
                 f"There are: {', '.join(dict.fromkeys(known)) or 'none'}."
             )
 
@@ -159,5 +159,5 @@ def _check_form(suffix: str, known: Iterable[str]) -> None:
     if suffix not in forms:
         raise ConfigurationError(
             f"--plot-file-suffix {suffix}: there is no such form of a picture"
-            f"{did_you_mean(suffix, forms)} There are: {', '.join(forms)}."
+            f"{did_you_mean(suffix, forms) or '.'} There are: {', '.join(forms)}."
         )

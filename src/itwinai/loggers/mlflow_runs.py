@@ -67,7 +67,7 @@ class Experiments:
         known = {name: number for number, name in self._names().items()}
         if name not in known:
             raise ConfigurationError(
-                f"{self._uri}: there is no experiment {name!r}{did_you_mean(name, known)} "
+                f"{self._uri}: there is no experiment {name!r}{did_you_mean(name, known) or '.'} "
                 f"There are: {', '.join(sorted(known)) or 'none'}."
             )
         return known[name]
