@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -449,6 +450,30 @@ def test_an_interrupted_study_is_resumed_to_the_same_total(tmp_path: Path, kind:
         # As if it had never been interrupted.
         alone = trained_alone(tmp_path / "alone", config=dict(result.trials[1].params))
         assert list(result.trials[1].history) == alone
+
+
+def cut_off(checkpoint: Path) -> None:
+    content = (checkpoint / "model.pt").read_bytes()
+    (checkpoint / "model.pt").write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    "damage", [cut_off, pytest.param(shutil.rmtree, marks=pytest.mark.exhaustive)]
+)
+def test_a_trial_whose_checkpoint_is_damaged_begins_again(tmp_path: Path, damage: Any) -> None:
+    metric = {"metric": "loss", "num_samples": 2}
+    trainer = study_trainer(tmp_path, Interrupting, study=metric)
+    trainer.driver = (os.getpid(), tmp_path / "interrupted")
+    with pytest.raises(StudyInterrupted):
+        trainer.execute(*DATA[:2])
+    cut = load_study(tmp_path / "studies/study").trials[1]
+    assert cut.checkpoint is not None
+    damage(cut.checkpoint)
+
+    trial = run(study_trainer(tmp_path, Interrupting, study=metric | {"resume": True})).trials[1]
+    assert (trial.state, trial.epochs) == (COMPLETED, EPOCHS)
+    assert trial.history[: cut.epochs] == cut.history
+    assert list(trial.history) == trained_alone(tmp_path / "alone", config=dict(trial.params))
 
 
 # -- what goes wrong -------------------------------------------------------------------------------

@@ -145,6 +145,18 @@ def check_files(path: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def check_whole(path: Path) -> Path:
+    """Return the folder of a checkpoint of which nothing is missing or altered.
+
+    Raises:
+        CheckpointError: If it is not there, incomplete or damaged.
+    """
+    found = _found(path)
+    if check_files(found) is None and _is_one(found) and not is_complete(found):
+        raise CheckpointError(f"{found}: a part of the checkpoint is missing")
+    return path
+
+
 def manifest_of(path: Path) -> dict[str, Any] | None:
     """Read a checkpoint's manifest; None if it has none.
 

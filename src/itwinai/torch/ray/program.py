@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 
-from itwinai.errors import ConfigurationError, did_you_mean
+import itwinai
+from itwinai.errors import CheckpointError, ConfigurationError, did_you_mean
 from itwinai.hpo.engine.worker import Place
 from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext
 from itwinai.reporting import Reporter
+from itwinai.torch.checkpoints.files import check_whole
 from itwinai.torch.checkpoints.keeping import KeepNewest
 from itwinai.torch.ray.tunables import apply_values
 from itwinai.torch.trainer import TorchTrainer
@@ -55,7 +57,9 @@ class TrainerProgram:
         torch.set_num_threads(place.cpus)
         trainer = fresh_copy(self._trainer)
         sampled = apply_values(trainer, assignment.params)
-        continued = None if assignment.checkpoint is None else Path(assignment.checkpoint)
+        continued = _sound_checkpoint(assignment)
+        if continued is None:
+            reporter = _AfterKnown(reporter, assignment.epochs)
         trainer.random_seed = (
             assignment.seed if trainer.random_seed is None else trainer.random_seed
         )
@@ -70,9 +74,38 @@ class TrainerProgram:
             trainer.checkpoint_every, trainer.epochs, continued
         )
         trainer.from_checkpoint = continued or trainer.from_checkpoint
-        trainer.reports = assignment.epochs
+        trainer.reports = 0 if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
         trainer.train_in_this_process(*self._datasets)
+
+
+def _sound_checkpoint(assignment: Assignment) -> Path | None:
+    """Return the checkpoint from which a trial goes on; None if there is none that can be read."""
+    if assignment.checkpoint is None:
+        return None
+    try:
+        return check_whole(Path(assignment.checkpoint))
+    except CheckpointError as error:
+        itwinai.logger.warning("warning: %s. The trial begins again.", error)
+        return None
+
+
+class _AfterKnown:
+    """Keeps back the reports of a trial that begins again up to where it was: they are on record.
+
+    Args:
+        reporter: Who gets the later ones.
+        known: How many are on record; none of a trial that just begins.
+    """
+
+    def __init__(self, reporter: Reporter, known: int) -> None:
+        self._reporter = reporter
+        self._known = known
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
+        """Pass a report on if it is new; one that is known ended nothing."""
+        self._known -= 1
+        return self._known < 0 and self._reporter.report(metrics, checkpoint)
 
 
 class ReadingCheck:
