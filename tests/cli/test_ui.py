@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import socket
 import subprocess
@@ -144,18 +143,15 @@ def test_other_machines_see_the_page_only_with_a_warning(tmp_path: Path) -> None
         assert "nobody is asked for a password" in process.stdout.readline()
 
 
-def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+@pytest.mark.parametrize(
+    ("command", "needs"), [("mlflow-ui", "flask"), ("tensorboard-ui", "tensorboard")]
+)
+def test_a_port_that_is_taken_is_said(command: str, needs: str, tmp_path: Path) -> None:
+    pytest.importorskip(needs)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = subprocess.run(
-            [sys.executable, "-m", "itwinai", "tensorboard-ui", "--path", tmp_path, "--port", port],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            env=dict(os.environ),
-        )
-    assert done.returncode == 1
-    assert f"If port {port} is taken, give another --port." in done.stderr
+        said = refused(command, "--path", str(tmp_path), "--port", port)
+    assert f"error: --host 127.0.0.1 --port {port}: no server can listen there: Address" in said
+    assert said.endswith("Give another --port, or --host.\n")

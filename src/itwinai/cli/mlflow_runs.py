@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,12 +66,12 @@ def generate_scalability_report_command(
     ] = False,
 ) -> None:
     """Show how the time of an epoch falls with the number of workers, for each strategy."""
-    from itwinai.cli.scalability import draw, scales, table_of_scales
+    from itwinai.cli.scalability import EPOCH_TIME, draw, scales, table_of_scales
     from itwinai.cli.tables import show
     from itwinai.loggers.mlflow_runs import Experiments
 
     experiments = Experiments(tracking_uri)
-    runs = experiments.runs(experiments.id_of(experiment_name))
+    runs = experiments.runs(experiments.id_of(experiment_name), EPOCH_TIME)
     wanted = None if run_names is None else [name.strip() for name in run_names.split(",")]
     found = scales(runs, wanted)
     if include_communication and not no_warnings:
@@ -85,8 +85,7 @@ def generate_scalability_report_command(
         typer.echo(picture)
 
 
-def _as_csv(runs: Iterable[LoggedRun]) -> str:
-    runs = list(runs)
+def _as_csv(runs: Sequence[LoggedRun]) -> str:
     params = sorted({name for run in runs for name in run.params})
     text = io.StringIO(newline="")
     lines = csv.writer(text)

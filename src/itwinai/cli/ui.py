@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -133,6 +134,7 @@ def _serve(
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Run a module of this Python, with processes of its own, until it ends or is interrupted."""
+    _check_port(host, port)
     command = [sys.executable, "-m", *module, "--host", host, "--port", str(port)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = subprocess.Popen(command, env={**os.environ, **variables}, start_new_session=True)
@@ -146,10 +148,19 @@ def _serve(
     if code in (0, -signal.SIGTERM):
         typer.echo("ended from outside")
         return
-    raise ConfigurationError(
-        f"{module[0]} ended with code {code}; its reason is above. If port {port} is taken, give "
-        "another --port."
-    )
+    raise ConfigurationError(f"{module[0]} ended with code {code}; its reason is above")
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse an address on which nothing can listen: MLflow then ends as if all had gone well."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"--host {host} --port {port}: no server can listen there: {error.strerror}. Give "
+            "another --port, or --host."
+        ) from error
 
 
 def _tell(path: Path, host: str, port: int) -> None:

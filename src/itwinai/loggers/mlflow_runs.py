@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class Experiments:
         folder = local_folder(self._uri)
         if folder is not None and not folder.is_dir():
             raise ConfigurationError(
-                f"--tracking-uri {tracking_uri}: there is no such folder. Give the one that "
+                f"tracking URI {tracking_uri}: there is no such folder. Give the one that "
                 "MLFlowLogger wrote, or the address of a server."
             )
         self._client = connect(self._uri)
@@ -72,8 +72,12 @@ class Experiments:
             )
         return known[name]
 
-    def runs(self, experiment_id: str) -> Iterator[LoggedRun]:
+    def runs(self, experiment_id: str, metric: str | None = None) -> Iterator[LoggedRun]:
         """Read the runs of an experiment, the oldest first.
+
+        Args:
+            experiment_id: Whose runs.
+            metric: The only metric whose values are read, a request each; None: all.
 
         Raises:
             ConfigurationError: If there is no experiment of this id.
@@ -87,7 +91,8 @@ class Experiments:
             )
         order = ["attributes.start_time ASC"]
         for run in pages(self._client.search_runs, [experiment_id], order_by=order):
-            yield self._read(run)
+            names = set(run.data.metrics)
+            yield self._read(run, names if metric is None else names & {metric})
 
     def _names(self) -> dict[str, str]:
         """Return each experiment's name by its id."""
@@ -97,10 +102,10 @@ class Experiments:
             raise ConfigurationError(f"{self._uri}: cannot be read: {error}") from error
         return {str(experiment.experiment_id): experiment.name for experiment in found}
 
-    def _read(self, run: Any) -> LoggedRun:
+    def _read(self, run: Any, metrics: Iterable[str]) -> LoggedRun:
         history = [
             Measurement(name, point.value, point.step, point.timestamp)
-            for name in sorted(run.data.metrics)
+            for name in sorted(metrics)
             for point in self._client.get_metric_history(run.info.run_id, name)
         ]
         name = run.info.run_name or run.info.run_id
