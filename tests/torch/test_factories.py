@@ -96,6 +96,20 @@ def test_every_optimizer_gets_its_options(name: str) -> None:
     assert group["params"] == list(model.parameters())
 
 
+@pytest.mark.parametrize(("dtype", "fused"), [(torch.float32, True), (torch.complex64, None)])
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_steps_in_one_kernel_where_it_can(
+    name: str, dtype: torch.dtype, fused: bool | None
+) -> None:
+    model = nn.Linear(2, 1, dtype=dtype)
+    optimizer = build_optimizer(model, TrainingConfiguration(optimizer=name))
+    assert optimizer.param_groups[0]["fused"] is fused
+    before = model.weight.detach().clone()
+    model(torch.ones(1, 2, dtype=dtype)).abs().sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss(name: str) -> None:
     assert type(build_loss(TrainingConfiguration(loss=name))) is LOSSES[name]

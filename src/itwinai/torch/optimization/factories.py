@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,21 @@ class Recipe:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
+#: Devices for which PyTorch has an optimizer's step as one kernel.
+_FUSED_DEVICES = ("cpu", "cuda")
+
+
+def _fused(optimizer: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Let an optimizer make its step in one kernel, several times as fast, wherever it can."""
+
+    def build(parameters: Iterable[nn.Parameter], **options: Any) -> torch.optim.Optimizer:
+        parameters = list(parameters)
+        can = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in parameters)
+        return optimizer(parameters, fused=can or None, **options)
+
+    return build
+
+
 LOSSES: dict[str, Recipe] = {
     "mse": Recipe(nn.MSELoss),
     "l2": Recipe(nn.MSELoss),
@@ -46,8 +61,8 @@ _BETAS = {**_COMMON, "betas": "optim_betas"}
 
 OPTIMIZERS: dict[str, Recipe] = {
     "adadelta": Recipe(torch.optim.Adadelta, _COMMON),
-    "adam": Recipe(torch.optim.Adam, _BETAS),
-    "adamw": Recipe(torch.optim.AdamW, _BETAS),
+    "adam": Recipe(_fused(torch.optim.Adam), _BETAS),
+    "adamw": Recipe(_fused(torch.optim.AdamW), _BETAS),
     "rmsprop": Recipe(torch.optim.RMSprop, _MOMENTUM),
     "sgd": Recipe(torch.optim.SGD, _MOMENTUM),
 }
