@@ -1,10 +1,10 @@
 """What a training costs beyond the loop that one would write by hand.
 
-The same model on the same data: a hand-written loop of PyTorch, itwinai's ``TorchTrainer``, Lightning
-Fabric and Hugging Face Accelerate. itwinai's Adam makes its step in one fused kernel, so the
-hand-written loop runs with such a one as well. They take turns in one process (or
-one group of two), epoch by epoch, and all sum up the mean loss of the epoch. A ratio is the median
-over all rounds of an epoch's time by that of the hand-written loop in the same round.
+The same model on the same data: a loop of PyTorch written by hand, itwinai's ``TorchTrainer``,
+Lightning Fabric and Hugging Face Accelerate. itwinai's Adam makes its step in one fused kernel, so
+the loop by hand runs with such a one as well. They take turns in one process (or one group of two),
+epoch by epoch, and all sum up the mean loss of the epoch. A ratio is the median over all rounds of
+an epoch's time by that of the hand-written loop in the same round.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.multifidelity import Observation, Proposer
+from itwinai.hpo.multifidelity.priors import length_priors
 from itwinai.hpo.space import SearchSpace
 
 EPOCHS = 9
@@ -68,6 +69,19 @@ def test_it_closes_in_on_the_best_also_from_trials_that_were_stopped(epochs: int
     late = [observation.params for observation in seen[20:]]
     assert np.median([loss(params) for params in late]) < 0.1
     assert [params["optimizer"] for params in late].count("adam") >= 6
+
+
+def test_the_first_trials_cover_every_range_evenly() -> None:
+    rates = [observation.params["lr"] for observation in search(8, always(3))]
+    eighths = [math.floor(8 * (math.log10(rate) + 4) / 4) for rate in rates]
+    assert sorted(eighths) == list(range(8))
+
+
+@pytest.mark.parametrize("name", ["lr", "optim_lr", "model.learning_rate", "learningRate"])
+def test_the_effect_of_a_learning_rate_is_believed_to_reach_less_far(name: str) -> None:
+    space = SearchSpace.parse({name: LR, "color": LR, "lr_warmup": {**LR, "log": False}})
+    rate, *others = length_priors(space)[:, 0]
+    assert rate < min(others)
 
 
 def test_the_same_seed_and_observations_give_the_same_proposal() -> None:

@@ -10,7 +10,7 @@ covariance is their Matern 5/2 (equation 4.17) with a length scale for each para
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,8 @@ Array = NDArray[np.float64]
 
 #: Keeps the covariance of coinciding points regular.
 _JITTER = 1e-6
-#: Normal priors on the logarithms of the settings, mean and deviation: lengths in units of a
-#: parameter's range, variances in units of the values' variance.
-_LENGTH, _AMPLITUDE, _NOISE = (math.log(0.7), 0.8), (0.0, 0.7), (math.log(0.02), 1.0)
+#: Normal priors on the logarithms of the variances, mean and deviation, in units of the values'.
+_AMPLITUDE, _NOISE = (0.0, 0.7), (math.log(0.02), 1.0)
 #: Most steps towards the posterior's maximum; how many of the prior's deviations it may be away.
 _ITERATIONS, _FARTHEST = 30, 6.0
 #: Draws of the settings; steps of the chain before the first, and from one to the next.
@@ -41,12 +40,14 @@ class Data:
         owners: For each column (c,) the index of the length scale that it shares.
         values: Observations (n,), of mean 0 and variance 1.
         variances: Known parts (n,) of the observations' noise variances.
+        lengths: Normal priors (g, 2) on the logarithms of the length scales: means and deviations.
     """
 
     columns: Array
     owners: NDArray[np.intp]
     values: Array
     variances: Array
+    lengths: Array
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class GaussianProcess:
         optimization" (2010), section 4.2: means stay, deviations shrink around the columns.
         """
         data = self._data
-        believed = Data(
-            np.vstack([data.columns, columns]),
-            data.owners,
-            np.concatenate([data.values, self.predict(columns)[0]]),
-            np.concatenate([data.variances, np.zeros(len(columns))]),
+        believed = replace(
+            data,
+            columns=np.vstack([data.columns, columns]),
+            values=np.concatenate([data.values, self.predict(columns)[0]]),
+            variances=np.concatenate([data.variances, np.zeros(len(columns))]),
         )
         return GaussianProcess(believed, self._settings)
 
@@ -117,8 +118,7 @@ class _Posterior:
 
     def __init__(self, data: Data) -> None:
         self._likelihood = _Likelihood(data)
-        priors = [_LENGTH] * self._likelihood.groups + [_AMPLITUDE, _NOISE]
-        self._centre, self._spread = np.array(priors).T
+        self._centre, self._spread = np.vstack([data.lengths, _AMPLITUDE, _NOISE]).T
 
     def settings(self, place: Array) -> Settings:
         """Return the settings at a place (p,)."""
@@ -163,9 +163,8 @@ class _Likelihood:
     """The log density of the data for given settings; works on one half of the covariance."""
 
     def __init__(self, data: Data) -> None:
-        self.groups = int(data.owners.max()) + 1
         self._data = data
-        owned = [data.columns[:, data.owners == group] for group in range(self.groups)]
+        owned = [data.columns[:, data.owners == group] for group in range(len(data.lengths))]
         self._squares = np.stack([pdist(columns, "sqeuclidean") for columns in owned])
         size = len(data.values)
         rows, columns = np.triu_indices(size, 1)

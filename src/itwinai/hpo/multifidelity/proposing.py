@@ -15,10 +15,11 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.multifidelity.curves import Observation, final_values
 from itwinai.hpo.multifidelity.encoding import Encoder, SearchSpaceLike
 from itwinai.hpo.multifidelity.gp import Data, GaussianProcess, fit
+from itwinai.hpo.multifidelity.priors import length_priors
 
 Array = NDArray[np.float64]
 
-#: Random trials before the model proposes, and the share of random ones after that.
+#: Trials of the first design, before the model proposes, and the share of random ones after them.
 _FIRST, _RANDOM = 8, 0.1
 #: Most trials that the model is fitted to: the effort grows with their third power.
 _LARGEST_FIT = 150
@@ -56,7 +57,7 @@ class Proposer:
         space: The search space.
         epochs: Epochs of a complete training.
         seed: The same seed and observations give the same proposal; None: a seed of its own.
-        total: Planned number of trials, where known: of a small number fewer are random.
+        total: Planned number of trials, where known: a small number has a smaller first design.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Proposer:
     ) -> None:
         self._space, self._epochs = space, epochs
         self._encoder = Encoder(space)
+        self._lengths = length_priors(space)
         self._seed = int(np.random.default_rng(seed).integers(2**63))
         self._first = _FIRST if total is None else min(_FIRST, max(2, total // 3))
 
@@ -75,11 +77,7 @@ class Proposer:
             ConfigurationError: If no feasible configuration was found.
         """
         rng = np.random.default_rng([self._seed, len(observations)])
-        explore = len(observations) < self._first or rng.random() < _RANDOM
-        model = None if explore else self._model(observations, rng)
-        points = self._random(_CANDIDATES, rng)
-        if model is not None:
-            points = self._promising(model, points, rng)
+        points = self._candidates(observations, rng)
         params = self._feasible(points) or self._feasible(self._random(_TRIES, rng))
         if params is None:
             raise ConfigurationError(
@@ -114,6 +112,22 @@ class Proposer:
         points = self._points(observations[index] for index in completed)
         return completed[int(model.means(self._encoder.columns(points)).argmin())]
 
+    def _candidates(self, observations: Sequence[Observation], rng: np.random.Generator) -> Array:
+        """Return snapped points (m, d), the one to train first."""
+        points = self._random(_CANDIDATES, rng)
+        if len(observations) < self._first:
+            return np.vstack([self._first_design()[len(observations)], points])
+        model = None if rng.random() < _RANDOM else self._model(observations, rng)
+        return points if model is None else self._promising(model, points, rng)
+
+    def _first_design(self) -> Array:
+        """Return points (n, d) that fill the space evenly, of a scrambled Sobol sequence."""
+        from scipy.stats.qmc import Sobol  # takes half a second, which only a new study needs
+
+        sequence = Sobol(self._encoder.dimensions, rng=np.random.default_rng(self._seed))
+        exponent = (self._first - 1).bit_length()
+        return self._encoder.snap(sequence.random_base2(exponent)[: self._first])
+
     def _model(
         self, observations: Sequence[Observation], rng: np.random.Generator
     ) -> _Model | None:
@@ -125,7 +139,13 @@ class Proposer:
         columns = self._encoder.columns(points)
         scale = float(values[known].std()) or 1.0
         standardised = (values[known] - values[known].mean()) / scale
-        data = Data(columns[known], self._encoder.owners, standardised, variances[known] / scale**2)
+        data = Data(
+            columns[known],
+            self._encoder.owners,
+            standardised,
+            variances[known] / scale**2,
+            self._lengths,
+        )
         return _Model.of(fit(data, rng), points[known], data.columns, columns[np.isnan(values)])
 
     def _promising(self, model: _Model, candidates: Array, rng: np.random.Generator) -> Array:
