@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 #: Normal priors, mean and deviation, on the logarithm of a length scale in units of the parameter's
 #: range. Of all hyper-parameters the learning rate alone is known to need a short one: regressions
 #: over the whole tables of the efficacy benchmark give 0.2 to 0.5 for it, 0.25 to 5 for the others.
-_LEARNING_RATE = (math.log(0.35), 0.5)
+_LEARNING_RATE = (math.log(0.3), 0.4)
 _OTHER = (math.log(1.5), 0.8)
 
 
