@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hand_driven import MakeStudy, simulate
+from hand_driven import MakeStudy, ask, report, simulate
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.objectives import Objective
@@ -40,6 +40,15 @@ def test_asha_keeps_the_best_third_at_each_rung() -> None:
     # Of six trials at the first rung, two go on.
     assert hear(judge, 3, [0.9]) == hear(judge, 4, [0.8]) == "stop 1"
     assert hear(judge, 5, [0.45, 0.45, 0.45]) == "stop 3"
+
+
+@pytest.mark.parametrize(("algorithm", "third"), [("mfgp", "continue"), ("random", "stop")])
+def test_the_default_has_more_patience_with_what_a_model_proposes(
+    make_study: MakeStudy, algorithm: str, third: str
+) -> None:
+    study = make_study(num_samples=3, epochs=9, algorithm=algorithm, scheduler="auto")
+    verdicts = [report(study, ask(study), [loss] * 3) for loss in (0.1, 0.3, 0.2)]
+    assert verdicts == ["continue", "stop", third]
 
 
 def test_asha_may_keep_another_share() -> None:
