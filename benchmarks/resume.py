@@ -169,7 +169,7 @@ def drive_ours(folder: Path, trials: int) -> None:
 
 def outcome_of_ours(folder: Path) -> Outcome:
     """Read the study's record."""
-    from itwinai.hpo.results import load_study
+    from itwinai.hpo.record import load_study
 
     trials = load_study(folder / "study").trials
     return Outcome(

@@ -31,7 +31,7 @@ import numpy as np
 
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import plan_study
-from itwinai.hpo.results import load_study
+from itwinai.hpo.record import load_study
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialState

@@ -1,4 +1,4 @@
-"""The errors itwinai raises, and the sentence that points at a likely typing mistake.
+"""The errors itwinai raises, and how their messages are put.
 
 Every message says what was wrong, where, and what to do. Nothing in the library ends the process.
 """
@@ -29,3 +29,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or an empty string."""
     closest = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{closest[0]}'?" if closest else ""
+
+
+def one_line(text: str, longest: int = 200) -> str:
+    """Cut a message down to what fits a line."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -31,7 +31,7 @@ from itwinai.hpo import (
     load_study,
     stop_study,
 )
-from itwinai.hpo.engine.cluster import ray_cluster
+from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.trial import TrialState

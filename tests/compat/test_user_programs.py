@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from itwinai.hpo import load_study
-from itwinai.hpo.engine.cluster import ray_cluster
-from itwinai.hpo.results import StudyResult
+from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import TrialState
 
 PROGRAMS = Path(__file__).with_name("programs")

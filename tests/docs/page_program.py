@@ -256,7 +256,7 @@ def main() -> None:
     if "RayTorchTrainer" not in code:
         run_page(page)
         return
-    from itwinai.hpo.engine.cluster import ray_cluster
+    from itwinai.hpo.engine import ray_cluster
 
     with ray_cluster():
         import ray

@@ -8,7 +8,7 @@ from typing import Any
 
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import plan_study
-from itwinai.hpo.results import StudyResult
+from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState

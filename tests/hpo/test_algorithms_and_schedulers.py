@@ -11,11 +11,11 @@ from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppin
 from ray.tune.search import Searcher
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.algorithms import Algorithm, Task
-from itwinai.hpo.algorithms import build_algorithm as build_from_task
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.schedulers import Report, Scheduler, Setting
 from itwinai.hpo.schedulers import build_scheduler as build_from_setting
+from itwinai.hpo.search import Algorithm, Task
+from itwinai.hpo.search import build_algorithm as build_from_task
 from itwinai.hpo.space import SearchSpace
 
 SPACE = SearchSpace.parse({"x": {"type": "uniform", "lower": 0, "upper": 1}})

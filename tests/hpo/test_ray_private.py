@@ -15,7 +15,7 @@ from ray.tune.schedulers import (
 )
 
 from itwinai.environ import environment
-from itwinai.hpo.engine.private import limits_of, reread_environment
+from itwinai.hpo.ray_private import limits_of, reread_environment
 
 
 @pytest.mark.parametrize(

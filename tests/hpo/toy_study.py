@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.engine.cluster import ray_cluster
-from itwinai.hpo.engine.resources import plan_resources
-from itwinai.hpo.engine.worker import Place, Program
+from itwinai.hpo.engine import Place, Program, plan_resources, ray_cluster
 from itwinai.hpo.launch import plan_study
-from itwinai.hpo.results import load_study
-from itwinai.hpo.running import Listener
+from itwinai.hpo.record import load_study
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study import Study
+from itwinai.hpo.study import Listener, Study
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import Reporter
 
@@ -143,7 +140,7 @@ def run_toy_study(
     listener: Listener = lambda trial, state: None,
 ) -> Study:
     """Run a study of the toy to its end and return it, closed."""
-    from itwinai.hpo.engine.run import run_trials
+    from itwinai.hpo.engine import run_trials
 
     space = SearchSpace.parse(SPACE)
     study = plan_study(configuration, space, EPOCHS, default).open(listener=listener)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from testbed import NODES, Testbed, until
 
-from itwinai.hpo.results import load_study
+from itwinai.hpo.record import load_study
 from itwinai.hpo.trial import TrialState
 from itwinai.slurm.configuration import SlurmConfiguration
 from itwinai.slurm.script import render

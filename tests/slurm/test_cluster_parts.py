@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from testbed import until
 
-from itwinai.hpo.engine.private import start_without_extras
+from itwinai.hpo.ray_private import start_without_extras
 from itwinai.slurm import network
 from itwinai.slurm.allotment import allotment
 from itwinai.slurm.hostlist import expand

@@ -16,7 +16,7 @@ from ray.train import ScalingConfig
 from small_trainings import MLP, make_data, options
 from torch import nn
 
-from itwinai.hpo.engine.cluster import ray_cluster
+from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.trial import TrialState
 from itwinai.testing.strategies import BrokenRuleError, check_strategy
 from itwinai.torch.distributed import (

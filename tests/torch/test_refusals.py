@@ -13,9 +13,9 @@ import pytest
 from small_trainings import MLP, make_data, options
 
 from itwinai.errors import ConfigurationError, ItwinaiError
-from itwinai.hpo.algorithms import ALGORITHMS
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
+from itwinai.hpo.search import ALGORITHMS
 from itwinai.torch.trainer import RayTorchTrainer, TorchTrainer
 
 LR = {"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}

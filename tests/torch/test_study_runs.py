@@ -14,10 +14,10 @@ import pytest
 from small_trainings import make_data, options
 
 from itwinai.hpo import load_study
-from itwinai.hpo.engine.cluster import ray_cluster
+from itwinai.hpo.display.summary import summary
+from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import StudyInterrupted
-from itwinai.hpo.results import StudyResult
-from itwinai.hpo.summary import summary
+from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import TrialState
 from itwinai.loggers import Logger, LoggersCollection, MLFlowLogger, TensorBoardLogger
 from itwinai.torch.trainer import RayTorchTrainer

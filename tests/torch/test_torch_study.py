@@ -21,13 +21,13 @@ from small_trainings import MLP, make_data, options
 from torch import nn
 
 from itwinai.hpo import load_study
-from itwinai.hpo.engine.cluster import ray_cluster
+from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import (
     MissingMetricError,
     StudyInterrupted,
     UnusedParameterError,
 )
-from itwinai.hpo.results import StudyResult
+from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import TrialState
 from itwinai.loggers import MLFlowLogger
 from itwinai.torch.trainer import RayTorchTrainer, TorchTrainer

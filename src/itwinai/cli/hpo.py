@@ -25,7 +25,7 @@ from itwinai.cli.output import (
 
 if TYPE_CHECKING:
     from itwinai.cli.kept import KeptPipeline
-    from itwinai.hpo.results import StudyResult
+    from itwinai.hpo.record import StudyResult
 
 _MORE_EXIT_CODES = """\
   3    a repeated trial differed from its record
@@ -122,7 +122,7 @@ def list_command(
 ) -> None:
     """List the studies of a folder and those below it."""
     from itwinai.cli.tables import show, table_of_studies
-    from itwinai.hpo.listing import list_studies
+    from itwinai.hpo.record import list_studies
 
     studies = list_studies(folder)
     if as_json:
@@ -146,8 +146,8 @@ def show_command(
     from rich.text import Text
 
     from itwinai.cli.tables import show, table_of_trials
-    from itwinai.hpo.exporting import plain_study
-    from itwinai.hpo.summary import summary
+    from itwinai.hpo.display.summary import summary
+    from itwinai.hpo.record import plain_study
 
     result = _load(study)
     if as_json:
@@ -165,9 +165,9 @@ def show_command(
 @clean_exit()
 def best_command(study: StudyFolder, as_json: AsJson = False) -> None:
     """Show the best trial's values and metrics; of several objectives all that are best."""
+    from itwinai.hpo.display.summary import name_of, plural
     from itwinai.hpo.errors import StudyError
-    from itwinai.hpo.exporting import plain_study
-    from itwinai.hpo.summary import name_of, plural
+    from itwinai.hpo.record import plain_study
 
     result = _load(study)
     best = result.best
@@ -238,7 +238,7 @@ def export_command(
     as_json: AsJson = False,
 ) -> None:
     """Write a study for other programs."""
-    from itwinai.hpo.exporting import csv_text, export_study
+    from itwinai.hpo.record import csv_text, export_study
 
     is_text = format in (Format.CSV, Format.CONFIG)
     if output is None and (as_json or not is_text):
@@ -258,7 +258,7 @@ def export_command(
 @clean_exit()
 def stop_command(study: StudyFolder, as_json: AsJson = False) -> None:
     """Ask a running study to stop after its trials' current epochs; it can be resumed."""
-    from itwinai.hpo.listing import stop_study
+    from itwinai.hpo.record import stop_study
 
     stop_study(study)
     if as_json:
@@ -271,13 +271,13 @@ def stop_command(study: StudyFolder, as_json: AsJson = False) -> None:
 @clean_exit()
 def schema_command(as_json: AsJson = False) -> None:
     """Write the JSON schema of 'study' and 'search_space', for editors."""
-    from itwinai.hpo.schema import json_schema
+    from itwinai.hpo.space import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=None if as_json else 2))
 
 
 def _load(study: Path) -> StudyResult:
-    from itwinai.hpo.results import load_study
+    from itwinai.hpo.record import load_study
 
     return load_study(study)
 
@@ -286,7 +286,7 @@ def _reopened(study: Path, result: StudyResult) -> KeptPipeline:
     """Return the pipeline of a study, so that it goes on in the folder where it lies now."""
     from itwinai.cli.kept import KeptPipeline
     from itwinai.hpo.errors import StudyError
-    from itwinai.hpo.listing import is_running
+    from itwinai.hpo.record import is_running
 
     directory = result.record.parent
     if is_running(directory):
@@ -300,7 +300,7 @@ def _reopened(study: Path, result: StudyResult) -> KeptPipeline:
 def _check_goes_on(kept: KeptPipeline, result: StudyResult) -> None:
     """Refuse an extension that leaves no room for a trial."""
     from itwinai.hpo.errors import StudyError
-    from itwinai.hpo.listing import state_of
+    from itwinai.hpo.record import state_of
 
     total = int(kept.study.get("num_samples") or result.total)
     if total <= result.total and state_of(result) == "finished":

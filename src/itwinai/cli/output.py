@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from itwinai.hpo.results import StudyResult
+    from itwinai.hpo.record import StudyResult
     from itwinai.torch.ray.rerun import Rerun
 
 
@@ -38,7 +38,7 @@ def put_text(text: str, output: Path | None) -> None:
 
 def write_json(content: Any) -> None:
     """Write the one JSON document of a command."""
-    from itwinai.hpo.exporting import plain
+    from itwinai.hpo.record.exporting import plain
 
     typer.echo(json.dumps(plain(content), allow_nan=False))
 
@@ -47,7 +47,7 @@ def write_studies(pipelines: list[Any], as_json: bool) -> None:
     """Write the results of all studies that ran; without JSON each has shown its own."""
     if not as_json:
         return
-    from itwinai.hpo.exporting import plain_study
+    from itwinai.hpo.record import plain_study
 
     results = [
         step.study_result
@@ -80,7 +80,7 @@ def plain_rerun(outcome: Rerun) -> dict[str, Any]:
 
 def show_rerun(outcome: Rerun) -> None:
     """Tell what a rerun gave, and whether it was the recorded trial again."""
-    from itwinai.hpo.summary import name_of, plural
+    from itwinai.hpo.display.summary import name_of, plural
 
     epochs = plural(len(outcome.runs[-1].history), "epoch")
     runs = plural(len(outcome.runs), "run")

@@ -51,7 +51,7 @@ def all_reduce(rank: int, folder: Path, device: str, backend: str) -> None:
 
 def embedded_ray() -> dict[str, Any]:
     """Start Ray as a study does; tell where it listens, and who can read its files."""
-    from itwinai.hpo.engine.cluster import ray_cluster
+    from itwinai.hpo.engine import ray_cluster
 
     with ray_cluster() as nodes:
         folder, token = Path(os.environ["RAY_TMPDIR"]), Path(os.environ["RAY_AUTH_TOKEN_PATH"])

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from itwinai.cli.tables import table
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
-from itwinai.hpo.summary import number
+from itwinai.hpo.display.summary import number
 from itwinai.loggers.mlflow_runs import LoggedRun
 
 if TYPE_CHECKING:

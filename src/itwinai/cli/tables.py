@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from itwinai.hpo.listing import ListedStudy
-from itwinai.hpo.results import StudyResult
-from itwinai.hpo.summary import number, one_line, shortest
+from itwinai.errors import one_line
+from itwinai.hpo.display.summary import number, shortest
+from itwinai.hpo.record import ListedStudy, StudyResult
 from itwinai.hpo.trial import TrialResult
 from itwinai.slurm.queue import JobState
 

@@ -39,7 +39,7 @@ class StudyConfiguration(StrictModel):
     num_samples: int | None = Field(default=None, ge=1)
     #: Seconds after which no trial starts and running ones are interrupted; None: no limit.
     time_budget_s: float | None = Field(default=None, gt=0)
-    #: A name of ``itwinai.hpo.algorithms.ALGORITHMS``, or an object.
+    #: A name of ``itwinai.hpo.search.algorithms.ALGORITHMS``, or an object.
     algorithm: Any = "auto"
     #: A name of ``itwinai.hpo.schedulers.SCHEDULERS``, or an object.
     scheduler: Any = "auto"

@@ -10,26 +10,27 @@ from typing import Any
 from rich.console import Console
 
 from itwinai import job
-from itwinai.hpo.algorithms import Algorithm, Task, build_algorithm
-from itwinai.hpo.checks import check_direction, check_points, check_total
-from itwinai.hpo.choosing import choose
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.contract import check_combination
-from itwinai.hpo.engine.cluster import ray_cluster, starts_embedded
-from itwinai.hpo.engine.resources import check_cores, plan_resources
-from itwinai.hpo.engine.worker import Program
+from itwinai.hpo.display import StudyProgress
+from itwinai.hpo.display.summary import summary
+from itwinai.hpo.engine import Program, check_cores, plan_resources, ray_cluster, starts_embedded
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
-from itwinai.hpo.opening import check_existing
-from itwinai.hpo.origin import keep_job, keep_pipeline
-from itwinai.hpo.progress import StudyProgress
-from itwinai.hpo.quiet import quiet_optuna
-from itwinai.hpo.results import StudyResult
+from itwinai.hpo.record import StudyResult, keep_job, keep_pipeline, quiet_optuna
 from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
+from itwinai.hpo.search import Algorithm, Task, build_algorithm
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study import Study, total_trials
-from itwinai.hpo.summary import summary
+from itwinai.hpo.study import (
+    Study,
+    check_combination,
+    check_direction,
+    check_existing,
+    check_points,
+    check_total,
+    choose,
+    load_source,
+    total_trials,
+)
 from itwinai.hpo.trial import TrialState
-from itwinai.hpo.warm_start import load_source
 
 #: Something that accompanies a study, from its opening until after its last trial.
 Company = Callable[[Study], AbstractContextManager[Any]]
@@ -154,7 +155,7 @@ def run_study(
     if plan.choice:
         console.print(plan.choice, soft_wrap=True, highlight=False)
     with quiet_optuna(), ray_cluster() as nodes:
-        from itwinai.hpo.engine.run import run_trials
+        from itwinai.hpo.engine import run_trials
 
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)

@@ -150,7 +150,7 @@ class Node:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-            "RAY_START_HOOK": "itwinai.hpo.engine.private.start_without_extras",
+            "RAY_START_HOOK": "itwinai.hpo.ray_private.start_without_extras",
         }
 
     def _wait_until(self, condition: Callable[[], bool], trouble: str | None = None) -> None:

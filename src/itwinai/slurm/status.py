@@ -12,7 +12,7 @@ from itwinai.slurm.queue import JobState, states_of
 from itwinai.slurm.submission import links_of, log_of
 
 if TYPE_CHECKING:
-    from itwinai.hpo.listing import ListedStudy
+    from itwinai.hpo.record import ListedStudy
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _with_successors(jobs: list[JobState]) -> list[JobState]:
 
 
 def _studies(configuration: SlurmConfiguration) -> tuple[ListedStudy, ...]:
-    from itwinai.hpo.listing import list_studies
+    from itwinai.hpo.record import list_studies
 
     if configuration.kind == "training" or not configuration.storage_path.is_dir():
         return ()

@@ -1,1 +1,38 @@
-"""The machine room: Ray Tune's controller runs a study's trials in warm, reused slots."""
+"""Ray alone: where a study's trials run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from itwinai.lazy import lazily
+
+if TYPE_CHECKING:
+    from itwinai.hpo.engine.cluster import nodes_alive, ray_cluster, starts_embedded
+    from itwinai.hpo.engine.group import Shipped
+    from itwinai.hpo.engine.resources import TrialResources, check_cores, plan_resources
+    from itwinai.hpo.engine.run import run_trials
+    from itwinai.hpo.engine.worker import Place, Program
+
+__all__ = [
+    "Place",
+    "Program",
+    "Shipped",
+    "TrialResources",
+    "check_cores",
+    "nodes_alive",
+    "plan_resources",
+    "ray_cluster",
+    "run_trials",
+    "starts_embedded",
+]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "cluster": "nodes_alive ray_cluster starts_embedded",
+        "resources": "TrialResources check_cores plan_resources",
+        "run": "run_trials",
+        "worker": "Place Program",
+        "group": "Shipped",
+    },
+)

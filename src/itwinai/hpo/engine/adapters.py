@@ -15,10 +15,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from itwinai.hpo.engine import ends
-from itwinai.hpo.engine.domains import write_domains
+from itwinai.hpo.engine.events import Raised
 from itwinai.hpo.engine.slot import ASSIGNMENT
-from itwinai.hpo.engine.worker import Raised
 from itwinai.hpo.errors import StudyError, UnusedParameterError
+from itwinai.hpo.space import write_domains
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
 

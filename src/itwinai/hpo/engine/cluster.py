@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from itwinai.environ import environment
-from itwinai.hpo.engine.private import reread_environment
 from itwinai.hpo.engine.resources import TrialResources, this_machine
+from itwinai.hpo.ray_private import reread_environment
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
 #: as on the other systems.

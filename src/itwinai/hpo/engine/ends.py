@@ -13,7 +13,7 @@ from itwinai.hpo.trial import TrialState
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from itwinai.hpo.engine.worker import Raised
+    from itwinai.hpo.engine.events import Raised
 
 End = tuple[TrialState, str]
 

@@ -13,7 +13,8 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from itwinai.environ import paused_collection
-from itwinai.hpo.engine.worker import Ended, Event, Place, Program, Raised, Reported, Worker
+from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
+from itwinai.hpo.engine.worker import Place, Program, Worker
 from itwinai.hpo.trial import Assignment
 
 

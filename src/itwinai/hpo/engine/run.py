@@ -16,10 +16,10 @@ from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
 from itwinai.hpo.engine.cluster import Room
 from itwinai.hpo.engine.group import Shipped
-from itwinai.hpo.engine.private import memory_kills_as_losses
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.slot import TrialSlot
 from itwinai.hpo.engine.worker import Program
+from itwinai.hpo.ray_private import memory_kills_as_losses
 from itwinai.hpo.study import Study
 
 #: Tune writes, checks and prints for its own record; ours takes its place.

@@ -10,8 +10,8 @@ from typing import Any
 
 from ray import tune
 
+from itwinai.hpo.engine.events import Event, Raised, Reported
 from itwinai.hpo.engine.group import InProcess, Processes, Shipped, TrialGroup
-from itwinai.hpo.engine.worker import Event, Raised, Reported
 from itwinai.hpo.trial import Assignment
 
 #: Key of a Tune configuration under which the assignment travels; the others are hyper-parameters.

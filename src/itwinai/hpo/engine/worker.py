@@ -17,6 +17,7 @@ from typing import Protocol
 from itwinai.environ import environment
 from itwinai.hpo.engine.deadline import ReportDeadline
 from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
+from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
 from itwinai.hpo.engine.output import captured_output
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import Reporter, TrialStopped
@@ -56,43 +57,6 @@ class Place:
             "MASTER_ADDR": self.address,
             "MASTER_PORT": str(self.port),
         }
-
-
-@dataclass(frozen=True)
-class Reported:
-    """An epoch has ended."""
-
-    metrics: Mapping[str, float]
-    checkpoint: str | None = None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The training has ended of itself, or because it was told to."""
-
-
-@dataclass(frozen=True)
-class Raised:
-    """The training raised an error.
-
-    Attributes:
-        kind: The error's class name.
-        message: Its text.
-        log: Name of the file, in the trial's folder, that holds the traceback, or None.
-        rank: Of several processes, the one that raised.
-        out_of_memory: Whether there was too little memory.
-        spoilt: Whether the process is unfit for further trials.
-    """
-
-    kind: str
-    message: str
-    log: str | None = None
-    rank: int | None = None
-    out_of_memory: bool = False
-    spoilt: bool = False
-
-
-Event = Reported | Ended | Raised
 
 
 class Program(Protocol):

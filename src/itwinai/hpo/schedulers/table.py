@@ -222,7 +222,7 @@ def build_scheduler(value: Any, setting: Setting) -> Scheduler:
 
 
 def _from_ray(value: Any, epochs: int) -> Scheduler:
-    from itwinai.hpo.engine.private import limits_of
+    from itwinai.hpo.ray_private import limits_of
 
     check_object("study.scheduler", value, "on_trial_result", SCHEDULERS)
     grace, max_t = limits_of(value)

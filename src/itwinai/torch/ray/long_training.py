@@ -15,8 +15,7 @@ from torch import nn
 
 from itwinai import job
 from itwinai.environ import environment
-from itwinai.hpo.engine.cluster import ray_cluster
-from itwinai.hpo.engine.group import Shipped
+from itwinai.hpo.engine import Shipped, ray_cluster
 from itwinai.loggers import RunContext
 from itwinai.torch.checkpoints import files as checkpoints
 from itwinai.torch.checkpoints.keeping import KeepEvery

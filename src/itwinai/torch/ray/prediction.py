@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from itwinai.errors import CheckpointError
-from itwinai.hpo.results import load_study
+from itwinai.hpo.record import load_study
 
 
 def best_checkpoint(study: Path) -> Path:

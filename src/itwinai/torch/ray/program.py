@@ -18,7 +18,7 @@ import torch
 
 import itwinai
 from itwinai.errors import CheckpointError, ConfigurationError, did_you_mean
-from itwinai.hpo.engine.worker import Place
+from itwinai.hpo.engine import Place
 from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext

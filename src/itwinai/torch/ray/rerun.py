@@ -16,9 +16,9 @@ import torch
 import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.engine.worker import Place
+from itwinai.hpo.engine import Place
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.results import StudyResult, load_study
+from itwinai.hpo.record import StudyResult, load_study
 from itwinai.hpo.trial import FAILURES, Assignment, TrialResult
 from itwinai.reporting import TrialStopped
 from itwinai.torch.ray.arguments import read_ray_arguments

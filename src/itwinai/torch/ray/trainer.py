@@ -24,7 +24,7 @@ from itwinai.torch.ray.tunables import check_names, default_values
 from itwinai.torch.trainer import TorchTrainer
 
 if TYPE_CHECKING:
-    from itwinai.hpo.results import StudyResult
+    from itwinai.hpo.record import StudyResult
 
 
 class RayTorchTrainer(TorchTrainer):

@@ -1,0 +1,142 @@
+"""What a user sees while a study runs: a live table on a terminal, otherwise a line per trial."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from itwinai.hpo.display.view import Snapshot, ended_line, live_table, starting
+from itwinai.hpo.record import attributes
+from itwinai.hpo.study import RunningTrial, Study
+from itwinai.hpo.trial import TrialResult, TrialState
+
+
+class StudyProgress:
+    """Shows how a study goes.
+
+    Args:
+        console: Where to; a terminal gets a live table, anything else plain lines.
+        clock: Tells the seconds that have passed.
+
+    Example:
+        >>> progress = StudyProgress()  # doctest: +SKIP
+        >>> study = Study(..., listener=progress.update)  # doctest: +SKIP
+        >>> with progress.follow(study, slots=8):  # doctest: +SKIP
+        ...     run_trials(study, program, resources)
+        ...     result = study.close()
+    """
+
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console or Console()
+        self._clock = clock
+        self._now: Snapshot | None = None
+        self._trials: dict[int, TrialResult] = {}
+        self._began = 0.0
+        self._total: Callable[[], int] = lambda: 0
+        self._first_heard: float | None = None
+        # The table is drawn by a thread of its own.
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def follow(self, study: Study, slots: int | None = None) -> Iterator[None]:
+        """Show a study as long as the context lasts.
+
+        Args:
+            study: The study, before its first trial; its listener is :meth:`update`.
+            slots: Trials that will run at the same time, if known.
+        """
+        result = study.result()
+        self._trials = {trial.number: trial for trial in result.trials}
+        self._began, self._first_heard = self._clock(), None
+        self._total = lambda: study.total
+        self._now = Snapshot(result, study.total, slots, budget=study.configuration.time_budget_s)
+        if self._console.is_interactive:
+            with self._table():
+                yield
+        else:
+            self._say(starting(slots))
+            yield
+
+    def update(self, trial: RunningTrial, state: TrialState) -> None:
+        """Take a trial's start, epoch or end: the listener of a :class:`Study`."""
+        if self._now is None:
+            return
+        with self._lock:
+            before = self._trials.pop(trial.assignment.number, None)
+            seen = _seen(trial, state, before)
+            self._trials[seen.number] = seen  # the latest comes last
+            is_epoch = seen.epochs > (before.epochs if before else trial.assignment.epochs)
+            self._now = replace(
+                self._now,
+                epochs=self._now.epochs + is_epoch,
+                total=self._total(),  # a population's copies add to it
+                over=self._now.over or state is TrialState.INTERRUPTED,
+            )
+            if self._first_heard is None and (is_epoch or state is not TrialState.RUNNING):
+                self._first_heard = self._clock()
+        if state is not TrialState.RUNNING and not self._console.is_interactive:
+            self._say(ended_line(self.snapshot(), seen))
+
+    def snapshot(self) -> Snapshot:
+        """The study as it stands.
+
+        Raises:
+            RuntimeError: If no study is followed yet.
+        """
+        if self._now is None:
+            raise RuntimeError("StudyProgress follows no study yet")
+        with self._lock:
+            clock = self._clock()
+            return replace(
+                self._now,
+                result=replace(self._now.result, trials=tuple(self._trials.values())),
+                elapsed=clock - self._began,
+                heard=None if self._first_heard is None else clock - self._first_heard,
+            )
+
+    @contextmanager
+    def _table(self) -> Iterator[None]:
+        live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4)
+        live.start(refresh=True)
+        try:
+            yield
+        finally:
+            self._end()
+            live.stop()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._now = replace(self.snapshot(), over=True)
+
+    def _draw(self) -> RenderableType:
+        return live_table(self.snapshot(), self._console.height)
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _seen(trial: RunningTrial, state: TrialState, before: TrialResult | None) -> TrialResult:
+    """Add what is new of a trial to what was known of it."""
+    known = before.history if before else ()
+    history = (
+        (*known[: trial.epochs - 1], trial.metrics) if trial.metrics else known[: trial.epochs]
+    )
+    # Optuna copies all attributes at every look, so look only when there is news.
+    attrs = trial.optuna.user_attrs if before is None or state is not TrialState.RUNNING else {}
+    return TrialResult(
+        number=trial.assignment.number,
+        # A trial whose end is decided is not running any more, though its slot may not know yet.
+        state=trial.ending[0] if trial.ending and state is TrialState.RUNNING else state,
+        params=trial.assignment.params,
+        history=history,
+        reason=attributes.End.read(attrs).reason,
+        is_default=before.is_default if before else attributes.DEFAULT in attrs,
+    )

@@ -1,0 +1,217 @@
+"""The end of a study as text, from its record alone; and how trials and numbers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from itwinai.errors import one_line
+from itwinai.hpo.objectives import dominated_by, losses_of
+from itwinai.hpo.record import StudyResult
+from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
+from itwinai.io.failures import FILE_NAME, read_failures
+
+#: What the counts call the ends that are not a completion.
+OTHER_ENDS = {
+    TrialState.STOPPED: "stopped early",
+    TrialState.PAUSED: "paused",
+    TrialState.DIVERGED: "diverged",
+    TrialState.OUT_OF_MEMORY: "out of memory",
+    TrialState.FAILED: "failed",
+    TrialState.LOST: "lost",
+    TrialState.HUNG: "hung",
+    TrialState.INTERRUPTED: "interrupted",
+}
+
+#: Trials of a Pareto front that are listed.
+_FRONT_SHOWN = 10
+
+#: Width of the label in front of each line.
+_LABEL = 12
+
+
+def summary(result: StudyResult) -> Text:
+    """Sum a study up for a reader; ``str()`` of it is plain text.
+
+    Its lines are as long as they are, because a folded path cannot be copied: print it with
+    ``console.print(summary(result), soft_wrap=True)``.
+    """
+    text = Text()
+    for label, line in _lines(result):
+        text.append(label.ljust(_LABEL), "bold")
+        text.append(f"{line}\n", "bold green" if label in ("best", "front") else "")
+    text.right_crop()
+    return text
+
+
+def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
+    yield "study", f"{result.name}, {plural(len(result.trials), 'trial')}"
+    yield "ended", _ends(result)
+    yield from _failures(result)
+    yield from _logger_failures(result.record.parent)
+    several = len(result.objectives) > 1 and bool(result.front)
+    yield from _front(result) if several else _best(result)
+    yield from _default_beside_front(result) if several else _default(result)
+    yield "epochs", _epochs(result)
+    if several:
+        yield "checkpoints", f"{result.record.parent / 'trials'}, by number"
+    elif result.best is not None:
+        yield "checkpoint", str(result.best.checkpoint or "the best trial has none")
+    yield "record", str(result.record)
+    folder, what = shortest(result.record.parent), "front" if several else "best.params"
+    yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'
+    interrupted = _in_state(result, TrialState.INTERRUPTED)
+    if interrupted:
+        yield "interrupted", f"{plural(len(interrupted), 'trial')}; resume with study.resume=true"
+
+
+def _in_state(result: StudyResult, state: TrialState) -> list[TrialResult]:
+    return [trial for trial in result.trials if trial.state is state]
+
+
+def _ends(result: StudyResult) -> str:
+    words = {TrialState.COMPLETED: "completed", **OTHER_ENDS, TrialState.RUNNING: "running"}
+    counts = {word: len(_in_state(result, state)) for state, word in words.items()}
+    parts = [f"{n} {word}" for word, n in counts.items() if n or word == "completed"]
+    return ", ".join(parts)
+
+
+def _failures(result: StudyResult) -> Iterator[tuple[str, str]]:
+    for state in FAILURES:
+        trials = _in_state(result, state)
+        if trials:
+            what = "first" if state is TrialState.FAILED else f"first {OTHER_ENDS[state]},"
+            yield "failed", f"{what} {name_of(trials[0])}: {one_line(trials[0].reason)}"
+
+
+def _logger_failures(folder: Path) -> Iterator[tuple[str, str]]:
+    """What the loggers of all trials could not log."""
+    names = Path(FILE_NAME).stem + "*.json"
+    failures = read_failures([*folder.glob(names), *sorted(folder.glob(f"trials/*/{names}"))])
+    for name, failed in failures.items():
+        yield "loggers", one_line(failed.of(name))
+
+
+def _front(result: StudyResult) -> Iterator[tuple[str, str]]:
+    """List the trials among which a reader has to choose."""
+    names = ", ".join(f"{objective.metric} ({objective.mode})" for objective in result.objectives)
+    yield "front", f"{plural(len(result.front), 'trial')} that none beats in all of {names}"
+    for trial in result.front[:_FRONT_SHOWN]:
+        values = f"{scores(result, trial)}  {parameters(trial.params, digits=6)}"
+        yield "", f"{name_of(trial)}, {values}"
+    if len(result.front) > _FRONT_SHOWN:
+        yield "", f"... and {len(result.front) - _FRONT_SHOWN} more"
+
+
+def _default_beside_front(result: StudyResult) -> Iterator[tuple[str, str]]:
+    default = result.default
+    if default is None or default.state is not TrialState.COMPLETED:
+        yield from _default(result)
+        return
+    pairs = [losses_of(result.objectives, t.metrics) for t in (*result.front, default)]
+    beaten = int(dominated_by([losses for losses in pairs if losses is not None])[-1])
+    verdict = f"beaten in all by {plural(beaten, 'trial')} of it" if beaten else "on the front"
+    yield "default", f"{name_of(default)}, {scores(result, default)}; {verdict}"
+
+
+def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
+    best = result.best
+    if best is None:
+        yield "best", f"none: no trial has a {result.metric}"
+        return
+    value = scores(result, best)
+    if best.state is TrialState.COMPLETED:
+        yield "best", f"{name_of(best)}, {value} after {plural(best.epochs, 'epoch')}"
+    else:
+        furthest = f"{name_of(best)}, {value} at epoch {best.epochs}/{result.epochs}"
+        yield "best", f"no trial trained to the end; the furthest is {furthest}"
+    yield "", parameters(best.params, digits=6)
+
+
+def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
+    """Set the best trial against the default configuration, where the two can be compared."""
+    default, best = result.default, result.best
+    if default is None:
+        yield "default", "no default trial"
+    elif default.state in (*FAILURES, TrialState.DIVERGED):
+        yield "default", f"default {default.state.value}: {one_line(default.reason)}"
+    else:
+        value = f"{name_of(default)}, {scores(result, default)}"
+        if default.state is not TrialState.COMPLETED:
+            at = f"at epoch {default.epochs}/{result.epochs}"
+            yield "default", f"{value}, {OTHER_ENDS.get(default.state, 'running')} {at}"
+        elif best is None or best.number == default.number:
+            yield "default", f"{value}; nothing was better"
+        else:
+            yield "default", value
+            yield "", _difference(result, best, default)
+
+
+def _difference(result: StudyResult, best: TrialResult, default: TrialResult) -> str:
+    new, old = best.metric(result.metric), default.metric(result.metric)
+    if new is None or old is None:
+        return "not comparable"
+    relative = f" ({(new - old) / abs(old):+.1%})" if old else ""
+    word = "better" if (new > old) == (result.mode == "max") and new != old else "no better"
+    return f"the best is {word}: {new - old:+.4g}{relative}"
+
+
+def _epochs(result: StudyResult) -> str:
+    cost = result.cost
+    saved = cost.full_epochs - cost.epochs
+    if saved <= 0:
+        return f"{cost.epochs} run; early stopping saved none"
+    return (
+        f"{cost.epochs} run, {cost.full_epochs} without early stopping: "
+        f"{saved / cost.full_epochs:.0%} saved"
+    )
+
+
+def score(trial: TrialResult, metric: str) -> str:
+    """Write a metric of a trial, ``-`` before the first epoch."""
+    value = trial.metric(metric)
+    return "-" if value is None else number(value)
+
+
+def scores(result: StudyResult, trial: TrialResult) -> str:
+    """Write the metrics that the study is about as ``loss=0.5 latency=12``."""
+    metrics = [objective.metric for objective in result.objectives]
+    return " ".join(f"{metric}={score(trial, metric)}" for metric in metrics)
+
+
+def name_of(trial: TrialResult) -> str:
+    """Name a trial in a sentence."""
+    return f"trial {trial.number}{' (default)' if trial.is_default else ''}"
+
+
+def parameters(params: Mapping[str, Any], digits: int = 3) -> str:
+    """Write hyper-parameters as ``lr=0.00123 hidden=32``."""
+    return " ".join(f"{name}={number(value, digits)}" for name, value in params.items())
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Write a real number with few digits, anything else as it is, on one line."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else one_line(str(value))
+
+
+def plural(count: int, word: str) -> str:
+    """Write a count of things."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, hours = whole // 60, whole // 3600
+    return f"{hours} h {minutes % 60:02} min" if hours else f"{minutes} min {whole % 60:02} s"
+
+
+def shortest(path: Path) -> str:
+    """Write a path from the current folder if it lies in it, otherwise in full."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

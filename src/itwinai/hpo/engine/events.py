@@ -1,0 +1,43 @@
+"""What a trial's process tells its slot: an epoch, the end, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reported:
+    """An epoch has ended."""
+
+    metrics: Mapping[str, float]
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The training has ended of itself, or because it was told to."""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The training raised an error.
+
+    Attributes:
+        kind: The error's class name.
+        message: Its text.
+        log: Name of the file, in the trial's folder, that holds the traceback, or None.
+        rank: Of several processes, the one that raised.
+        out_of_memory: Whether there was too little memory.
+        spoilt: Whether the process is unfit for further trials.
+    """
+
+    kind: str
+    message: str
+    log: str | None = None
+    rank: int | None = None
+    out_of_memory: bool = False
+    spoilt: bool = False
+
+
+Event = Reported | Ended | Raised

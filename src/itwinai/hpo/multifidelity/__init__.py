@@ -1,8 +1,0 @@
-"""A search that learns from unfinished trainings: Bayesian optimisation over curves."""
-
-from __future__ import annotations
-
-from itwinai.hpo.multifidelity.curves import Observation
-from itwinai.hpo.multifidelity.proposing import Proposer
-
-__all__ = ["Observation", "Proposer"]

@@ -1,0 +1,72 @@
+"""What remains of a study: its journal, and everything that is read from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from itwinai.lazy import lazily
+
+if TYPE_CHECKING:
+    from itwinai.hpo.record.attempts import attempts_of
+    from itwinai.hpo.record.exporting import csv_text, export_study, plain_study, plain_trial
+    from itwinai.hpo.record.journal import FILE_NAME, MemoryRecord, StudyRecord
+    from itwinai.hpo.record.listing import (
+        STOP_FILE,
+        ListedStudy,
+        is_running,
+        list_studies,
+        state_of,
+        stop_study,
+    )
+    from itwinai.hpo.record.origin import is_of_this_job, keep_job, keep_pipeline, pipeline_of
+    from itwinai.hpo.record.quiet import quiet_optuna
+    from itwinai.hpo.record.results import (
+        Cost,
+        StudyResult,
+        load_optuna_study,
+        load_study,
+        read_result,
+    )
+    from itwinai.hpo.record.storage import StudyStorage
+
+__all__ = [
+    "Cost",
+    "FILE_NAME",
+    "ListedStudy",
+    "MemoryRecord",
+    "STOP_FILE",
+    "StudyRecord",
+    "StudyResult",
+    "StudyStorage",
+    "attempts_of",
+    "csv_text",
+    "export_study",
+    "is_of_this_job",
+    "is_running",
+    "keep_job",
+    "keep_pipeline",
+    "list_studies",
+    "load_optuna_study",
+    "load_study",
+    "pipeline_of",
+    "plain_study",
+    "plain_trial",
+    "quiet_optuna",
+    "read_result",
+    "state_of",
+    "stop_study",
+]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "journal": "FILE_NAME MemoryRecord StudyRecord",
+        "storage": "StudyStorage",
+        "attempts": "attempts_of",
+        "results": "Cost StudyResult load_optuna_study load_study read_result",
+        "listing": "STOP_FILE ListedStudy is_running list_studies state_of stop_study",
+        "exporting": "csv_text export_study plain_study plain_trial",
+        "origin": "is_of_this_job keep_job keep_pipeline pipeline_of",
+        "quiet": "quiet_optuna",
+    },
+)

@@ -1,0 +1,247 @@
+"""Domains: the values that one hyper-parameter may take."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+
+class Parameter(Protocol):
+    """A hyper-parameter's domain."""
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Let the study's sampler propose a value."""
+        ...
+
+    def contains(self, value: Any) -> bool:
+        """Tell whether ``value`` lies in the domain."""
+        ...
+
+    def decode(self, stored: Any) -> Any:
+        """Turn a value of the record into the user's value."""
+        ...
+
+    def encode(self, value: Any) -> Any:
+        """Turn the user's value into what the record stores."""
+        ...
+
+    def grid(self) -> list[Any] | None:
+        """Return all values, or None if the domain is continuous."""
+        ...
+
+    def at(self, position: float) -> Any:
+        """Return the value at a position from 0 to 1; equal steps are equally likely values."""
+        ...
+
+    def position(self, value: Any) -> float:
+        """Return where a value of the domain lies, from 0 to 1."""
+        ...
+
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether this is the other domain, or its range made wider."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the YAML form that reads back as this domain."""
+        ...
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number in [lower, upper]."""
+
+    lower: float
+    upper: float
+    log: bool = False
+    step: float | None = None
+
+    def suggest(self, trial: Trial, name: str) -> float:
+        """Let the study's sampler propose a value."""
+        # Optuna has no steps on a log scale: there the proposal is rounded.
+        step = None if self.log else self.step
+        proposal = trial.suggest_float(name, self.lower, self.upper, log=self.log, step=step)
+        return self.decode(proposal)
+
+    def contains(self, value: Any) -> bool:
+        """Tell whether ``value`` lies in the range, on a step if there are steps."""
+        if not _is_number(value) or not self.lower <= value <= self.upper:
+            return False
+        return self.step is None or math.isclose(self.decode(value), value, rel_tol=1e-9)
+
+    def decode(self, stored: Any) -> float:
+        """Round to the nearest step, counted from ``lower``."""
+        if self.step is None:
+            return float(stored)
+        return self._at(round((stored - self.lower) / self.step))
+
+    def encode(self, value: Any) -> float:
+        """Return the number."""
+        return float(value)
+
+    def grid(self) -> list[Any] | None:
+        """Return the steps from lower to upper, or None without a step."""
+        if self.step is None:
+            return None
+        count = math.floor((self.upper - self.lower) / self.step + 1e-9) + 1
+        return [self._at(index) for index in range(count)]
+
+    def at(self, position: float) -> float:
+        """Return the value at a position, on the logarithmic scale if that is the range's."""
+        value = _between(self.lower, self.upper, position, self.log)
+        return self.decode(min(max(value, self.lower), self.upper))
+
+    def position(self, value: Any) -> float:
+        """Return where a value lies, on the logarithmic scale if that is the range's."""
+        return _fraction(self.lower, self.upper, value, self.log)
+
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether this is the other range, or a wider one."""
+        return (
+            isinstance(other, Float)
+            and (self.log, self.step) == (other.log, other.step)
+            and self.lower <= other.lower
+            and self.upper >= other.upper
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the YAML form."""
+        name = ("q" if self.step else "") + ("loguniform" if self.log else "uniform")
+        form = {"type": name, "lower": self.lower, "upper": self.upper}
+        return form | ({"q": self.step} if self.step else {})
+
+    def _at(self, index: int) -> float:
+        # Without the digits that binary fractions add: 0.3, not 0.30000000000000004.
+        return float(f"{self.lower + index * (self.step or 0):.15g}")
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An integer in [lower, upper], both included."""
+
+    lower: int
+    upper: int
+    log: bool = False
+    step: int = 1
+
+    def suggest(self, trial: Trial, name: str) -> int:
+        """Let the study's sampler propose a value."""
+        step = 1 if self.log else self.step
+        return self.decode(trial.suggest_int(name, self.lower, self.upper, log=self.log, step=step))
+
+    def contains(self, value: Any) -> bool:
+        """Tell whether ``value`` is an integer in the range, on a step if there are steps."""
+        inside = _is_number(value) and self.lower <= value <= self.upper
+        return inside and value == int(value) and self.decode(value) == value
+
+    def decode(self, stored: Any) -> int:
+        """Round to the nearest step, counted from ``lower``."""
+        return int(self.lower + round((stored - self.lower) / self.step) * self.step)
+
+    def encode(self, value: Any) -> int:
+        """Return the integer."""
+        return int(value)
+
+    def grid(self) -> list[Any]:
+        """Return all steps from lower to upper."""
+        return list(range(self.lower, self.upper + 1, self.step))
+
+    def at(self, position: float) -> int:
+        """Return the value at a position, on the logarithmic scale if that is the range's."""
+        half = self.step / 2
+        value = _between(self.lower - half, self.upper + half, position, self.log)
+        return self.decode(min(max(value, self.lower), self.upper))
+
+    def position(self, value: Any) -> float:
+        """Return where a value lies, on the logarithmic scale if that is the range's."""
+        half = self.step / 2
+        return _fraction(self.lower - half, self.upper + half, value, self.log)
+
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether this is the other range, or a wider one."""
+        return (
+            isinstance(other, Integer)
+            and (self.log, self.step) == (other.log, other.step)
+            and self.lower <= other.lower
+            and self.upper >= other.upper
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the YAML form; its ``upper`` is exclusive, as in Ray Tune."""
+        name = ("q" if self.step > 1 else "") + ("lograndint" if self.log else "randint")
+        # Ray's convention: a quantised upper bound is inclusive, a plain one is not.
+        upper = self.upper if self.step > 1 else self.upper + 1
+        form = {"type": name, "lower": self.lower, "upper": upper}
+        return form | ({"q": self.step} if self.step > 1 else {})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values of any kind that YAML can write."""
+
+    categories: tuple[Any, ...]
+    #: Written as ``grid_search``: the study must try every value.
+    exhaustive: bool = False
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Let the study's sampler propose a value."""
+        choices = [self.encode(category) for category in self.categories]
+        return self.decode(trial.suggest_categorical(name, choices))
+
+    def contains(self, value: Any) -> bool:
+        """Tell whether ``value`` is one of the categories."""
+        return self.encode(value) in [self.encode(category) for category in self.categories]
+
+    def decode(self, stored: Any) -> Any:
+        """Return the category that ``stored`` stands for."""
+        return next((c for c in self.categories if self.encode(c) == stored), stored)
+
+    def encode(self, value: Any) -> Any:
+        """Return scalars as they are, lists and mappings as JSON (the record takes no others)."""
+        scalar = value is None or isinstance(value, bool | int | float | str)
+        return value if scalar else json.dumps(value, sort_keys=True)
+
+    def grid(self) -> list[Any]:
+        """Return the categories."""
+        return list(self.categories)
+
+    def at(self, position: float) -> Any:
+        """Return the category at a position."""
+        return self.categories[min(int(position * len(self.categories)), len(self.categories) - 1)]
+
+    def position(self, value: Any) -> float:
+        """Return the middle of a category's share."""
+        index = [self.encode(category) for category in self.categories].index(self.encode(value))
+        return (index + 0.5) / len(self.categories)
+
+    def widens(self, other: Parameter) -> bool:
+        """Tell whether these are the same categories; the record cannot take other ones."""
+        return self == other
+
+    def describe(self) -> dict[str, Any]:
+        """Return the YAML form."""
+        if self.exhaustive:
+            return {"grid_search": list(self.categories)}
+        if len(self.categories) == 1:
+            return {"type": "constant", "value": self.categories[0]}
+        return {"type": "choice", "categories": list(self.categories)}
+
+
+def _between(lower: float, upper: float, position: float, log: bool) -> float:
+    if log:
+        return math.exp(_between(math.log(lower), math.log(upper), position, log=False))
+    return lower + (upper - lower) * position
+
+
+def _fraction(lower: float, upper: float, value: float, log: bool) -> float:
+    if log:
+        return _fraction(math.log(lower), math.log(upper), math.log(value), log=False)
+    return (value - lower) / (upper - lower)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

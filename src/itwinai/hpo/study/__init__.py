@@ -1,0 +1,43 @@
+"""One study: asked for trials, told of their epochs, and deciding who goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from itwinai.lazy import lazily
+
+if TYPE_CHECKING:
+    from itwinai.hpo.study.checks import check_direction, check_points, check_total
+    from itwinai.hpo.study.choosing import choose
+    from itwinai.hpo.study.contract import check_combination
+    from itwinai.hpo.study.opening import check_existing
+    from itwinai.hpo.study.running import Listener, RunningTrial
+    from itwinai.hpo.study.study import Study, total_trials
+    from itwinai.hpo.study.warm_start import load_source
+
+__all__ = [
+    "Listener",
+    "RunningTrial",
+    "Study",
+    "check_combination",
+    "check_direction",
+    "check_existing",
+    "check_points",
+    "check_total",
+    "choose",
+    "load_source",
+    "total_trials",
+]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "study": "Study total_trials",
+        "running": "Listener RunningTrial",
+        "checks": "check_direction check_points check_total",
+        "choosing": "choose",
+        "contract": "check_combination",
+        "opening": "check_existing",
+        "warm_start": "load_source",
+    },
+)

@@ -1,0 +1,104 @@
+"""What is refused before a study starts."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+import itwinai
+from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.search import Algorithm
+from itwinai.hpo.space import SearchSpace
+
+#: Words in a metric's name that tell in which direction it is better.
+_LOWER_IS_BETTER = {"loss", "error", "err", "mae", "mse", "rmse", "perplexity", "nll", "wer"}
+_HIGHER_IS_BETTER = {
+    "accuracy",
+    "acc",
+    "f1",
+    "auc",
+    "auroc",
+    "precision",
+    "recall",
+    "r2",
+    "iou",
+    "dice",
+}
+
+
+def check_direction(configuration: StudyConfiguration) -> None:
+    """Refuse a missing mode; warn of one that contradicts the metric's name.
+
+    Raises:
+        ConfigurationError: If the mode is missing.
+    """
+    if configuration.mode is None:
+        metric = configuration.objectives[0].metric
+        natural = _natural_mode(metric)
+        suggestion = f"; for {metric!r} that is most likely {natural!r}" if natural else ""
+        raise ConfigurationError(
+            f"study.mode is missing: say 'min' or 'max', whichever makes {metric!r} better"
+            f"{suggestion}"
+        )
+    for objective in configuration.objectives:
+        if _natural_mode(objective.metric) not in (None, objective.mode):
+            itwinai.logger.warning(
+                "warning: study.mode=%r looks for the %s %r; is %r meant?",
+                objective.mode,
+                "highest" if objective.mode == "max" else "lowest",
+                objective.metric,
+                _natural_mode(objective.metric),
+            )
+
+
+def _natural_mode(metric: str) -> str | None:
+    """The direction that a metric's name tells."""
+    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    return "min" if words & _LOWER_IS_BETTER else "max" if words & _HIGHER_IS_BETTER else None
+
+
+def check_total(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> None:
+    """Refuse a number of trials that leaves a grid unfinished or asks for more than it has.
+
+    Raises:
+        ConfigurationError: If ``num_samples`` is not the grid's size.
+    """
+    if algorithm.points is None or configuration.num_samples is None:
+        return
+    points = len(algorithm.points)
+    total = points + len(configuration.points) + int(default)
+    if configuration.num_samples != total:
+        extra = " and the default configuration" if default else ""
+        raise ConfigurationError(
+            f"study.num_samples={configuration.num_samples}: the grid has {points} points{extra}, "
+            f"so the study has {total} trials. Leave num_samples out, or make the grid "
+            f"{'smaller' if total > configuration.num_samples else 'larger'}."
+        )
+
+
+def check_points(configuration: StudyConfiguration, space: SearchSpace) -> None:
+    """Refuse points to try first that the space does not hold, and constraints that nothing meets.
+
+    Raises:
+        ConfigurationError: Naming the point and the value, or the constraints.
+    """
+    for index, point in enumerate(configuration.points):
+        where = f"study.points[{index}]"
+        for name, value in point.items():
+            if name not in space:
+                hint = did_you_mean(name, space) or f"; known names: {', '.join(space)}"
+                raise ConfigurationError(f"{where}.{name}: not in the search space{hint}")
+            if not space[name].contains(value):
+                raise ConfigurationError(
+                    f"{where}.{name}={value!r} lies outside the search space: "
+                    f"{space[name].describe()}"
+                )
+        if not space.feasible(point):
+            raise ConfigurationError(f"{where}: breaks one of study.constraints")
+    if space.constraints and space.sample(np.random.default_rng(0)) is None:
+        texts = ", ".join(repr(constraint.text) for constraint in space.constraints)
+        raise ConfigurationError(
+            f"study.constraints: no point of the search space was found that meets {texts}"
+        )

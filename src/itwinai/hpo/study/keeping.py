@@ -1,0 +1,69 @@
+"""Which checkpoints stay on disk once their trial has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from itwinai.hpo.objectives import Losses, Objective, losses_of, pareto_front
+from itwinai.hpo.record import StudyResult
+from itwinai.hpo.trial import OPEN, TrialState
+from itwinai.io.files import delete_folder
+
+
+class CheckpointKeeper:
+    """Deletes the checkpoints that nobody will ask for.
+
+    Args:
+        policy: Keep the best completed trial's (of several objectives, those of the Pareto front),
+            all completed ones', or every trial's.
+        objectives: What is optimised.
+        result: The study so far, whose best checkpoints are the ones to beat.
+        candidates: With one objective, how many of the best trials may still be the one that is
+            recommended in the end.
+    """
+
+    def __init__(
+        self,
+        policy: Literal["best", "completed", "all"],
+        objectives: Sequence[Objective],
+        result: StudyResult,
+        candidates: int = 1,
+    ) -> None:
+        self._policy = policy
+        self._single = len(objectives) == 1
+        self._candidates = candidates
+        self._best: list[tuple[Losses, Path]] = []
+        for trial in result.trials if self._single else result.front:
+            if trial.state is not TrialState.COMPLETED:
+                continue
+            losses = losses_of(objectives, trial.metrics)
+            if trial.checkpoint is not None and losses is not None:
+                self._best.append((losses, trial.checkpoint))
+
+    def ended(self, state: TrialState, losses: Losses | None, checkpoint: Path | None) -> None:
+        """Hear that a trial has ended with its losses; an interrupted one goes on later."""
+        if checkpoint is None or self._policy == "all" or state in OPEN:
+            return
+        if state is not TrialState.COMPLETED or losses is None:
+            delete_folder(checkpoint)
+        elif self._policy == "best":
+            self._keep_the_best([*self._best, (losses, checkpoint)])
+
+    def close(self, best: Path | None) -> None:
+        """Hear which checkpoint the finished study recommends; only that one stays."""
+        if self._policy == "best" and self._single and best is not None:
+            for _, checkpoint in self._best:
+                if checkpoint != best:
+                    delete_folder(checkpoint)
+
+    def _keep_the_best(self, rivals: list[tuple[Losses, Path]]) -> None:
+        if self._single:  # of equally good trials the first is the best
+            kept = sorted(rivals, key=lambda rival: rival[0])[: self._candidates]
+        else:
+            kept = [rivals[index] for index in pareto_front([losses for losses, _ in rivals])]
+        self._best = kept
+        for rival in rivals:
+            if rival not in kept:
+                delete_folder(rival[1])

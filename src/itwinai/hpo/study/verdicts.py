@@ -1,0 +1,88 @@
+"""What becomes of a trial after an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from itwinai.errors import did_you_mean
+from itwinai.hpo.errors import MissingMetricError
+from itwinai.hpo.objectives import Objective, losses_of
+from itwinai.hpo.schedulers import Scheduler
+from itwinai.hpo.study.limits import Limits
+from itwinai.hpo.study.memory import Memory
+from itwinai.hpo.study.running import RunningTrial
+from itwinai.hpo.trial import TrialState
+
+#: How a trial ends, and why.
+Ending = tuple[TrialState, str]
+
+
+class Verdicts:
+    """Looks at a trial's metrics, then at its scheduler's opinion, then at the study's limits.
+
+    Args:
+        objectives: What the study optimises.
+        judged: Those of them by which the scheduler judges.
+        scheduler: Who stops trials early.
+        memory: Where epochs are noted.
+        limits: What ends the whole study.
+        epochs: Epochs of a full training.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        judged: Sequence[Objective],
+        scheduler: Scheduler,
+        memory: Memory,
+        limits: Limits,
+        epochs: int,
+    ) -> None:
+        self._objectives = objectives
+        self._judged = judged
+        self._scheduler = scheduler
+        self._memory = memory
+        self._limits = limits
+        self._epochs = epochs
+
+    def after_epoch(self, trial: RunningTrial) -> Ending | None:
+        """Return how the trial ends now, or None if it goes on.
+
+        Raises:
+            MissingMetricError: If an objective was not reported.
+        """
+        for objective in self._objectives:
+            value = objective.value(trial.metrics)
+            if value is None:
+                raise MissingMetricError(missing(objective.metric, trial.metrics))
+            if not math.isfinite(value):
+                reason = f"{objective.metric} became {value} in epoch {trial.epochs}"
+                return TrialState.DIVERGED, reason
+        return self._by_progress(trial)
+
+    def by_scheduler(self, trial: RunningTrial) -> str:
+        """The reason of a trial that its scheduler ends or pauses."""
+        return f"{self._scheduler.name} after epoch {trial.epochs}"
+
+    def _by_progress(self, trial: RunningTrial) -> Ending | None:
+        losses = losses_of(self._judged, trial.metrics)
+        assert losses is not None
+        report = self._memory.heard(trial.assignment.number, losses, trial.seconds)
+        verdict = self._scheduler.judge.hear(report)
+        if trial.epochs >= self._epochs:
+            return None
+        if verdict != "continue":
+            state = TrialState.STOPPED if verdict == "stop" else TrialState.PAUSED
+            return state, self.by_scheduler(trial)
+        limit = self._limits.reached()
+        return None if limit is None else (TrialState.INTERRUPTED, limit)
+
+
+def missing(metric: str, metrics: Mapping[str, float]) -> str:
+    """Say that a metric was not reported, and what was."""
+    if not metrics:
+        return f"study.metric={metric!r} was never reported; the training reported nothing"
+    hint = did_you_mean(metric, metrics) or "."
+    reported = ", ".join(sorted(metrics))
+    return f"study.metric={metric!r} was never reported{hint} Reported: {reported}"

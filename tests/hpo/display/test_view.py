@@ -1,0 +1,142 @@
+"""Choosing trials to show, and estimating the time left."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from itwinai.hpo.display import Snapshot
+from itwinai.hpo.display.summary import duration
+from itwinai.hpo.display.view import counts, ended_line, live_table, outlook, seconds_left, visible
+from itwinai.hpo.objectives import Objective
+from itwinai.hpo.record import Cost, StudyResult
+from itwinai.hpo.trial import TrialResult, TrialState
+
+
+def moment(*trials: tuple[TrialState, int], **facts: Any) -> Snapshot:
+    """A study of 10 trials, those given with so many epochs of 10."""
+    results = tuple(
+        TrialResult(number, state, {}, ({"accuracy": 0.5},) * epochs)
+        for number, (state, epochs) in enumerate(trials)
+    )
+    result = StudyResult("study", OBJECTIVES, 10, results, Path("record.log"), NO_COST)
+    return Snapshot(result, total=10, **facts)
+
+
+OBJECTIVES = (Objective("accuracy", "max"),)
+NO_COST = Cost(epochs=0, seconds=0.0, full_epochs=0, elapsed=0.0)
+DONE = ((TrialState.COMPLETED, 10), (TrialState.STOPPED, 2))
+RUNNING = ((TrialState.RUNNING, 3), (TrialState.RUNNING, 8))
+
+
+def test_running_trials_come_first_and_the_newest_ended_fill_up() -> None:
+    trials = [
+        TrialResult(number, TrialState.STOPPED, {}, ({"accuracy": 0.1},)) for number in (5, 3, 4)
+    ]
+    trials.append(TrialResult(1, TrialState.RUNNING, {}))
+    result = replace(moment().result, trials=tuple(trials))
+    assert [trial.number for trial in visible(result, 1)] == [1]
+    assert [trial.number for trial in visible(result, 3)] == [1, 3, 4]
+
+
+def test_a_tiny_terminal_still_shows_the_status() -> None:
+    console = Console(file=io.StringIO(), width=30)
+    console.print(live_table(moment(*DONE, *RUNNING), height=5))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert " ... 3 more" in lines
+    assert " 2/10 trials done, 2 running,…" in lines
+    assert all(len(line) <= 30 for line in lines)
+
+
+def test_the_estimate_goes_by_mean_epochs_and_pace() -> None:
+    # 6 epochs a trial: 6 trials wait, one lacks 3, one has more than the mean; 2 s an epoch.
+    now = moment(*DONE, *RUNNING, epochs=24, heard=46.0)
+    assert seconds_left(now) == pytest.approx((6 * 6 + 3) * 2.0)
+    assert outlook(now).endswith(", 0 s, about 78 s left")
+
+
+def test_the_estimate_is_none_until_a_trial_has_ended() -> None:
+    now = moment(*RUNNING, epochs=11, heard=46.0)
+    assert seconds_left(now) is None
+    assert outlook(now).endswith("time left -")
+    assert seconds_left(replace(now, result=moment(*DONE).result)) is not None
+
+
+def test_an_interrupted_trial_waits() -> None:
+    now = moment(*DONE, epochs=12, heard=22.0)
+    interrupted = moment(*DONE, (TrialState.INTERRUPTED, 7), epochs=12, heard=22.0)
+    assert seconds_left(interrupted) == seconds_left(now) == pytest.approx(8 * 6 * 2.0)
+
+
+def test_the_estimate_ends_with_the_time_budget() -> None:
+    now = moment(*DONE, *RUNNING, epochs=24, heard=46.0, elapsed=50.0, budget=60.0)
+    assert seconds_left(now) == 10.0
+    assert seconds_left(replace(now, elapsed=70.0)) == 0.0
+
+
+def test_a_paused_trial_has_its_epochs_done() -> None:
+    now = moment(*DONE, (TrialState.PAUSED, 4), epochs=16, heard=30.0)
+    # 6 epochs a trial: 7 trials wait, one lacks 2; 2 s an epoch.
+    assert seconds_left(now) == pytest.approx((7 * 6 + 2) * 2.0)
+    assert counts(now) == "2/10 trials done, 0 running, 1 stopped early, 1 paused"
+
+
+def test_several_objectives_are_shown_side_by_side() -> None:
+    values = [{"accuracy": 0.5, "latency": 3.0}, {"accuracy": 0.75, "latency": 12.5}]
+    trials = tuple(
+        TrialResult(number, TrialState.COMPLETED, {}, (metrics,) * 10)
+        for number, metrics in enumerate(values)
+    )
+    both = (*OBJECTIVES, Objective("latency", "min"))
+    now = replace(moment(), result=replace(moment().result, objectives=both, trials=trials))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(live_table(now, height=20))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].split() == ["trial", "state", "epoch", "accuracy", "latency"]
+    assert lines[3].split() == ["1", "completed", "10/10", "0.75", "12.5"]
+    assert "2 trials on the front" in ended_line(now, trials[1])
+    assert "accuracy=0.75 latency=12.5" in ended_line(now, trials[1])
+
+
+def test_no_time_is_left_at_the_end() -> None:
+    now = moment(*[(TrialState.COMPLETED, 10)] * 10, epochs=100, heard=99.0, elapsed=100.0)
+    assert outlook(now) == "best 0.5 (trial 0), 100 s"
+    assert outlook(moment(elapsed=3.0, over=True)) == "best -, 3 s"
+
+
+def test_until_anything_is_heard_the_slots_start() -> None:
+    assert (
+        outlook(moment((TrialState.RUNNING, 0), slots=8, elapsed=3.0)) == "starting 8 slots ... 3 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (119.4, "119 s"),
+        (119.6, "2 min 00 s"),
+        (3599, "59 min 59 s"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys, itwinai.hpo.display.progress; "
+        "sys.exit(' '.join({'ray', 'torch', 'pandas'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,244 @@
+"""Studies that grow: totals, wider ranges, another study's trials, several runs of one budget."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hand_driven import MakeStudy, ask, report, run_trial, simulate
+
+from itwinai.errors import ConfigurationError
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.record import load_study
+from itwinai.hpo.study.limits import STOP_FILE
+from itwinai.hpo.trial import TrialState
+
+X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
+WIDER = {"x": {"type": "uniform", "lower": 0, "upper": 2}}
+
+
+def quadratic(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+    return {"loss": (params["x"] - 0.3) ** 2 + 1 / epoch, "size": params["x"]}
+
+
+# -- totals ------------------------------------------------------------------------------------
+
+
+def test_num_samples_is_a_total_over_all_runs(make_study: MakeStudy) -> None:
+    simulate(make_study(num_samples=3), quadratic)
+    result = simulate(make_study(num_samples=5, resume=True), quadratic)
+    assert [trial.number for trial in result.trials] == [0, 1, 2, 3, 4]
+    assert {trial.state for trial in result.trials} == {TrialState.COMPLETED}
+
+
+def test_a_time_budget_is_a_total_over_all_runs(make_study: MakeStudy) -> None:
+    study = make_study(time_budget_s=0.2, epochs=10**9)
+    assert report(study, ask(study), itertools.repeat(0.5)) == "stop"
+    assert study.close().trials[0].reason == "the study's time budget ended"
+    # The first run has spent more than half of it.
+    study = make_study(time_budget_s=0.1, epochs=10**9, resume=True)
+    assert study.finished
+    assert study.ask() is None
+    study.close()
+    assert ask(make_study(time_budget_s=60, epochs=10**9, resume=True)).number == 0
+
+
+def test_ranges_of_numbers_may_become_wider(make_study: MakeStudy) -> None:
+    simulate(make_study(space=X, num_samples=3), quadratic)
+    result = simulate(make_study(space=WIDER, num_samples=23, resume=True), quadratic)
+    assert len(result.trials) == 23
+    assert all(trial.params["x"] <= 1 for trial in result.trials[:3])
+    assert max(trial.params["x"] for trial in result.trials[3:]) > 1
+    # The record knows the wider space now: the narrower one is refused.
+    with pytest.raises(ConfigurationError, match="its space was"):
+        make_study(space=X, num_samples=30, resume=True)
+
+
+# -- warm start --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "tpe"])
+def test_a_warm_start_learns_from_the_trials_that_lie_in_the_space(
+    make_study: MakeStudy, algorithm: str
+) -> None:
+    source = simulate(make_study(space=WIDER, num_samples=40, name="source"), quadratic)
+    study = make_study(space=X, num_samples=5, warm_start=source.record.parent, algorithm=algorithm)
+    proposals = [run_trial(study, [0.5] * 4).params["x"] for _ in range(5)]
+    # Without the other study's trials the first proposals would be spread over all of the range.
+    assert sum(abs(x - 0.3) < 0.25 for x in proposals) >= 3
+    result = study.close()
+    assert [trial.number for trial in result.trials] == [0, 1, 2, 3, 4]
+    assert result.cost.epochs == 20
+
+
+def test_a_warm_start_is_still_known_after_a_resume(make_study: MakeStudy) -> None:
+    source = simulate(make_study(num_samples=40, name="source"), quadratic)
+    settings: dict[str, Any] = {"warm_start": source.record.parent, "algorithm": "auto"}
+    make_study(num_samples=1, **settings).close()
+    study = make_study(num_samples=4, resume=True, **settings)
+    proposals = [ask(study).params["x"] for _ in range(4)]
+    assert sum(abs(x - 0.3) < 0.25 for x in proposals) >= 3
+
+
+def test_a_warm_start_that_was_cut_off_is_completed(make_study: MakeStudy) -> None:
+    source = simulate(make_study(num_samples=6, name="source"), quadratic)
+    study = make_study(warm_start=source.record.parent)
+    record = study.directory / "record.log"
+    study.close()
+    lines = record.read_text().splitlines(keepends=True)
+    cut = [index for index, line in enumerate(lines) if '"taught"' in line][3]
+    record.write_text("".join(lines[:cut]))
+    study = make_study(warm_start=source.record.parent, resume=True)
+    assert ask(study).number == 0
+    study.close()
+    assert record.read_text().count('"taught"') == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "size"}, "that study's objectives are min loss; only trials with the same"),
+        (
+            {"space": {"x": {"type": "uniform", "lower": 5, "upper": 6}}},
+            "none of its 3 trials was completed and lies in this search space",
+        ),
+    ],
+    ids=["metric", "space"],
+)
+def test_a_study_that_cannot_be_learnt_from_is_refused(
+    make_study: MakeStudy, change: dict[str, Any], message: str
+) -> None:
+    source = simulate(make_study(num_samples=3, name="source"), quadratic)
+    with pytest.raises(ConfigurationError, match=message):
+        make_study(warm_start=source.record.parent, **change)
+
+
+def test_a_warm_start_from_nothing_is_refused(make_study: MakeStudy, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="no such record"):
+        make_study(warm_start=tmp_path / "nowhere")
+
+
+def test_other_epochs_are_a_warning(
+    make_study: MakeStudy, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = simulate(make_study(num_samples=3, epochs=8, name="source"), quadratic)
+    with caplog.at_level(logging.WARNING):
+        make_study(warm_start=source.record.parent)
+    assert "trained for 8 epochs, those of this study train for 4" in caplog.text
+
+
+# -- ending early ------------------------------------------------------------------------------
+
+
+def test_a_request_to_stop_interrupts_and_can_be_resumed(make_study: MakeStudy) -> None:
+    study = make_study(epochs=10**9)
+    trial = ask(study)
+    (study.directory / STOP_FILE).touch()
+    assert report(study, trial, itertools.repeat(0.5)) == "stop"
+    assert study.close().trials[0].reason == "the study was asked to stop"
+    assert study.interrupted
+    study = make_study(epochs=10**9, resume=True)
+    assert not study.finished
+    assert ask(study).number == 0
+
+
+def test_failures_of_the_same_kind_end_the_study(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=9, fail_fast=2)
+    for message in ("ValueError: one", "ValueError: two"):
+        study.tell(ask(study).number, TrialState.FAILED, message)
+    assert study.finished
+    assert "the first 2 trials all failed" in str(study.fatal)
+    assert "ValueError: one" in str(study.fatal)
+
+
+def test_failures_of_different_kinds_do_not(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=9, fail_fast=2)
+    for state, message in (
+        (TrialState.FAILED, "ValueError: one"),
+        (TrialState.OUT_OF_MEMORY, "OutOfMemoryError: no"),
+        (TrialState.OUT_OF_MEMORY, "OutOfMemoryError: no"),
+    ):
+        study.tell(ask(study).number, state, message)
+    assert not study.finished
+
+
+# -- several objectives ------------------------------------------------------------------------
+
+TWO: dict[str, Any] = {"metric": ["loss", "size"], "mode": ["min", "max"]}
+
+
+def test_several_objectives_have_a_front_and_a_best_by_the_primary(make_study: MakeStudy) -> None:
+    result = simulate(make_study(**TWO, num_samples=12), quadratic)
+    values = [(trial.metrics["loss"], trial.metrics["size"]) for trial in result.front]
+    assert values == sorted(values)
+    assert len(values) > 1
+    # Along the front what one objective gains the other loses.
+    assert [size for _, size in values] == sorted(size for _, size in values)
+    assert result.best == result.front[0]
+    primary = simulate(make_study(**TWO, primary="size", name="other", num_samples=12), quadratic)
+    assert primary.best is not None
+    assert primary.best.params["x"] == max(trial.params["x"] for trial in primary.trials)
+
+
+def test_plain_optuna_finds_the_same_front(make_study: MakeStudy) -> None:
+    result = simulate(make_study(**TWO, num_samples=12), quadratic)
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(result.record))
+    )
+    plain = optuna.load_study(study_name="study", storage=storage)
+    assert {t.params["x"] for t in plain.best_trials} == {t.params["x"] for t in result.front}
+
+
+def test_a_missing_second_objective_ends_the_study(make_study: MakeStudy) -> None:
+    study = make_study(metric=["loss", "sise"], mode=["min", "min"])
+    trial = ask(study)
+    assert study.report(trial.number, {"loss": 1.0, "size": 1.0}, None, 1) == "stop"
+    assert "study.metric='sise' was never reported; did you mean 'size'?" in str(study.fatal)
+
+
+def test_a_second_objective_that_is_not_finite_means_diverged(make_study: MakeStudy) -> None:
+    study = make_study(**TWO)
+    trial = ask(study)
+    metrics = {"loss": 1.0, "size": float("nan")}
+    assert study.report(trial.number, metrics, None, 1) == "stop"
+    study.tell(trial.number, TrialState.COMPLETED)
+    assert study.result().trials[0].state is TrialState.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "min"}, "there are 2 metrics (loss, size) and 1 modes; give one mode for each"),
+        ({"metric": ["loss", "loss"]}, "metric names one metric twice"),
+        ({"primary": "los"}, "primary='los' is not among the metrics: loss, size"),
+        ({"algorithm": "cmaes"}, "nearest that takes several is algorithm: nsga2"),
+        ({"scheduler": {"name": "pasha"}}, "nearest that takes several is scheduler: asha, or"),
+    ],
+    ids=str,
+)
+def test_objectives_that_cannot_work_are_refused(
+    make_study: MakeStudy, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        make_study(**TWO | settings)
+    assert message in str(caught.value)
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+
+def test_only_the_recommended_trials_checkpoint_stays(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=10, algorithm="auto", epochs=2)
+    for index in range(10):
+        run_trial(study, [1.0, 1.0 / (index + 1)], checkpoints=True)
+    result = study.close()
+    assert result.best is not None
+    assert result.best.number == result.recommended
+    assert result.best.checkpoint is not None
+    kept = [t.number for t in load_study(result.record).trials if t.checkpoint is not None]
+    assert kept == [result.best.number]
