@@ -110,7 +110,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
 def run_alone(folder: Path, choice: dict[str, Any]) -> list[dict[str, str]]:
     """Epochs of a training under torchrun with one process, so that every strategy is used."""
     folder.mkdir()
-    program = Path(__file__).with_name("resume_program.py")
+    program = Path(__file__).parent / "checkpoints" / "resume_program.py"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
     command = [*launcher, str(program), str(folder), json.dumps(choice)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

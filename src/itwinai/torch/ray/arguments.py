@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,19 +12,41 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
 
 
-def read_ray_arguments(
-    space: Mapping[str, Any] | None, tune: Any, run: Any, scaling: Any
-) -> tuple[SearchSpace, StudyConfiguration]:
-    """Translate a search space, ``TuneConfig``, ``RunConfig`` and ``ScalingConfig``.
+@dataclass(frozen=True)
+class RayArguments:
+    """The ``ray_*`` arguments of a trainer; each may be None.
 
-    Raises:
-        ConfigurationError: For what the study's own configuration refuses.
+    Attributes:
+        search_space: A search space; with it there is a study.
+        tune: A ``ray.tune.TuneConfig``.
+        run: A ``ray.tune.RunConfig``.
+        scaling: A ``ray.train.ScalingConfig``.
+        torch: A ``ray.train.torch.TorchConfig``.
+        data: A ``ray.train.DataConfig``.
     """
-    parsed = SearchSpace.parse(space or {})
-    exhaustive = any(getattr(parameter, "exhaustive", False) for parameter in parsed.values())
-    fields = {**_from_tune(tune, exhaustive), **_from_run(run), **_from_scaling(scaling)}
-    given = {name: value for name, value in fields.items() if value is not None}
-    return parsed, validate(StudyConfiguration, given, "ray_tune_config, ray_run_config")
+
+    search_space: Mapping[str, Any] | None = None
+    tune: Any = None
+    run: Any = None
+    scaling: Any = None
+    torch: Any = None
+    data: Any = None
+
+    def study(self) -> tuple[SearchSpace, StudyConfiguration]:
+        """The study that they describe.
+
+        Raises:
+            ConfigurationError: For what the study's own configuration refuses.
+        """
+        space = SearchSpace.parse(self.search_space or {})
+        exhaustive = any(getattr(parameter, "exhaustive", False) for parameter in space.values())
+        fields = {
+            **_from_tune(self.tune, exhaustive),
+            **_from_run(self.run),
+            **_from_scaling(self.scaling),
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
+        return space, validate(StudyConfiguration, given, "ray_tune_config, ray_run_config")
 
 
 def _from_tune(tune: Any, exhaustive: bool) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from itwinai.hpo.engine import Shipped, ray_cluster
 from itwinai.loggers import RunContext
 from itwinai.torch.checkpoints import files as checkpoints
 from itwinai.torch.checkpoints.keeping import KeepEvery
-from itwinai.torch.ray.program import Datasets, fresh_copy, pickled_trainer
+from itwinai.torch.ray.arguments import RayArguments
+from itwinai.torch.ray.program import fresh_copy, pickled_trainer
 from itwinai.torch.ray.rebuilding import rebuilt_model
-from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.training.protocol import Datasets
+from itwinai.torch.training.trainer import LocalTrainer
 
 #: Times that lost workers are replaced, where the user's run configuration says nothing.
 MAX_FAILURES = 2
@@ -36,7 +38,7 @@ class LongTraining:
         run: Identifies this training among others that saved to the same place.
     """
 
-    def __init__(self, trainer: TorchTrainer, datasets: Datasets, run: str) -> None:
+    def __init__(self, trainer: LocalTrainer, datasets: Datasets, run: str) -> None:
         self._trainer = pickled_trainer(trainer)
         self._datasets = datasets
         self._run = run
@@ -60,8 +62,10 @@ class LongTraining:
             trainer.train_in_this_process(*self._datasets)
 
 
-def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
-    """Train with the resources of ``ray_scaling_config``, by Ray Train.
+def train_on_ray(
+    trainer: LocalTrainer, arguments: RayArguments, datasets: Datasets
+) -> nn.Module | None:
+    """Train with the resources of ``arguments.scaling``, by Ray Train.
 
     A lost worker or node costs the epochs since the last checkpoint; ``checkpoint_every`` None
     means each epoch here, of which the newest two are kept.
@@ -81,10 +85,10 @@ def train_on_ray(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
         RayTrain(
             _train_in_worker,
             train_loop_config={"program": program},
-            torch_config=trainer.ray_torch_config,
-            dataset_config=trainer.ray_data_config,
-            scaling_config=_scaling(trainer.ray_scaling_config),
-            run_config=_run_config(trainer.ray_run_config, location),
+            torch_config=arguments.torch,
+            dataset_config=arguments.data,
+            scaling_config=_scaling(arguments.scaling),
+            run_config=_run_config(arguments.run, location),
         ).fit()
     newest = checkpoints.newest_of_run(location, run)
     if job.stop_requested() and newest != location / f"epoch_{trainer.epochs - 1}":

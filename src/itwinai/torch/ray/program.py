@@ -26,13 +26,11 @@ from itwinai.reporting import Reporter
 from itwinai.torch.checkpoints.files import check_whole
 from itwinai.torch.checkpoints.keeping import KeepNewest
 from itwinai.torch.ray.tunables import apply_values
-from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.training.protocol import Datasets
+from itwinai.torch.training.trainer import LocalTrainer
 
 #: Tag of a run: number of its trial.
 TRIAL = "itwinai.trial"
-
-#: Training, validation and test set.
-Datasets = tuple[Any, Any, Any]
 
 
 class TrainerProgram:
@@ -43,7 +41,7 @@ class TrainerProgram:
         datasets: Training, validation and test set; they cross to each process once.
     """
 
-    def __init__(self, trainer: TorchTrainer, datasets: Datasets) -> None:
+    def __init__(self, trainer: LocalTrainer, datasets: Datasets) -> None:
         self._trainer = pickled_trainer(trainer)
         self._datasets = datasets
         self._last: KeepNewest | None = None
@@ -117,7 +115,7 @@ class ReadingCheck:
         sampled: Names that were sampled into it.
     """
 
-    def __init__(self, reporter: Reporter, trainer: TorchTrainer, sampled: list[str]) -> None:
+    def __init__(self, reporter: Reporter, trainer: LocalTrainer, sampled: list[str]) -> None:
         self._reporter = reporter
         self._trainer = trainer
         self._sampled = sampled
@@ -136,7 +134,7 @@ class ReadingCheck:
         return self._reporter.report(metrics, checkpoint)
 
 
-def pickled_trainer(trainer: TorchTrainer) -> bytes:
+def pickled_trainer(trainer: LocalTrainer) -> bytes:
     """Return a trainer as bytes, user-defined classes of the main program included.
 
     Raises:
@@ -170,11 +168,11 @@ def _pickler(buffer: io.BytesIO) -> Any:
     return ByName(buffer)
 
 
-def fresh_copy(pickled: bytes) -> TorchTrainer:
+def fresh_copy(pickled: bytes) -> LocalTrainer:
     """Return a trainer as it was pickled; nothing of an earlier trial is in it."""
     from ray import cloudpickle
 
-    trainer: TorchTrainer = cloudpickle.loads(pickled)
+    trainer: LocalTrainer = cloudpickle.loads(pickled)
     return trainer
 
 

@@ -9,15 +9,16 @@ from typing import Any
 from torch import nn
 
 from itwinai.torch.checkpoints import files as checkpoints
-from itwinai.torch.ray.program import Datasets, fresh_copy, pickled_trainer
+from itwinai.torch.ray.program import fresh_copy, pickled_trainer
 from itwinai.torch.ray.tunables import apply_values
 from itwinai.torch.reproducibility import set_seed
-from itwinai.torch.strategies.base import NonDistributedStrategy
-from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.strategies import NonDistributedStrategy
+from itwinai.torch.training.protocol import Datasets
+from itwinai.torch.training.trainer import LocalTrainer
 
 
 def rebuilt_model(
-    trainer: TorchTrainer, values: Mapping[str, Any], checkpoint: Path | None, datasets: Datasets
+    trainer: LocalTrainer, values: Mapping[str, Any], checkpoint: Path | None, datasets: Datasets
 ) -> nn.Module | None:
     """Return the model on the CPU, or None where its checkpoint holds none.
 

@@ -21,9 +21,9 @@ from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import StudyResult, load_study
 from itwinai.hpo.trial import FAILURES, Assignment, TrialResult
 from itwinai.reporting import TrialStopped
-from itwinai.torch.ray.arguments import read_ray_arguments
-from itwinai.torch.ray.program import Datasets, TrainerProgram
-from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.ray.program import TrainerProgram
+from itwinai.torch.ray.trainer import RayTorchTrainer, TorchTrainer
+from itwinai.torch.training.protocol import Datasets
 
 Metrics = Mapping[str, float]
 
@@ -115,36 +115,41 @@ def rerun(
         ConfigurationError: For ``epochs``, ``seeds`` or ``threads`` below 1.
         StudyError: If there is no such trial, or it cannot be repeated exactly.
     """
-    for name, value in {"epochs": epochs, "seeds": seeds, "threads": threads}.items():
-        if value is not None and value < 1:
-            raise ConfigurationError(f"{name}={value}: at least 1")
+    _check_counts(epochs=epochs, seeds=seeds, threads=threads)
     result = study if isinstance(study, StudyResult) else load_study(study)
     chosen = _trial(result, trial)
     own = chosen.seed if trainer.random_seed is None else trainer.random_seed
     is_repetition = epochs is None and seeds is None
     if is_repetition:
         _check_repeatable(trainer, result, chosen, own)
-    threads = threads or result.threads or 1
+    place = Place(cpus=threads or result.threads or 1)
     # A trial that failed shall have the chance to fail again.
     until = None if epochs or chosen.state in FAILURES else chosen.epochs
     with _folder(result, chosen, keep=not is_repetition) as folder, _threads_restored():
         runs = tuple(
             _train(
                 TrainerProgram(_prepared(trainer, seed, epochs), datasets),
-                Assignment(
-                    number=chosen.number,
-                    params=dict(chosen.params),
-                    directory=str(folder / f"epochs_{epochs or chosen.epochs}-seed_{seed}"),
-                    seed=seed,
-                ),
-                Place(cpus=threads),
+                _assignment(chosen, seed, folder / f"epochs_{epochs or chosen.epochs}-seed_{seed}"),
+                place,
                 until,
             )
             for seed in ([own] if seeds is None else _fresh_seeds(own, seeds))
         )
     if is_repetition:  # its checkpoint has gone with the temporary folder
         runs = tuple(replace(run, checkpoint=None) for run in runs)
-    return Rerun(chosen, runs, is_repetition, threads)
+    return Rerun(chosen, runs, is_repetition, place.cpus)
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ConfigurationError(f"{name}={value}: at least 1")
+
+
+def _assignment(trial: TrialResult, seed: int | None, folder: Path) -> Assignment:
+    return Assignment(
+        number=trial.number, params=dict(trial.params), directory=str(folder), seed=seed
+    )
 
 
 class _Listener:
@@ -221,10 +226,8 @@ def _check_repeatable(
 
 def _configuration(trainer: TorchTrainer) -> StudyConfiguration:
     if trainer.ray_search_space:
-        arguments = (trainer.ray_tune_config, trainer.ray_run_config, trainer.ray_scaling_config)
-        return read_ray_arguments(trainer.ray_search_space, *arguments)[1]
-    study = getattr(trainer, "study", None)
-    return study if isinstance(study, StudyConfiguration) else StudyConfiguration()
+        return trainer.ray_arguments.study()[1]
+    return trainer.study if isinstance(trainer, RayTorchTrainer) else StudyConfiguration()
 
 
 def _fresh_seeds(seed: int | None, count: int) -> list[int]:

@@ -1,30 +1,169 @@
-"""``RayTorchTrainer``: the interface of ``TorchTrainer``, running a hyper-parameter study.
+"""The trainers that users name: ``TorchTrainer``, and ``RayTorchTrainer``, which runs a study.
 
-The one bridge between the training side and the studies: it turns a trainer into the program that
-every trial runs, and a study's winner back into a model.
+Both train here, or hand the training over: to a study, or to Ray Train's workers. What does that is
+loaded when it is needed, because every trial's process loads this module and none runs a study.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-import itwinai
-from itwinai.components import monitor_exec
+from itwinai.compatibility.trainer import TrainerAttributes
 from itwinai.config.model import validate
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
-from itwinai.io.files import delete_folder
-from itwinai.torch.ray.arguments import read_ray_arguments
-from itwinai.torch.ray.program import Datasets, TrainerProgram
-from itwinai.torch.ray.rebuilding import rebuilt_model
-from itwinai.torch.ray.tunables import check_names, default_values
-from itwinai.torch.trainer import TorchTrainer
+from itwinai.loggers import Logger
+from itwinai.torch.config import TrainingConfiguration
+from itwinai.torch.optimization.factories import ModelFactory
+from itwinai.torch.ray.arguments import RayArguments
+from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.training.protocol import Datasets
+from itwinai.torch.training.trainer import LocalTrainer
+from itwinai.torch.type import Metric
 
 if TYPE_CHECKING:
     from itwinai.hpo.record import StudyResult
+
+
+class TorchTrainer(LocalTrainer, TrainerAttributes):
+    """Trains a PyTorch model, alone or as one of several processes.
+
+    With ``ray_search_space`` its ``execute`` runs a study, and the model is the best trial's; with
+    ``ray_scaling_config`` alone, Ray Train's workers train. The order of the arguments is that of
+    itwinai 0.4.
+
+    Args:
+        config: Hyper-parameters: a mapping, a :class:`TrainingConfiguration` or a subclass of it.
+        epochs: Epochs to train, in total.
+        model: A module, or a class or function that builds one from the configuration's keys of
+            the same names as its parameters.
+        strategy: ``ddp``, ``fsdp``, ``deepspeed``, a strategy object, or None for a single process.
+            A name takes effect where several processes were started (torchrun, Slurm, a trial).
+        test_every: Epochs between two evaluations on the test set; None: never.
+        random_seed: Seed of all random numbers; None: not seeded.
+        logger: Where metrics go.
+        metrics: By name; torchmetrics objects, or functions ``metric(prediction, target)``.
+        checkpoints_location: Folder of the checkpoints.
+        checkpoint_every: Epochs between two checkpoints; None writes ``best_model`` only.
+        disable_tqdm: Without effect: there is no progress bar.
+        name: Name in messages.
+        profiling_wait_epochs: First epochs that are not profiled.
+        profiling_warmup_epochs: Epochs after those in which the profiler runs without recording.
+        measure_gpu_data: Without effect.
+        enable_torch_profiling: Whether ``train()`` is profiled by ``torch.profiler``.
+        store_torch_profiling_traces: Whether the profiler's traces are kept.
+        measure_epoch_time: Without effect: ``epoch_time_s`` is logged always.
+        ray_scaling_config: A ``ray.train.ScalingConfig``: processes and resources per trial, or of
+            one training in Ray Train's workers.
+        ray_tune_config: A ``ray.tune.TuneConfig``.
+        ray_run_config: A ``ray.tune.RunConfig``.
+        ray_search_space: A search space; with it ``execute`` runs a study.
+        ray_torch_config: A ``ray.train.torch.TorchConfig``, of one training in Ray Train's workers.
+        ray_data_config: A ``ray.train.DataConfig``, of one training in Ray Train's workers.
+        from_checkpoint: Checkpoint folder to continue from, or a folder of them.
+        initial_best_validation_metric: What the validation loss must fall below.
+        run_name: Name of the logger's run.
+        time_ray: Whether the seconds of the study, and of each report to it, are logged.
+        checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
+        checkpoint_sharded: Whether each rank writes its own part of a checkpoint.
+
+    Raises:
+        ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
+        CheckpointError: If ``from_checkpoint`` does not exist.
+    """
+
+    ray_scaling_config: Any
+    ray_tune_config: Any
+    ray_run_config: Any
+    ray_search_space: Mapping[str, Any] | None
+    ray_torch_config: Any
+    ray_data_config: Any
+    #: The pipeline it is a step of, as a study's folder keeps it; set by the command line.
+    study_pipeline: str | None = None
+    #: The study that ``execute`` ran.
+    study_result: StudyResult | None = None
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | TrainingConfiguration | None,
+        epochs: int,
+        model: nn.Module | ModelFactory | None = None,
+        strategy: str | TorchDistributedStrategy | None = "ddp",
+        test_every: int | None = None,
+        random_seed: int | None = None,
+        logger: Logger | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        checkpoints_location: str | Path = "checkpoints",
+        checkpoint_every: int | None = None,
+        disable_tqdm: bool = False,
+        name: str | None = None,
+        profiling_wait_epochs: int = 0,
+        profiling_warmup_epochs: int = 0,
+        measure_gpu_data: bool = False,
+        enable_torch_profiling: bool = False,
+        store_torch_profiling_traces: bool = False,
+        measure_epoch_time: bool = False,
+        ray_scaling_config: Any = None,
+        ray_tune_config: Any = None,
+        ray_run_config: Any = None,
+        ray_search_space: Mapping[str, Any] | None = None,
+        ray_torch_config: Any = None,
+        ray_data_config: Any = None,
+        from_checkpoint: str | Path | None = None,
+        initial_best_validation_metric: float | str = "inf",
+        run_name: str | None = None,
+        time_ray: bool = False,
+        checkpoint_last: int | None = None,
+        checkpoint_sharded: bool = False,
+    ) -> None:
+        given = self.locals2params(locals())
+        super().__init__(**{key: given[key] for key in given if key not in _NOT_OF_A_TRAINING})
+        for key in _NOT_OF_A_TRAINING:
+            setattr(self, key, given[key])
+        self.save_parameters(**given)
+
+    @property
+    def ray_arguments(self) -> RayArguments:
+        """The ``ray_*`` arguments together."""
+        return RayArguments(
+            search_space=self.ray_search_space,
+            tune=self.ray_tune_config,
+            run=self.ray_run_config,
+            scaling=self.ray_scaling_config,
+            torch=self.ray_torch_config,
+            data=self.ray_data_config,
+        )
+
+    def _trained_model(self, datasets: Datasets) -> Any:
+        """Train in a study, in Ray Train's workers, or here, as the ``ray_*`` arguments say."""
+        if self.ray_search_space:
+            return self._best_model(*self.ray_arguments.study(), datasets)
+        if self.ray_scaling_config is not None:
+            from itwinai.torch.ray.long_training import train_on_ray
+
+            return train_on_ray(self, self.ray_arguments, datasets)
+        return super()._trained_model(datasets)
+
+    def _best_model(
+        self, space: SearchSpace, study: StudyConfiguration, datasets: Datasets
+    ) -> nn.Module | None:
+        """Run a study; return the best trial's model, or None where it kept no checkpoint."""
+        from itwinai.torch.ray.studies import best_model, tune
+
+        self.study_result = tune(self, space, study, datasets, self.study_pipeline)
+        return best_model(self, self.study_result, datasets)
+
+
+#: Arguments that only this class keeps: Ray's, and those without effect.
+_NOT_OF_A_TRAINING = (
+    *("ray_scaling_config", "ray_tune_config", "ray_run_config", "ray_search_space"),
+    *("ray_torch_config", "ray_data_config"),
+    *("disable_tqdm", "measure_gpu_data", "measure_epoch_time"),
+)
 
 
 class RayTorchTrainer(TorchTrainer):
@@ -52,8 +191,6 @@ class RayTorchTrainer(TorchTrainer):
         'asha'
     """
 
-    study_result: StudyResult | None = None
-
     def __init__(
         self,
         config: Any,
@@ -68,82 +205,11 @@ class RayTorchTrainer(TorchTrainer):
         self.search_space = None if search_space is None else SearchSpace.parse(search_space)
         self.study = study if isinstance(study, StudyConfiguration) else _read_study(study)
 
-    @monitor_exec
-    def execute(
-        self,
-        train_dataset: Any,
-        validation_dataset: Any | None = None,
-        test_dataset: Any | None = None,
-    ) -> tuple[Any, Any, Any, Any]:
-        """Run the study; return the three data sets and the best trial's model.
-
-        The model is None where the best trial kept no checkpoint.
-        """
-        datasets = (train_dataset, validation_dataset, test_dataset)
-        space = self.search_space
-        if space is None:
-            return *datasets, self._road()(datasets)
-        return *datasets, tune(self, space, self.study, datasets)
-
-
-def tune(
-    trainer: TorchTrainer, space: SearchSpace, study: StudyConfiguration, datasets: Datasets
-) -> nn.Module | None:
-    """Run a study of a trainer; keep its result as ``trainer.study_result``.
-
-    Returns:
-        The best trial's model on the CPU, or None where it kept no checkpoint.
-
-    Raises:
-        ConfigurationError: For whatever cannot work, before anything starts.
-        StudyError: As of :func:`itwinai.hpo.launch.run_study`.
-    """
-    # Loaded here, because every trial's process loads this module, and none runs a study.
-    from itwinai.hpo.launch import plan_study, run_study
-    from itwinai.torch.ray.runs import StudyRuns
-
-    check_names(trainer, space, space)
-    plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
-    program = TrainerProgram(trainer, datasets)
-    runs = StudyRuns(trainer.logger, program, trainer.time_ray)
-    result = run_study(plan, program, pipeline=trainer.study_pipeline, company=runs.of)
-    trainer.study_result = result  # type: ignore[attr-defined]
-    _delete_superseded(result)
-    best = result.best
-    return None if best is None else rebuilt_model(trainer, best.params, best.checkpoint, datasets)
-
-
-def study_from_ray_arguments(trainer: TorchTrainer, datasets: Datasets) -> nn.Module | None:
-    """Run the study that a trainer's ``ray_*`` arguments describe; as :func:`tune`."""
-    space, study = read_ray_arguments(
-        trainer.ray_search_space,
-        trainer.ray_tune_config,
-        trainer.ray_run_config,
-        trainer.ray_scaling_config,
-    )
-    return tune(trainer, space, study, datasets)
-
-
-def _default(
-    trainer: TorchTrainer, space: SearchSpace, study: StudyConfiguration
-) -> dict[str, Any] | None:
-    default = default_values(trainer, [name for name in space if name not in space.defaults])
-    if default is None and study.default_first:
-        itwinai.logger.warning(
-            "warning: the config lacks a value for some of %s, so there is no default "
-            "configuration to compare with. Set them in the config, or study.default_first=false.",
-            ", ".join(space),
-        )
-    return default
-
-
-def _delete_superseded(result: StudyResult) -> None:
-    """Delete what the last trial of each slot left besides its newest checkpoint."""
-    kept = {trial.checkpoint for trial in result.trials}
-    trials = result.record.parent / "trials"
-    for path in [*trials.glob("*/epoch_*"), *trials.glob("*/report_*")]:
-        if path not in kept:
-            delete_folder(path)
+    def _trained_model(self, datasets: Datasets) -> Any:
+        """Run the study; return the best trial's model, or None where it kept no checkpoint."""
+        if self.search_space is None:
+            return super()._trained_model(datasets)
+        return self._best_model(self.search_space, self.study, datasets)
 
 
 def _read_study(study: Mapping[str, Any] | None) -> StudyConfiguration:

@@ -10,7 +10,7 @@ from torch import nn
 
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
-from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.training.trainer import LocalTrainer
 
 #: Hooks in which a subclass may read any key of its configuration.
 _READING_HOOKS = (
@@ -28,7 +28,7 @@ _READING_HOOKS = (
 )
 
 
-def check_names(trainer: TorchTrainer, names: Iterable[str], space: Mapping[str, Any]) -> None:
+def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str, Any]) -> None:
     """Refuse tuned names that nothing can read, as far as that is known before the start.
 
     Raises:
@@ -48,7 +48,7 @@ def check_names(trainer: TorchTrainer, names: Iterable[str], space: Mapping[str,
             _refuse(trainer, name)
 
 
-def default_values(trainer: TorchTrainer, names: Iterable[str]) -> dict[str, Any] | None:
+def default_values(trainer: LocalTrainer, names: Iterable[str]) -> dict[str, Any] | None:
     """Values of the tuned names in the configuration as it stands; None if one has no value."""
     defaults: dict[str, Any] = {
         **_own_arguments(trainer),
@@ -85,7 +85,7 @@ def _innermost(name: str) -> str:
     return name.removeprefix("model.")
 
 
-def apply_values(trainer: TorchTrainer, values: Mapping[str, Any]) -> list[str]:
+def apply_values(trainer: LocalTrainer, values: Mapping[str, Any]) -> list[str]:
     """Give a trainer a trial's values; return the names that went into its configuration.
 
     A dotted name goes into a mapping of the configuration: ``model.width`` is
@@ -114,29 +114,27 @@ def _nested(values: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
     return nested
 
 
-def _known_names(trainer: TorchTrainer) -> set[str]:
+def _known_names(trainer: LocalTrainer) -> set[str]:
     fields = set(type(trainer.config).model_fields)
     return fields | set(factory_parameters(trainer.model)) | set(_own_arguments(trainer))
 
 
-def _own_arguments(trainer: TorchTrainer) -> dict[str, Any]:
-    """Constructor arguments that a subclass adds and keeps under their names."""
-    from itwinai.torch.ray.trainer import RayTorchTrainer
-
-    base = _constructor(TorchTrainer) | _constructor(RayTorchTrainer)
-    own = _constructor(type(trainer)) - base
+def _own_arguments(trainer: LocalTrainer) -> dict[str, Any]:
+    """Constructor arguments that a user's subclass adds and keeps under their names."""
+    ours = next(c for c in type(trainer).__mro__ if c.__module__.startswith("itwinai.torch."))
+    own = _constructor(type(trainer)) - _constructor(ours)
     return {name: getattr(trainer, name) for name in own if hasattr(trainer, name)}
 
 
-def _may_read_anything(trainer: TorchTrainer) -> bool:
+def _may_read_anything(trainer: LocalTrainer) -> bool:
     return any(_has_own(trainer, hook) for hook in _READING_HOOKS)
 
 
-def _has_own(trainer: TorchTrainer, hook: str) -> bool:
-    return hook in vars(trainer) or getattr(type(trainer), hook) is not getattr(TorchTrainer, hook)
+def _has_own(trainer: LocalTrainer, hook: str) -> bool:
+    return hook in vars(trainer) or getattr(type(trainer), hook) is not getattr(LocalTrainer, hook)
 
 
-def _check_choosers(trainer: TorchTrainer, name: str, space: Mapping[str, Any]) -> None:
+def _check_choosers(trainer: LocalTrainer, name: str, space: Mapping[str, Any]) -> None:
     """Refuse an option of an optimizer (or schedule) that none of the possible ones takes."""
     if _has_own(trainer, "create_model_loss_optimizer"):
         return
@@ -152,7 +150,7 @@ def _check_choosers(trainer: TorchTrainer, name: str, space: Mapping[str, Any]) 
             )
 
 
-def _refuse(trainer: TorchTrainer, name: str) -> None:
+def _refuse(trainer: LocalTrainer, name: str) -> None:
     known = sorted(_known_names(trainer))
     hint = did_you_mean(_torch_names().get(name, name), known)
     hint = hint or f". Names that are read: {', '.join(known)}"

@@ -469,7 +469,7 @@ print("ray" in sys.modules)
 def test_a_refusal_does_not_even_load_ray(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", REFUSALS, str(tmp_path)],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         timeout=120,

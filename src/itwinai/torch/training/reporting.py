@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from itwinai.reporting import NullReporter, Reporter
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy
 from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.training.protocol import Training
 
 
 def report_as_one(
@@ -36,6 +38,20 @@ def report_as_one(
         if not stop:
             checkpoints.recorded()
     return bool(strategy.broadcast_obj(stop, src_rank=0))
+
+
+def report_epoch(training: Training) -> bool:
+    """Report the epoch that has ended; return whether the training shall end.
+
+    A study never sees the test set, which would be tuned on otherwise.
+    """
+    metrics = {k: v for k, v in training.epoch_metrics.items() if not k.startswith("test_")}
+    began = time.monotonic()
+    stop = report_as_one(training.reporter, training.strategy, metrics, training.checkpoints)
+    if training.time_ray:
+        seconds = time.monotonic() - began
+        training.log(seconds, "ray_report_time_s_per_epoch", step=training.current_epoch)
+    return stop
 
 
 def _number(value: Any) -> float:

@@ -18,7 +18,7 @@ class TrainerAttributes:
     """
 
     logger: Logger | None
-    _restored: tuple[Path, dict[str, Any], dict[str, Any]] | None
+    restored: tuple[Path, dict[str, Any], dict[str, Any]] | None
 
     @property
     def mlflow_logger(self) -> MLFlowLogger | None:
@@ -36,7 +36,7 @@ class TrainerAttributes:
     @property
     def model_state_dict(self) -> Mapping[str, Any] | None:
         """The checkpoint's model; empty where it is in shards."""
-        return None if self._restored is None else self._restored[1]
+        return None if self.restored is None else self.restored[1]
 
     @property
     def optimizer_state_dict(self) -> Any:
@@ -54,4 +54,4 @@ class TrainerAttributes:
         return self._state("torch_rng_state")
 
     def _state(self, name: str) -> Any:
-        return None if self._restored is None else self._restored[2].get(name)
+        return None if self.restored is None else self.restored[2].get(name)

@@ -14,7 +14,7 @@ import torch
 from itwinai import job
 from itwinai.torch.trainer import RayTorchTrainer
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_trainings import MLP, make_data
 
 EPOCHS = 5

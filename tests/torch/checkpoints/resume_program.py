@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from itwinai.torch.trainer import TorchTrainer
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_trainings import MLP, make_data
 
 

@@ -1,0 +1,77 @@
+"""A trainer's study: checked, run, and its winner made a model again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+import itwinai
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.launch import plan_study, run_study
+from itwinai.hpo.record import StudyResult
+from itwinai.hpo.space import SearchSpace
+from itwinai.io.files import delete_folder
+from itwinai.torch.ray.program import TrainerProgram
+from itwinai.torch.ray.rebuilding import rebuilt_model
+from itwinai.torch.ray.runs import StudyRuns
+from itwinai.torch.ray.tunables import check_names, default_values
+from itwinai.torch.training.protocol import Datasets
+from itwinai.torch.training.trainer import LocalTrainer
+
+
+def tune(
+    trainer: LocalTrainer,
+    space: SearchSpace,
+    study: StudyConfiguration,
+    datasets: Datasets,
+    pipeline: str | None = None,
+) -> StudyResult:
+    """Run a study of a trainer.
+
+    Args:
+        trainer: Trains every trial, with the trial's values.
+        space: What is tuned.
+        study: How.
+        datasets: Training, validation and test set.
+        pipeline: The pipeline that the trainer is a step of, which the study's folder keeps.
+
+    Raises:
+        ConfigurationError: For whatever cannot work, before anything starts.
+        StudyError: As of :func:`itwinai.hpo.launch.run_study`.
+    """
+    check_names(trainer, space, space)
+    plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
+    program = TrainerProgram(trainer, datasets)
+    runs = StudyRuns(trainer.logger, program, trainer.time_ray)
+    result = run_study(plan, program, pipeline=pipeline, company=runs.of)
+    _delete_superseded(result)
+    return result
+
+
+def best_model(trainer: LocalTrainer, study: StudyResult, datasets: Datasets) -> nn.Module | None:
+    """The best trial's model on the CPU, or None where it kept no checkpoint."""
+    best = study.best
+    return None if best is None else rebuilt_model(trainer, best.params, best.checkpoint, datasets)
+
+
+def _default(
+    trainer: LocalTrainer, space: SearchSpace, study: StudyConfiguration
+) -> dict[str, Any] | None:
+    default = default_values(trainer, [name for name in space if name not in space.defaults])
+    if default is None and study.default_first:
+        itwinai.logger.warning(
+            "warning: the config lacks a value for some of %s, so there is no default "
+            "configuration to compare with. Set them in the config, or study.default_first=false.",
+            ", ".join(space),
+        )
+    return default
+
+
+def _delete_superseded(result: StudyResult) -> None:
+    """Delete what the last trial of each slot left besides its newest checkpoint."""
+    kept = {trial.checkpoint for trial in result.trials}
+    trials = result.record.parent / "trials"
+    for path in [*trials.glob("*/epoch_*"), *trials.glob("*/report_*")]:
+        if path not in kept:
+            delete_folder(path)

@@ -1,0 +1,88 @@
+"""The loop over a training's epochs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+import itwinai
+from itwinai import job
+from itwinai.reporting import NullReporter, TrialStopped
+from itwinai.torch.optimization.schedules import goes_by_step
+from itwinai.torch.training import state
+from itwinai.torch.training.protocol import Training
+from itwinai.torch.training.reporting import report_epoch
+
+
+@job.listening()
+def run_epochs(training: Training) -> None:
+    """Train, validate, save and report, epoch by epoch.
+
+    Raises:
+        TrialStopped: If told to stop before the last epoch.
+        JobEnds: If the job asked the training to stop before the last epoch.
+    """
+    for epoch in range(training.current_epoch, training.epochs):
+        if training.early_stopping.is_due:
+            return
+        began = time.monotonic()
+        training.current_epoch = epoch
+        training.epoch_metrics = {}
+        training.set_epoch()
+        _note(training, "train_loss", training.train_epoch())
+        _note(training, "validation_loss", training.validation_epoch())
+        _step_schedule(training)
+        if training.test_every and (epoch + 1) % training.test_every == 0:
+            training.test_epoch()
+        loss = training.epoch_metrics.get("validation_loss")
+        training.early_stopping.observe(loss)
+        if loss is not None:
+            training.log(loss, "global_validation_loss_epoch", step=epoch)
+        training.log(time.monotonic() - began, "epoch_time_s", step=epoch)
+        job_ends = epoch + 1 < training.epochs and _job_ends(training)
+        state.save_due(training, always=job_ends)
+        _show(training)
+        if job_ends and isinstance(training.reporter, NullReporter):
+            done = f"epoch {epoch + 1}/{training.epochs}"
+            raise job.JobEnds(f"the training goes on after {done} in the next job")
+        if training.profiler is not None:
+            training.profiler.step()
+        if report_epoch(training) and epoch + 1 < training.epochs:
+            raise TrialStopped
+
+
+def _step_schedule(training: Training) -> None:
+    """Let a schedule go on that goes by epochs."""
+    schedule = training.lr_scheduler
+    if schedule is None or goes_by_step(schedule):
+        return
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(training.epoch_metrics["validation_loss"])
+    else:
+        schedule.step()
+
+
+def _note(training: Training, name: str, loss: Any) -> None:
+    """Take the loss that a user's own epoch method returned, where nothing else recorded it."""
+    if loss is not None and name not in training.epoch_metrics:
+        training.epoch_metrics[name] = float(torch.as_tensor(loss).detach())
+
+
+def _show(training: Training) -> None:
+    """Print the epoch of a training alone; a trial's is in the study's table and record."""
+    if isinstance(training.reporter, NullReporter) and training.strategy.is_main_worker:
+        values = "  ".join(f"{name}={value:.4g}" for name, value in training.epoch_metrics.items())
+        itwinai.logger.info("epoch %d/%d  %s", training.current_epoch + 1, training.epochs, values)
+
+
+def _job_ends(training: Training) -> bool:
+    """Whether the job asks to stop; rank 0 decides for all.
+
+    A training alone ends then. A trial ends when its study says so, which heard the same.
+    """
+    if not job.may_stop():
+        return False
+    return bool(training.strategy.broadcast_obj(job.stop_requested(), src_rank=0))

@@ -1,0 +1,133 @@
+"""What the loops, the reports and the checkpoints ask of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from itwinai.loggers import Logger, RunContext
+from itwinai.reporting import Reporter
+from itwinai.torch.checkpoints.keeping import CheckpointPolicy
+from itwinai.torch.optimization.early_stopping import EarlyStopping
+from itwinai.torch.optimization.step import Optimization
+from itwinai.torch.training.batches import Turn
+
+Stage = Literal["train", "validation", "test"]
+
+#: Training, validation and test set.
+Datasets = tuple[Any, Any, Any]
+
+
+class Built(Protocol):
+    """What a training has built, and where it stands: all that a checkpoint holds."""
+
+    model: Any
+    optimizer: Optimizer
+    lr_scheduler: LRScheduler | None
+    optimization: Optimization
+    early_stopping: EarlyStopping
+    strategy: Any
+    config: Any
+    #: The running epoch, from 0.
+    current_epoch: int
+    #: Its metrics: ``{stage}_loss`` and ``{stage}_{metric}``.
+    epoch_metrics: dict[str, float]
+    #: Batches of each stage so far.
+    train_glob_step: int
+    validation_glob_step: int
+    test_glob_step: int
+    torch_rng: torch.Generator
+    random_seed: int | None
+    #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
+    random_states: list[Any]
+    #: Identifies this training among those that save to the same place; None: alone.
+    run_id: str | None
+    #: Whether each rank writes its own part of a checkpoint.
+    checkpoint_sharded: bool
+
+
+class Training(Built, Protocol):
+    """A training that the loop takes through its epochs."""
+
+    #: Epochs in all.
+    epochs: int
+    #: Epochs between two evaluations on the test set; None: never.
+    test_every: int | None
+    #: The running ``torch.profiler.profile``, if the training is profiled.
+    profiler: Any
+    #: Place of the current batch in its optimizer step.
+    turn: Turn
+    logger: Logger | None
+    #: Who hears the metrics of each epoch.
+    reporter: Reporter
+    #: Whether the seconds of each report are logged.
+    time_ray: bool
+    #: Which checkpoints are written, and kept.
+    checkpoints: CheckpointPolicy
+    best_validation_metric: float
+
+    def set_epoch(self) -> None:
+        """Tell the loaders the current epoch."""
+        ...
+
+    def train_epoch(self) -> Any:
+        """Train one epoch; return the mean loss."""
+        ...
+
+    def validation_epoch(self) -> Any:
+        """Evaluate on the validation set; return the mean loss, or None."""
+        ...
+
+    def test_epoch(self) -> Any:
+        """Evaluate on the test set; return the mean loss, or None."""
+        ...
+
+    def save_checkpoint(self, name: str) -> Path | None:
+        """Write a checkpoint."""
+        ...
+
+    def log(
+        self,
+        item: Any,
+        identifier: str,
+        *,
+        kind: str = "metric",
+        step: int | None = None,
+        batch_idx: int | None = None,
+    ) -> None:
+        """Log a value."""
+        ...
+
+
+class Trainable(Training, Protocol):
+    """A training from its begin to its end."""
+
+    #: Name of its logged run, and what that belongs to.
+    run_name: str | None
+    run_context: RunContext | None
+    #: The logger while the training runs, such that its failures are only counted.
+    open_logger: Logger | None
+    #: What a checkpoint to continue from holds, until the training is built.
+    restored: tuple[Path, dict[str, Any], dict[str, Any]] | None
+
+    def load_checkpoint(self) -> None:
+        """Read the checkpoint to continue from, if there is one."""
+        ...
+
+    def create_dataloaders(
+        self, train_dataset: Any, validation_dataset: Any, test_dataset: Any
+    ) -> None:
+        """Make one loader per data set."""
+        ...
+
+    def create_model_loss_optimizer(self) -> None:
+        """Build model, loss, optimizer and schedule."""
+        ...
+
+    def train(self) -> None:
+        """Run the epochs."""
+        ...

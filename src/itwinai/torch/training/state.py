@@ -1,0 +1,183 @@
+"""The state of a training, from its parts into a checkpoint and back, bit for bit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from itwinai.errors import CheckpointError
+from itwinai.torch.checkpoints import files as checkpoints
+from itwinai.torch.optimization.factories import build_model
+from itwinai.torch.reproducibility import random_state, set_random_state
+from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.training.protocol import Built, Training
+
+
+def of_rank(training: Built) -> dict[str, Any]:
+    """What differs from rank to rank: the random numbers, and the position in their data."""
+    return {**random_state(), "loader": training.torch_rng.get_state()}
+
+
+def save_due(training: Training, always: bool) -> None:
+    """Write the checkpoints that are due after this epoch; one ``always``."""
+    loss = training.epoch_metrics.get("validation_loss")
+    improved = loss is not None and loss < training.best_validation_metric
+    if loss is not None and improved:
+        training.best_validation_metric = loss
+    due = training.checkpoints.due(training.current_epoch, improved)
+    if always and not any(name.startswith("epoch_") for name in due):
+        due = [f"epoch_{training.current_epoch}", *due]
+    if due:
+        training.random_states = training.strategy.gather_obj(of_rank(training)) or []
+    for name in due:
+        training.save_checkpoint(name)
+    training.random_states = []
+
+
+def save(training: Built, path: Path, best_validation_metric: float, writes: bool) -> None:
+    """Write one checkpoint.
+
+    Args:
+        training: What is saved.
+        path: The checkpoint's folder.
+        best_validation_metric: Recorded in it.
+        writes: Whether this rank writes it; the others only take part where states are sharded.
+    """
+    if training.checkpoint_sharded:
+        _save_sharded(training, path, best_validation_metric)
+        return
+    strategy, average = training.strategy, training.optimization.average
+    state = {"optimizer_state_dict": strategy.optimizer_state(training.model, training.optimizer)}
+    if average is not None:
+        state["trained_model_state_dict"] = _copied(strategy.model_state(training.model))
+    with training.optimization.evaluated():
+        model = strategy.model_state(training.model)
+        if writes:
+            state |= _of_training(training, best_validation_metric)
+            checkpoints.save(path, model, state, training.config.snapshot(), _about(training))
+
+
+def restore(training: Built, path: Path, model: dict[str, Any], state: Any) -> None:
+    """Put a checkpoint's state into a training whose parts are built.
+
+    Args:
+        training: The training.
+        path: The checkpoint's folder, where it holds shards.
+        model: The model's state dictionary; empty if it is in shards.
+        state: The rest.
+
+    Raises:
+        CheckpointError: If the model is another one.
+    """
+    try:
+        _restore_weights(training, path, model, state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: it does not fit this training: {error}") from error
+    if training.lr_scheduler is not None and state["lr_scheduler_state_dict"] is not None:
+        training.lr_scheduler.load_state_dict(state["lr_scheduler_state_dict"])
+    training.optimization.load_state_dict(state.get("scaler_state_dict", {}))
+    training.early_stopping.load_state_dict(
+        state.get("early_stopping", training.early_stopping.state_dict())
+    )
+    for name, step in state.get("glob_steps", {}).items():
+        setattr(training, name, step)
+    _restore_random(training, state)
+
+
+def untouched(model: Any, strategy: TorchDistributedStrategy) -> Any:
+    """The model as the user gave it, for a strategy that takes it apart; otherwise itself."""
+    return copy.deepcopy(model) if strategy.is_sharded else model
+
+
+def whole_model(training: Built, given: Any) -> Any:
+    """The trained model, without wrapper and whole, on every rank.
+
+    Where an own ``create_model_loss_optimizer`` made it and the strategy took it apart, there is
+    nothing to put it together in, and it stays in parts.
+    """
+    strategy = training.strategy
+    if not strategy.is_sharded or given is None:
+        return strategy.unwrap(training.model)
+    state = strategy.broadcast_obj(strategy.model_state(training.model), 0)
+    model = build_model(given, training.config)
+    model.load_state_dict(state)
+    return model
+
+
+def _save_sharded(training: Built, path: Path, best_validation_metric: float) -> None:
+    """Let every rank write its part; rank 0 adds the rest and makes the folder visible."""
+    strategy = training.strategy
+
+    def write(shards: Path) -> None:
+        strategy.broadcast_obj(str(shards), 0)
+        strategy.save_sharded(shards, training.model, training.optimizer)
+        strategy.barrier()
+
+    if strategy.is_main_worker:
+        state = {"optimizer_state_dict": {}, **_of_training(training, best_validation_metric)}
+        about = _about(training)
+        checkpoints.save(path, None, state, training.config.snapshot(), about, write)
+    else:
+        shards = Path(strategy.broadcast_obj(None, 0))
+        strategy.save_sharded(shards, training.model, training.optimizer)
+        strategy.barrier()
+    strategy.barrier()  # from here on the folder has its name
+
+
+def _of_training(training: Built, best_validation_metric: float) -> dict[str, Any]:
+    schedule = training.lr_scheduler
+    own = of_rank(training)
+    return {
+        "epoch": training.current_epoch,
+        "best_validation_metric": float(best_validation_metric),
+        "lr_scheduler_state_dict": None if schedule is None else schedule.state_dict(),
+        "scaler_state_dict": training.optimization.state_dict(),
+        "early_stopping": training.early_stopping.state_dict(),
+        "glob_steps": {
+            name: getattr(training, name)
+            for name in ("train_glob_step", "validation_glob_step", "test_glob_step")
+        },
+        "torch_rng_state": own["torch"],
+        "random_states": training.random_states or [own],
+        "random_seed": training.random_seed,
+    }
+
+
+def _about(training: Built) -> dict[str, Any]:
+    return {
+        "epoch": training.current_epoch,
+        "metrics": training.epoch_metrics,
+        "run": training.run_id,
+        "strategy": training.strategy.name,
+        "world_size": training.strategy.global_world_size(),
+    }
+
+
+def _restore_weights(
+    training: Built, path: Path, model: dict[str, Any], state: Mapping[str, Any]
+) -> None:
+    strategy, average = training.strategy, training.optimization.average
+    if not model:
+        strategy.load_sharded(path / checkpoints.SHARDS, training.model, training.optimizer)
+        return
+    strategy.load_model_state(training.model, model)
+    if average is not None:
+        average.restart()
+    if "trained_model_state_dict" in state:
+        strategy.load_model_state(training.model, state["trained_model_state_dict"])
+    strategy.load_optimizer_state(training.model, training.optimizer, state["optimizer_state_dict"])
+
+
+def _restore_random(training: Built, state: Mapping[str, Any]) -> None:
+    """Go on with this rank's random numbers, if the checkpoint has them."""
+    states = state.get("random_states", [])
+    rank = training.strategy.global_rank()
+    if rank < len(states):
+        set_random_state(states[rank])
+        training.torch_rng.set_state(states[rank]["loader"])
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().clone() for name, value in state.items()}

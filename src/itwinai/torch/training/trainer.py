@@ -1,0 +1,447 @@
+"""The training of a model in this process: hooks that a subclass overrides, services that it calls.
+
+Every method without underscore is one of the two. The parts themselves live in modules of their
+own: epochs in ``loop``, batches in ``batches``, what the configuration builds in
+``optimization.factories``, exact sums over ranks in ``metrics``, what a checkpoint holds in
+``state``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
+
+from itwinai import job
+from itwinai.components import Trainer, monitor_exec
+from itwinai.errors import CheckpointError, ConfigurationError
+from itwinai.io.files import newest_complete
+from itwinai.loggers import Logger, LogMixin, RunContext
+from itwinai.reporting import NullReporter, Reporter, TrialStopped
+from itwinai.torch.checkpoints import files
+from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
+from itwinai.torch.config import TrainingConfiguration, read_configuration
+from itwinai.torch.data import length_of, set_epoch, to_device
+from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.optimization.early_stopping import EarlyStopping
+from itwinai.torch.optimization.factories import (
+    ModelFactory,
+    build_loss,
+    build_lr_scheduler,
+    build_model,
+    build_optimizer,
+)
+from itwinai.torch.optimization.schedules import Length
+from itwinai.torch.optimization.step import Optimization
+from itwinai.torch.profiling.profiler import profile_torch_trainer
+from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy
+from itwinai.torch.training import session, state
+from itwinai.torch.training.batches import Turn
+from itwinai.torch.training.loop import run_epochs
+from itwinai.torch.training.protocol import Datasets, Stage
+from itwinai.torch.training.reporting import report_as_one
+from itwinai.torch.training.stages import evaluate, run_stage
+from itwinai.torch.type import Batch, Metric
+
+
+class LocalTrainer(Trainer, LogMixin):
+    """Trains a PyTorch model in this process, alone or as one of several.
+
+    Args:
+        config: Hyper-parameters: a mapping, a :class:`TrainingConfiguration` or a subclass of it.
+        epochs: Epochs to train, in total.
+        model: A module, or a class or function that builds one from the configuration's keys of
+            the same names as its parameters.
+        strategy: ``ddp``, ``fsdp``, ``deepspeed``, a strategy object, or None for a single process.
+            A name takes effect where several processes were started (torchrun, Slurm, a trial).
+        test_every: Epochs between two evaluations on the test set; None: never.
+        random_seed: Seed of all random numbers; None: not seeded.
+        logger: Where metrics go.
+        metrics: By name; torchmetrics objects, or functions ``metric(prediction, target)``.
+        checkpoints_location: Folder of the checkpoints.
+        checkpoint_every: Epochs between two checkpoints; None writes ``best_model`` only.
+        checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
+        checkpoint_sharded: Whether each rank writes its own part of a checkpoint.
+        from_checkpoint: Checkpoint folder to continue from, or a folder of them.
+        initial_best_validation_metric: What the validation loss must fall below.
+        name: Name in messages.
+        run_name: Name of the logger's run.
+        enable_torch_profiling: Whether ``train()`` is profiled by ``torch.profiler``.
+        store_torch_profiling_traces: Whether the profiler's traces are kept.
+        profiling_wait_epochs: First epochs that are not profiled.
+        profiling_warmup_epochs: Epochs after those in which the profiler runs without recording.
+        time_ray: Whether the seconds of each report to a study are logged.
+
+    Raises:
+        ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
+        CheckpointError: If ``from_checkpoint`` does not exist.
+    """
+
+    model: Any
+    loss: Any
+    optimizer: Optimizer
+    lr_scheduler: LRScheduler | None = None
+    strategy: Any
+    optimization: Optimization
+    train_dataloader: DataLoader[Any]
+    validation_dataloader: DataLoader[Any] | None = None
+    test_dataloader: DataLoader[Any] | None = None
+    torch_rng: torch.Generator
+    current_epoch = 0
+    train_glob_step = validation_glob_step = test_glob_step = 0
+    #: Reports of an own ``train()``, those before a checkpoint that it continues included.
+    reports = 0
+    #: The running ``torch.profiler.profile``, if the training is profiled.
+    profiler: Any = None
+    #: What its logged run belongs to, such as a study's.
+    run_context: RunContext | None = None
+    #: Identifies this training among those that save to the same place; None: alone.
+    run_id: str | None = None
+    #: The logger while a training runs, such that its failures are only counted.
+    open_logger: Logger | None = None
+    #: What a checkpoint to continue from holds, until the training is built.
+    restored: tuple[Path, dict[str, Any], dict[str, Any]] | None = None
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | TrainingConfiguration | None,
+        epochs: int,
+        *,
+        model: nn.Module | ModelFactory | None = None,
+        strategy: str | TorchDistributedStrategy | None = "ddp",
+        test_every: int | None = None,
+        random_seed: int | None = None,
+        logger: Logger | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        checkpoints_location: str | Path = "checkpoints",
+        checkpoint_every: int | None = None,
+        checkpoint_last: int | None = None,
+        checkpoint_sharded: bool = False,
+        from_checkpoint: str | Path | None = None,
+        initial_best_validation_metric: float | str = "inf",
+        name: str | None = None,
+        run_name: str | None = None,
+        enable_torch_profiling: bool = False,
+        store_torch_profiling_traces: bool = False,
+        profiling_wait_epochs: int = 0,
+        profiling_warmup_epochs: int = 0,
+        time_ray: bool = False,
+    ) -> None:
+        super().__init__(name)
+        self.save_parameters(**self.locals2params(locals()))
+        check_strategy(strategy)
+        _check_epochs(epochs)
+        _check_exists(from_checkpoint)
+        self.config: Any = read_configuration(config)
+        self.epochs = epochs
+        self.model = model
+        self.strategy = strategy
+        self.test_every = test_every
+        self.random_seed = random_seed
+        self.logger = logger
+        self.metrics = dict(metrics or {})
+        self.checkpoints_location = checkpoints_location
+        self.checkpoint_every = checkpoint_every
+        self.checkpoint_last = checkpoint_last
+        self.checkpoint_sharded = checkpoint_sharded
+        self.from_checkpoint = from_checkpoint
+        self.best_validation_metric = float(initial_best_validation_metric)
+        self.run_name = run_name
+        self.enable_torch_profiling = enable_torch_profiling
+        self.store_torch_profiling_traces = store_torch_profiling_traces
+        self.profiling_wait_epochs = profiling_wait_epochs
+        self.profiling_warmup_epochs = profiling_warmup_epochs
+        self.time_ray = time_ray
+        #: Metrics of the current epoch: ``{stage}_loss`` and ``{stage}_{metric}``.
+        self.epoch_metrics: dict[str, float] = {}
+        self.reporter: Reporter = NullReporter()
+        self.checkpoints: CheckpointPolicy = KeepEvery(checkpoint_every, checkpoint_last)
+        #: Place of the current batch in its optimizer step.
+        self.turn = Turn()
+        self.early_stopping = EarlyStopping(None)
+        #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
+        self.random_states: list[Any] = []
+        self._stages: dict[str, EpochMetrics] = {}
+
+    # -- hooks: what is built ------------------------------------------------------------------
+
+    def create_model_loss_optimizer(self) -> None:
+        """Build model, loss, optimizer and schedule, and hand them to the strategy."""
+        if self.model is None:
+            raise ConfigurationError(
+                "model: the trainer has none. Pass model=..., or override "
+                "create_model_loss_optimizer()."
+            )
+        model = build_model(self.model, self.config)
+        if self.config.torch_compile:
+            model.compile()
+        self.loss = build_loss(self.config)
+        optimizer = build_optimizer(model, self.config)
+        schedule = build_lr_scheduler(optimizer, self.config, self._length())
+        self.model, self.optimizer, self.lr_scheduler = self.strategy.distributed(
+            model, optimizer, schedule, **self.get_default_distributed_kwargs()
+        )
+
+    def create_dataloaders(
+        self,
+        train_dataset: Dataset[Any],
+        validation_dataset: Dataset[Any] | None = None,
+        test_dataset: Dataset[Any] | None = None,
+    ) -> None:
+        """Make one loader per data set; each rank's is its own part of the data."""
+        self.train_dataloader = self._loader(train_dataset, self.config.shuffle_train)
+        if validation_dataset is not None:
+            self.validation_dataloader = self._loader(
+                validation_dataset, self.config.shuffle_validation
+            )
+        if test_dataset is not None:
+            self.test_dataloader = self._loader(test_dataset, self.config.shuffle_test)
+
+    def get_default_distributed_kwargs(self) -> dict[str, Any]:
+        """Options for the strategy's ``distributed()``."""
+        options: dict[str, Any] = self.strategy.default_options(self.config)
+        return options
+
+    # -- hooks: what happens -------------------------------------------------------------------
+
+    @monitor_exec
+    def execute(
+        self,
+        train_dataset: Any,
+        validation_dataset: Any | None = None,
+        test_dataset: Any | None = None,
+    ) -> tuple[Any, Any, Any, Any]:
+        """Train, and return the three data sets and the model."""
+        datasets = (train_dataset, validation_dataset, test_dataset)
+        return *datasets, self._trained_model(datasets)
+
+    @profile_torch_trainer
+    def train(self) -> None:
+        """Run the epochs; a subclass with a loop of its own reports with :meth:`ray_report`."""
+        run_epochs(self)
+
+    def set_epoch(self) -> None:
+        """Tell the loaders the current epoch, so that each epoch has an order of its own."""
+        for loader in (self.train_dataloader, self.validation_dataloader, self.test_dataloader):
+            set_epoch(loader, self.current_epoch)
+
+    def train_epoch(self) -> Any:
+        """Train one epoch; return the mean loss over all samples and ranks."""
+        self.model.train()
+        return run_stage(self, "train", self.train_dataloader, self._stage_metrics("train"))
+
+    def validation_epoch(self) -> Any:
+        """Evaluate on the validation set; return the mean loss, or None without such a set."""
+        return evaluate(
+            self, "validation", self.validation_dataloader, self._stage_metrics("validation")
+        )
+
+    def test_epoch(self) -> Any:
+        """Evaluate on the test set; return the mean loss, or None without such a set."""
+        return evaluate(self, "test", self.test_dataloader, self._stage_metrics("test"))
+
+    def train_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
+        """Train on one batch of inputs and targets; return its loss and metrics."""
+        inputs, target = to_device(batch, self.device)
+        with self.autocast():
+            prediction = self.model(inputs)
+            loss = self.loss(prediction, target)
+        self.optimize(loss)
+        return loss, self.compute_metrics(target, prediction, self.train_glob_step, batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
+        """Evaluate on one batch of inputs and targets; return its loss and metrics."""
+        return self._evaluation_step(batch, self.validation_glob_step, batch_idx, "validation")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
+        """Evaluate on one batch of inputs and targets; return its loss and metrics."""
+        return self._evaluation_step(batch, self.test_glob_step, batch_idx, "test")
+
+    # -- services ------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Device of this process."""
+        return str(self.strategy.device())
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context of a forward pass, in the configuration's precision."""
+        return self.optimization.autocast()
+
+    def optimize(self, loss: torch.Tensor) -> None:
+        """Add a batch's gradients, and make the optimizer step when it is due.
+
+        The one place for precision, accumulation, clipping, averaging, and schedules that go by
+        step; an own ``train_step`` that calls it has them all.
+
+        Args:
+            loss: Mean over the samples of this rank's batch.
+        """
+        weighted = loss if self.turn.share == 1 else loss * self.turn.share
+        self.optimization.add(
+            weighted, self.model, self.optimizer, self.lr_scheduler, self.turn.is_last
+        )
+
+    def compute_metrics(
+        self,
+        true: Any,
+        pred: Any,
+        logger_step: int,
+        batch_idx: int | None,
+        stage: Stage = "train",
+    ) -> dict[str, Any]:
+        """Add a batch to the epoch's metrics, and return the batch's own."""
+        return self._stage_metrics(stage).observe(true, pred)
+
+    def log(
+        self,
+        item: Any,
+        identifier: str,
+        kind: str = "metric",
+        step: int | None = None,
+        batch_idx: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log through the trainer's logger; without one this does nothing."""
+        logger = self.open_logger or self.logger
+        if logger is not None:
+            logger.log(item, identifier, kind, step, batch_idx, **kwargs)
+
+    def ray_report(
+        self,
+        metrics: Mapping[str, Any],
+        checkpoint_file: str | Path | None = None,
+        checkpoint_dir: str | Path | None = None,
+        checkpoint_data: Any | None = None,
+    ) -> None:
+        """Report an epoch from an own ``train()``; call it on every rank. Outside a study: no-op.
+
+        Args:
+            metrics: By name, as they shall be known to the study.
+            checkpoint_file: A file to keep with the trial.
+            checkpoint_dir: A folder to keep with the trial.
+            checkpoint_data: Data to save with the trial. Without any of these, the newest that
+                :meth:`save_checkpoint` wrote counts.
+
+        Raises:
+            TrialStopped: If the study ends this trial. Let it pass.
+        """
+        if isinstance(self.reporter, NullReporter):
+            return
+        given = (checkpoint_file, checkpoint_dir, checkpoint_data)
+        if any(part is not None for part in given) and self.strategy.is_main_worker:
+            path = Path(self.checkpoints_location) / f"report_{self.reports}"
+            self.checkpoints.written(files.keep_with_trial(path, *given))
+        self.reports += 1
+        if report_as_one(self.reporter, self.strategy, metrics, self.checkpoints):
+            raise TrialStopped
+
+    def save_checkpoint(
+        self,
+        name: str,
+        best_validation_metric: float | None = None,
+        checkpoints_root: str | Path | None = None,
+        force: bool = False,
+    ) -> Path | None:
+        """Write a checkpoint on rank 0; return its folder there, None on other ranks.
+
+        Args:
+            name: Name of the folder.
+            best_validation_metric: Recorded in it; None: the trainer's.
+            checkpoints_root: Folder it is put in, where a study leaves it alone; None:
+                ``checkpoints_location``.
+            force: Write on this rank, whichever it is.
+        """
+        writes = self.strategy.is_main_worker or force
+        if not (writes or self.strategy.is_sharded or self.checkpoint_sharded):
+            return None
+        path = Path(checkpoints_root or self.checkpoints_location) / name
+        best = self.best_validation_metric
+        best = best if best_validation_metric is None else best_validation_metric
+        state.save(self, path, best, writes)
+        if writes and checkpoints_root is None:
+            self.checkpoints.written(path)
+        return path if writes else None
+
+    def load_checkpoint(self) -> None:
+        """Read ``from_checkpoint``; its weights go into the model once that is built.
+
+        In a batch job, a training alone goes on where an earlier job of the same run has ended.
+        """
+        if isinstance(self.reporter, NullReporter) and job.run_id() is not None:
+            self.run_id = self.run_id or job.run_id()
+            own = files.newest_of_run(Path(self.checkpoints_location), self.run_id)
+            self.from_checkpoint = own or self.from_checkpoint
+        if self.from_checkpoint is None:
+            return
+        path = Path(self.from_checkpoint)
+        is_trials = path == self.checkpoints.newest
+        if is_trials and not files.is_complete(path):
+            return  # of a trial's own train(), which reads itself what it gave to ray_report()
+        self.restored = files.load(path, or_earlier=not is_trials)
+        saved = self.restored[-1]
+        self.current_epoch = saved["epoch"] + 1
+        self.best_validation_metric = saved["best_validation_metric"]
+
+    def train_in_this_process(self, *datasets: Any) -> Any:
+        """Do all of one training here: join the other ranks, build everything, train, leave.
+
+        Returns:
+            The model, without any wrapper.
+        """
+        return session.train(self, datasets)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _trained_model(self, datasets: Datasets) -> Any:
+        """Train, here or wherever a subclass trains; return the model."""
+        return self.train_in_this_process(*datasets)
+
+    def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
+        loader: DataLoader[Any] = self.strategy.create_dataloader(
+            dataset,
+            batch_size=self.config.batch_size,
+            shuffle=shuffle,
+            num_workers=self.config.num_workers_dataloader,
+            pin_memory=self.config.pin_gpu_memory,
+            generator=self.torch_rng,
+        )
+        return loader
+
+    def _stage_metrics(self, stage: str) -> EpochMetrics:
+        if stage not in self._stages:
+            self._stages[stage] = EpochMetrics(self.metrics)
+            self._stages[stage].to(self.device)
+        return self._stages[stage]
+
+    def _length(self) -> Length | None:
+        batches = length_of(self.train_dataloader)
+        if batches is None:
+            return None
+        return Length(self.epochs, -(-batches // self.config.gradient_accumulation_steps))
+
+    def _evaluation_step(
+        self, batch: Batch, logger_step: int, batch_idx: int, stage: Stage
+    ) -> tuple[Any, dict[str, Any]]:
+        inputs, target = to_device(batch, self.device)
+        with self.autocast():
+            prediction = self.model(inputs)
+            loss = self.loss(prediction, target)
+        return loss, self.compute_metrics(target, prediction, logger_step, batch_idx, stage)
+
+
+def _check_epochs(epochs: int) -> None:
+    if epochs < 1:
+        raise ConfigurationError(f"epochs={epochs}: a training has at least one epoch")
+
+
+def _check_exists(checkpoint: str | Path | None) -> None:
+    if checkpoint is not None and newest_complete(Path(checkpoint)) is None:
+        raise CheckpointError(f"from_checkpoint={str(checkpoint)!r}: there is no such folder")
