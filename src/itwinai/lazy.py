@@ -1,4 +1,4 @@
-"""Packages whose names are loaded when they are first asked for."""
+"""Packages and faces whose names are loaded when they are first asked for."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from importlib import import_module
 from typing import Any
 
 
-def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's ``__getattr__``.
+def lazily(name: str, homes: Mapping[str, str], package: str | None = None) -> Callable[[str], Any]:
+    """Return a module's ``__getattr__``.
 
     Args:
-        package: The package's ``__name__``.
+        name: The module's ``__name__``.
         homes: Modules of the package, with the names that each gives, separated by spaces.
+        package: The package; None: the module itself is one.
     """
-    modules = {name: module for module, names in homes.items() for name in names.split()}
+    modules = {given: module for module, names in homes.items() for given in names.split()}
 
-    def load(name: str) -> Any:
-        if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{modules[name]}"), name)
+    def load(attribute: str) -> Any:
+        if attribute not in modules:
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+        return getattr(import_module(f"{package or name}.{modules[attribute]}"), attribute)
 
     return load

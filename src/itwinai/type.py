@@ -1,15 +1,5 @@
-"""Marker base classes: what flows through a pipeline."""
+"""Face of :mod:`itwinai.compatibility.types`, for programs written for itwinai 0.4."""
 
-from __future__ import annotations
+from itwinai.compatibility.types import MLArtifact, MLDataset, MLModel
 
-
-class MLArtifact:
-    """Anything that machine learning consumes or produces."""
-
-
-class MLDataset(MLArtifact):
-    """A data set."""
-
-
-class MLModel(MLArtifact):
-    """A model."""
+__all__ = ["MLArtifact", "MLDataset", "MLModel"]

@@ -1,27 +1,35 @@
-"""Signatures, dictionaries, YAML files and command lines: small functions without a better home."""
+"""Signatures, configurations and command lines: small functions without a better home.
+
+Those that only programs written for itwinai 0.4 use are in :mod:`itwinai.compatibility.helpers`.
+"""
 
 from __future__ import annotations
 
-import functools
 import inspect
-import random
 import sys
-import time
-import warnings
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from yaml import YAMLError
 
-from itwinai import logger
-from itwinai.constants import adjectives, names
 from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.lazy import lazily
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from itwinai.compatibility.helpers import clear_key as clear_key
+    from itwinai.compatibility.helpers import deprecated as deprecated
+    from itwinai.compatibility.helpers import flatten_dict as flatten_dict
+    from itwinai.compatibility.helpers import generate_random_name as generate_random_name
+    from itwinai.compatibility.helpers import load_yaml as load_yaml
+    from itwinai.compatibility.helpers import normalize_tracking_uri as normalize_tracking_uri
+    from itwinai.compatibility.helpers import (
+        retrieve_remote_omegaconf_file as retrieve_remote_omegaconf_file,
+    )
+    from itwinai.compatibility.helpers import time_and_log as time_and_log
+    from itwinai.compatibility.helpers import to_uri as to_uri
 
 #: Seconds to wait for a file from another machine.
 _PATIENCE_S = 30
@@ -66,22 +74,6 @@ class SignatureInspector:
         return len(self._parameters)
 
 
-def load_yaml(path: str | Path) -> Any:
-    """Read a YAML file into plain Python data.
-
-    Raises:
-        ConfigurationError: If it cannot be read, is no YAML, or names a key twice.
-    """
-    from omegaconf import OmegaConf
-
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except YAMLError as error:
-        raise ConfigurationError(yaml_problem(error)) from error
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def yaml_problem(error: YAMLError) -> str:
     """Say in one line which file and line a YAML parser did not like, and why."""
     mark = getattr(error, "problem_mark", None)
@@ -95,26 +87,6 @@ def dynamically_import_class(name: str) -> Any:
     if not module:
         raise ConfigurationError(f"'{name}' names no module; write it as 'module.Class'.")
     return getattr(import_module(module), attribute)
-
-
-def flatten_dict(d: Mapping[str, Any], parent_key: str = "", sep: str = ".") -> dict[str, Any]:
-    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in d.items():
-        key = f"{parent_key}{sep}{name}" if parent_key else name
-        flat.update(flatten_dict(value, key, sep) if isinstance(value, Mapping) else {key: value})
-    return flat
-
-
-def clear_key(
-    my_dict: dict[Any, Any], dict_name: str, key: Hashable, complain: bool = True
-) -> dict[Any, Any]:
-    """Remove ``key`` from ``my_dict`` if it is there, with a warning unless told otherwise."""
-    if key in my_dict:
-        if complain:
-            logger.warning("%s: the key '%s' is ignored; remove it.", dict_name, key)
-        del my_dict[key]
-    return my_dict
 
 
 def get_root_cause(exc: BaseException) -> BaseException:
@@ -182,71 +154,6 @@ def add_to_sys_path(path: str) -> str:
     return absolute
 
 
-def to_uri(path_str: str | Path) -> str:
-    """Turn a path into a URI that holds in any folder; a URI stays as it is."""
-    if urlparse(str(path_str)).scheme:
-        return str(path_str)
-    return Path(path_str).expanduser().resolve().as_uri()
-
-
-def normalize_tracking_uri(uri: str | Path) -> str:
-    """As :func:`to_uri`, for MLflow's servers and folders, one of which is named ``databricks``."""
-    return str(uri) if str(uri) == "databricks" else to_uri(uri)
-
-
-def generate_random_name() -> str:
-    """Make up a name such as ``calm-otter``, whatever the program's random numbers are."""
-    chance = random.SystemRandom()
-    return f"{chance.choice(adjectives)}-{chance.choice(names)}"
-
-
-def deprecated(reason: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function: each call gives a DeprecationWarning with this reason."""
-
-    def decorate(func: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(func)
-        def warned(*args: P.args, **kwargs: P.kwargs) -> R:
-            warnings.warn(
-                f"{func.__name__} is deprecated: {reason}", DeprecationWarning, stacklevel=2
-            )
-            return func(*args, **kwargs)
-
-        return warned
-
-    return decorate
-
-
-def time_and_log(
-    func: Callable[P, R],
-    logger: Any,
-    identifier: str,
-    step: int | None = None,
-    destroy_current_logger_context: bool = False,
-) -> Callable[P, R]:
-    """Return a function that does the same, and logs the seconds that it took.
-
-    Args:
-        func: The function.
-        logger: An :class:`itwinai.loggers.Logger`; None: nothing is logged.
-        identifier: Name of the logged metric.
-        step: Position in the training.
-        destroy_current_logger_context: Whether the logger's context ends after it.
-    """
-
-    @functools.wraps(func)
-    def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-        began = time.monotonic()
-        result = func(*args, **kwargs)
-        if logger is not None:
-            seconds = time.monotonic() - began
-            logger.log(item=seconds, identifier=identifier, kind="metric", step=step)
-            if destroy_current_logger_context:
-                logger.destroy_logger_context()
-        return result
-
-    return timed
-
-
 def retrieve_remote_file(url: str) -> str:
     """Return the text of a file on the web.
 
@@ -267,15 +174,13 @@ def retrieve_remote_file(url: str) -> str:
     return content.decode("utf-8")
 
 
-def retrieve_remote_omegaconf_file(url: str) -> Any:
-    """Read a YAML file on the web as a configuration of OmegaConf.
-
-    Raises:
-        ConfigurationError: If it cannot be read, or is no YAML.
-    """
-    from omegaconf import OmegaConf
-
-    try:
-        return OmegaConf.create(retrieve_remote_file(url))
-    except YAMLError as error:
-        raise ConfigurationError(f"{url}: {yaml_problem(error)}") from error
+__getattr__ = lazily(
+    __name__,
+    {
+        "helpers": (
+            "clear_key deprecated flatten_dict generate_random_name load_yaml "
+            "normalize_tracking_uri retrieve_remote_omegaconf_file time_and_log to_uri"
+        )
+    },
+    "itwinai.compatibility",
+)

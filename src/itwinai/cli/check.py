@@ -1,8 +1,7 @@
-"""``itwinai check`` and ``itwinai sanity-check``: what this machine can do, tried out."""
+"""``itwinai check``: what this machine can do, tried out."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import platform
@@ -32,22 +31,6 @@ OPTIONAL = {
 }
 #: Longest that one trial of something may take.
 DEADLINE_S = 120.0
-
-CORE_MODULES = (
-    "itwinai.components",
-    "itwinai.pipeline",
-    "itwinai.serialization",
-    "itwinai.loggers",
-)
-TORCH_MODULES = (
-    "itwinai.torch.trainer",
-    "itwinai.torch.distributed",
-    "itwinai.torch.inference",
-    "itwinai.torch.ray.trainer",
-    "itwinai.hpo.launch",
-    "itwinai.hpo.engine.run",
-)
-OPTIONAL_MODULES = ("mlflow", "wandb", "tensorboard", "deepspeed", "jsonargparse")
 
 
 @dataclass(frozen=True)
@@ -88,40 +71,6 @@ def check_command(
         names = ", ".join(f"{finding.section}: {finding.name}" for finding in failed)
         typer.echo(f"\nfailed: {names}" if failed else "\neverything essential works")
     if failed:
-        raise typer.Exit(1)
-
-
-def check_distributed_cluster_command(
-    platform: Annotated[str, typer.Option(help="Ignored: devices are detected.")] = "nvidia",
-    launcher: Annotated[str, typer.Option(help="Ignored: none is needed.")] = "torchrun",
-) -> None:
-    """The same as 'itwinai check', on this node: the name that it had in version 0.4."""
-    check_command()
-
-
-@clean_exit()
-def sanity_check_command(
-    torch: Annotated[bool, typer.Option("--torch", help="What PyTorch trainings need.")] = False,
-    tensorflow: Annotated[bool, typer.Option("--tensorflow", help="Left out.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="All of it.")] = False,
-    optional: Annotated[
-        bool, typer.Option("--optional-deps", help="Optional packages as well.")
-    ] = False,
-) -> None:
-    """Import itwinai's modules; ends with code 1 if one cannot be imported.
-
-    'itwinai check' does more: it tries them out.
-    """
-    modules = list(CORE_MODULES)
-    modules += TORCH_MODULES if torch or everything else ()
-    findings = [_imported(module, essential=True) for module in modules]
-    if optional or everything:
-        findings += [_imported(module, essential=False) for module in OPTIONAL_MODULES]
-    if tensorflow or everything:
-        findings.append(Finding("imports", "tensorflow", "itwinai has nothing for it: left out"))
-    for finding in findings:
-        _show(finding)
-    if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
 
@@ -224,14 +173,6 @@ def _is_mapped(address: str) -> bool:
     """Whether it is an IPv4 loopback address, written as one of IPv6."""
     mapped = getattr(ip_address(address), "ipv4_mapped", None)
     return mapped is not None and bool(mapped.is_loopback)
-
-
-def _imported(module: str, essential: bool) -> Finding:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        return Finding("imports", module, str(error), ok=False if essential else None)
-    return Finding("imports", module, "can be imported", ok=True)
 
 
 def _version(package: str) -> str | None:

@@ -121,7 +121,7 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List the studies of a folder and those below it."""
-    from itwinai.cli.tables import show, table_of_studies
+    from itwinai.hpo.display.tables import show, table_of_studies
     from itwinai.hpo.record import list_studies
 
     studies = list_studies(folder)
@@ -145,8 +145,8 @@ def show_command(
     """Show a study's summary and its trials."""
     from rich.text import Text
 
-    from itwinai.cli.tables import show, table_of_trials
     from itwinai.hpo.display.summary import summary
+    from itwinai.hpo.display.tables import show, table_of_trials
     from itwinai.hpo.record import plain_study
 
     result = _load(study)

@@ -7,19 +7,14 @@ from typing import Annotated
 import typer
 
 from itwinai import __version__
-from itwinai.cli.check import (
-    check_command,
-    check_distributed_cluster_command,
-    sanity_check_command,
-)
+from itwinai.cli.check import check_command
 from itwinai.cli.exec_pipeline import run_pipeline
 from itwinai.cli.exits import clean_exit
-from itwinai.cli.generate_slurm import generate_slurm, run
 from itwinai.cli.hpo import app as hpo_app
 from itwinai.cli.kubernetes import app as kubernetes_app
-from itwinai.cli.mlflow_runs import app as mlflow_runs_app
 from itwinai.cli.slurm import app as slurm_app
 from itwinai.cli.ui import app as ui_app
+from itwinai.compatibility.commands import commands
 
 app = typer.Typer(
     name="itwinai",
@@ -27,16 +22,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command("check")(check_command)
 app.add_typer(hpo_app)
 app.add_typer(slurm_app)
 app.add_typer(kubernetes_app)
 app.add_typer(ui_app)
-app.add_typer(mlflow_runs_app)
-app.command("check")(check_command)
-app.command("check-distributed-cluster")(check_distributed_cluster_command)
-app.command("sanity-check")(sanity_check_command)
-app.command("generate-slurm")(clean_exit()(generate_slurm))
-app.command("run")(clean_exit()(run))
+
+compatibility_app = typer.Typer()
+for _name, _command in commands(check_command).items():
+    compatibility_app.command(_name)(clean_exit()(_command))
+app.add_typer(compatibility_app)
 
 
 def _show_version(wanted: bool) -> None:

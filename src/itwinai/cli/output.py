@@ -104,7 +104,7 @@ def show_rerun(outcome: Rerun) -> None:
 
 def show_front(result: StudyResult) -> None:
     """Show the Pareto front of a study of several objectives."""
-    from itwinai.cli.tables import show, table_of_trials
+    from itwinai.hpo.display.tables import show, table_of_trials
 
     if len(result.objectives) > 1:
         title = "Pareto front: no trial is better in all objectives"

@@ -11,7 +11,7 @@ from itwinai.cli.exits import EXIT_CODES, clean_exit
 from itwinai.cli.output import write_json
 
 if TYPE_CHECKING:
-    from itwinai.slurm.configuration import SlurmConfiguration
+    from itwinai.slurm.config import SlurmConfiguration
     from itwinai.slurm.status import RunStatus
 
 app = typer.Typer(
@@ -107,15 +107,16 @@ def cancel_command(
 
 
 def _load(config: Path, overrides: list[str] | None) -> SlurmConfiguration:
-    from itwinai.slurm.configuration import load
+    from itwinai.slurm.config import load
 
     return load(config, overrides or [])
 
 
 def _show(status: RunStatus) -> None:
-    from itwinai.cli.tables import show, table_of_jobs, table_of_studies
+    from itwinai.hpo.display.tables import show, table, table_of_studies
 
-    show(table_of_jobs(status.jobs))
+    rows = [[j.job, j.state.lower(), j.elapsed, j.left, j.nodes, j.reason] for j in status.jobs]
+    show(table(["job", "state", "elapsed", "left", "nodes", "reason"], rows))
     if status.studies:
         show(table_of_studies(status.studies))
     typer.echo(f"log            {status.log}")

@@ -1,7 +1,9 @@
-"""Where scripts and logs go in programs written for itwinai 0.4."""
+"""Face of :mod:`itwinai.compatibility.slurm`, for programs written for itwinai 0.4."""
 
-from __future__ import annotations
+from itwinai.compatibility.slurm.configuration import (
+    DEFAULT_PY_SPY_DIR,
+    DEFAULT_SLURM_LOG_DIR,
+    DEFAULT_SLURM_SAVE_DIR,
+)
 
-DEFAULT_SLURM_LOG_DIR = "slurm-job-logs"
-DEFAULT_SLURM_SAVE_DIR = "slurm-scripts"
-DEFAULT_PY_SPY_DIR = "py-spy-output"
+__all__ = ["DEFAULT_PY_SPY_DIR", "DEFAULT_SLURM_LOG_DIR", "DEFAULT_SLURM_SAVE_DIR"]

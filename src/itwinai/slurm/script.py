@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from itwinai.job import UNFINISHED
-from itwinai.slurm.configuration import SlurmConfiguration
+from itwinai.slurm.config import SlurmConfiguration
 
 _HEAD = """\
 #!/bin/bash

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itwinai.slurm.configuration import SlurmConfiguration
+from itwinai.slurm.config import SlurmConfiguration
 from itwinai.slurm.queue import JobState, states_of
 from itwinai.slurm.submission import links_of, log_of
 

@@ -21,7 +21,7 @@ from pydantic import StringConstraints, ValidationError
 
 from itwinai.config.model import StrictModel
 from itwinai.io.files import write_text
-from itwinai.slurm.configuration import SlurmConfiguration
+from itwinai.slurm.config import SlurmConfiguration
 from itwinai.slurm.queue import JobState, states_of
 from itwinai.slurm.script import render
 from itwinai.slurm.tools import RefusedError, SlurmError, run_tool

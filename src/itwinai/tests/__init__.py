@@ -1,4 +1,4 @@
-"""Components that do nothing, to try pipelines with."""
+"""Face of :mod:`itwinai.compatibility.dummy_components`, for programs written for itwinai 0.4."""
 
 from __future__ import annotations
 

@@ -21,9 +21,8 @@ from itwinai.io.files import write_text
 from itwinai.serialization import ModelLoader
 from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import is_iterable, to_device
-from itwinai.torch.distributed import check_strategy, resolve_strategy
 from itwinai.torch.model_loader import TorchModelLoader
-from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy, resolve_strategy
 from itwinai.torch.type import Batch
 
 __all__ = [

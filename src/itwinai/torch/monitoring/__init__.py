@@ -1,1 +1,1 @@
-"""What a training takes of its machine."""
+"""Face of :mod:`itwinai.compatibility.monitoring`, for programs written for itwinai 0.4."""

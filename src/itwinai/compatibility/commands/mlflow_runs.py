@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from itwinai.cli.exits import clean_exit
-
 if TYPE_CHECKING:
-    from itwinai.loggers.mlflow_runs import LoggedRun
-
-app = typer.Typer()
+    from itwinai.compatibility.commands.experiments import LoggedRun
 
 _COLUMNS = ("run_id", "run_name", "metric", "value", "step", "timestamp_ms")
 
@@ -27,9 +23,7 @@ TrackingUri = Annotated[
 ]
 
 
-@app.command("download-mlflow-data")
-@clean_exit()
-def download_mlflow_data_command(
+def download_mlflow_data(
     experiment_id: Annotated[str, typer.Option(help="Whose runs.")],
     tracking_uri: TrackingUri = "mllogs/mlflow",
     output_file: Annotated[Path, typer.Option(metavar="FILE", help="The file.")] = Path(
@@ -37,8 +31,8 @@ def download_mlflow_data_command(
     ),
 ) -> None:
     """Write all that the runs of an experiment logged to a CSV file, a line for each value."""
+    from itwinai.compatibility.commands.experiments import Experiments
     from itwinai.io.files import write_text
-    from itwinai.loggers.mlflow_runs import Experiments
 
     runs = list(Experiments(tracking_uri).runs(experiment_id))
     write_text(output_file, _as_csv(runs))
@@ -46,9 +40,7 @@ def download_mlflow_data_command(
     typer.echo(f"{output_file}: {values} values of {len(runs)} runs")
 
 
-@app.command("generate-scalability-report")
-@clean_exit()
-def generate_scalability_report_command(
+def generate_scalability_report(
     experiment_name: Annotated[str, typer.Option(help="Whose runs.")],
     tracking_uri: TrackingUri = "mllogs/mlflow",
     run_names: Annotated[
@@ -66,9 +58,9 @@ def generate_scalability_report_command(
     ] = False,
 ) -> None:
     """Show how the time of an epoch falls with the number of workers, for each strategy."""
-    from itwinai.cli.scalability import EPOCH_TIME, draw, scales, table_of_scales
-    from itwinai.cli.tables import show
-    from itwinai.loggers.mlflow_runs import Experiments
+    from itwinai.compatibility.commands.experiments import Experiments
+    from itwinai.compatibility.commands.scalability import EPOCH_TIME, draw, scales, table_of_scales
+    from itwinai.hpo.display.tables import show
 
     experiments = Experiments(tracking_uri)
     runs = experiments.runs(experiments.id_of(experiment_name), EPOCH_TIME)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from itwinai.cli.tables import table
+from itwinai.compatibility.commands.experiments import LoggedRun
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
 from itwinai.hpo.display.summary import number
-from itwinai.loggers.mlflow_runs import LoggedRun
+from itwinai.hpo.display.tables import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ import typer.main
 from itwinai.cli import app
 from itwinai.errors import MissingPackageError
 
-PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
+PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 STATES = ("same", "better", "left out")
 
 _ROW = re.compile(r"^\| (?P<names>`.*`) \| (?P<state>[a-z ]+) \| (?P<note>.*)\|$", re.M)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from itwinai.config.model import StrictModel, validate
 from itwinai.errors import ConfigurationError
-from itwinai.slurm.constants import DEFAULT_SLURM_LOG_DIR, DEFAULT_SLURM_SAVE_DIR
-from itwinai.slurm.utils import remove_indentation_from_multiline_string
+from itwinai.slurm.config import SlurmConfiguration
+from itwinai.slurm.script import render
+
+#: Folders of what the jobs write, of the scripts, and of profiles, which no job makes any more.
+DEFAULT_SLURM_LOG_DIR = "slurm-job-logs"
+DEFAULT_SLURM_SAVE_DIR = "slurm-scripts"
+DEFAULT_PY_SPY_DIR = "py-spy-output"
 
 _TRAINING = (
     "itwinai exec-pipeline --config-path={config_path} --config-name={config_name} "
@@ -57,9 +63,6 @@ class SlurmScriptConfiguration(StrictModel):
         Raises:
             ConfigurationError: If a key is missing or wrong.
         """
-        from itwinai.slurm.configuration import SlurmConfiguration
-        from itwinai.slurm.script import render
-
         return render(validate(SlurmConfiguration, self.translated(), where="slurm"))
 
     def translated(self) -> dict[str, Any]:
@@ -168,6 +171,11 @@ class MLSlurmBuilderConfig(SlurmScriptConfiguration):
         return self.job_name or (
             f"{self.distributed_strategy}-{self.num_nodes}x{self.gpus_per_node}"
         )
+
+
+def remove_indentation_from_multiline_string(multiline_string: str) -> str:
+    """Remove the indentation that all lines share, and blank lines around them."""
+    return dedent(multiline_string).strip("\n")
 
 
 def _lines(text: str | None, file: Path | None) -> list[str]:

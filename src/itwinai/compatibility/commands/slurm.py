@@ -1,4 +1,4 @@
-"""``itwinai generate-slurm`` and ``itwinai run``: jobs of configurations of itwinai 0.4."""
+"""``itwinai generate-slurm`` and ``run``: jobs of configurations of itwinai 0.4."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def generate_slurm(
     config: Config, submit_job: SubmitJob = None, save_script: SaveScript = None
 ) -> None:
     """Make the script of a job from a configuration of itwinai 0.4; see 'itwinai slurm'."""
+    from itwinai.compatibility.slurm.script_builder import generate_default_slurm_script
     from itwinai.config.reading import read_mapping
-    from itwinai.slurm.script_builder import generate_default_slurm_script
 
     content = read_mapping(config)
     generate_default_slurm_script(_checked(content, config, submit_job, save_script))
@@ -38,8 +38,8 @@ def generate_slurm(
 
 def run(config: Config, submit_job: SubmitJob = None, save_script: SaveScript = None) -> None:
     """Install a configuration's 'plugins' with pip, then make the job of its 'slurm_config'."""
+    from itwinai.compatibility.slurm.script_builder import generate_default_slurm_script
     from itwinai.config.reading import read_mapping
-    from itwinai.slurm.script_builder import generate_default_slurm_script
 
     content = read_mapping(config)
     job = _checked(_section(content, config), config, submit_job, save_script)
@@ -50,8 +50,8 @@ def run(config: Config, submit_job: SubmitJob = None, save_script: SaveScript = 
 def _checked(
     content: Mapping[str, Any], config: Path, submit_job: bool | None, save_script: bool | None
 ) -> Any:
+    from itwinai.compatibility.slurm.configuration import MLSlurmBuilderConfig
     from itwinai.config.reading import validate_file
-    from itwinai.slurm.compatible import MLSlurmBuilderConfig
 
     flags = {"submit_job": submit_job, "save_script": save_script}
     given = {key: value for key, value in flags.items() if value is not None}

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import itwinai
+from itwinai.compatibility import monitoring
 from itwinai.errors import ConfigurationError, MissingPackageError
 from itwinai.loggers import Logger
 from itwinai.pipeline import Pipeline
@@ -32,7 +33,6 @@ from itwinai.tests import (
     FakeSplitterExec,
     FakeTrainerExec,
 )
-from itwinai.torch.monitoring import monitoring
 from itwinai.torch.profiling.profiler import profile_torch_trainer
 from itwinai.torch.trainer import TorchTrainer
 from itwinai.torch.tuning import search_space
@@ -181,6 +181,7 @@ def test_components_that_do_nothing():
 def test_a_module_says_which_package_it_needs(monkeypatch, package, module, told):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.delitem(sys.modules, "itwinai.compatibility.parser", raising=False)
     with pytest.raises(MissingPackageError, match=told):
         importlib.import_module(module)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from itwinai.cli.generate_slurm import generate_slurm
+from itwinai.compatibility.commands.slurm import generate_slurm
 from itwinai.errors import ConfigurationError
 from itwinai.slurm.configuration import MLSlurmBuilderConfig, SlurmScriptConfiguration
 from itwinai.slurm.script_builder import MLSlurmBuilder, process_builder
