@@ -14,8 +14,7 @@ from hand_driven import MakeStudy, ask, report, run_trial, simulate
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import load_study
-from itwinai.hpo.study.limits import STOP_FILE
+from itwinai.hpo.record import STOP_FILE, load_study
 from itwinai.hpo.trial import TrialState
 
 X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}

@@ -8,11 +8,20 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.display.progress import StudyProgress
+    from itwinai.hpo.display.summary import name_of, number, plural
+    from itwinai.hpo.display.tables import show, table, table_of_studies, table_of_trials
     from itwinai.hpo.display.view import Snapshot
 
 __all__ = [
     "Snapshot",
     "StudyProgress",
+    "name_of",
+    "number",
+    "plural",
+    "show",
+    "table",
+    "table_of_studies",
+    "table_of_trials",
 ]
 
 __getattr__ = lazily(
@@ -20,5 +29,7 @@ __getattr__ = lazily(
     {
         "progress": "StudyProgress",
         "view": "Snapshot",
+        "summary": "name_of number plural",
+        "tables": "show table table_of_studies table_of_trials",
     },
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.engine.cluster import nodes_alive, ray_cluster, starts_embedded
+    from itwinai.hpo.engine.cluster import ray_cluster, starts_embedded
     from itwinai.hpo.engine.group import Shipped
     from itwinai.hpo.engine.resources import TrialResources, check_cores, plan_resources
     from itwinai.hpo.engine.run import run_trials
@@ -19,7 +19,6 @@ __all__ = [
     "Shipped",
     "TrialResources",
     "check_cores",
-    "nodes_alive",
     "plan_resources",
     "ray_cluster",
     "run_trials",
@@ -29,7 +28,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "cluster": "nodes_alive ray_cluster starts_embedded",
+        "cluster": "ray_cluster starts_embedded",
         "resources": "TrialResources check_cores plan_resources",
         "run": "run_trials",
         "worker": "Place Program",

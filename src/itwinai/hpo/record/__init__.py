@@ -8,7 +8,8 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.record.attempts import attempts_of
-    from itwinai.hpo.record.exporting import csv_text, export_study, plain_study, plain_trial
+    from itwinai.hpo.record.cost import Cost
+    from itwinai.hpo.record.exporting import csv_text, export_study, plain, plain_study, plain_trial
     from itwinai.hpo.record.journal import FILE_NAME, MemoryRecord, StudyRecord
     from itwinai.hpo.record.listing import (
         STOP_FILE,
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
         state_of,
         stop_study,
     )
-    from itwinai.hpo.record.origin import is_of_this_job, keep_job, keep_pipeline, pipeline_of
-    from itwinai.hpo.record.quiet import quiet_optuna
-    from itwinai.hpo.record.results import (
-        Cost,
-        StudyResult,
-        load_optuna_study,
-        load_study,
-        read_result,
+    from itwinai.hpo.record.origin import (
+        PIPELINE_FILE,
+        is_of_this_job,
+        keep_job,
+        keep_pipeline,
+        pipeline_of,
     )
+    from itwinai.hpo.record.quiet import quiet_optuna
+    from itwinai.hpo.record.reading import load_optuna_study, load_study, read_result
+    from itwinai.hpo.record.results import StudyResult
     from itwinai.hpo.record.storage import StudyStorage
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "FILE_NAME",
     "ListedStudy",
     "MemoryRecord",
+    "PIPELINE_FILE",
     "STOP_FILE",
     "StudyRecord",
     "StudyResult",
@@ -49,6 +52,7 @@ __all__ = [
     "load_optuna_study",
     "load_study",
     "pipeline_of",
+    "plain",
     "plain_study",
     "plain_trial",
     "quiet_optuna",
@@ -63,10 +67,12 @@ __getattr__ = lazily(
         "journal": "FILE_NAME MemoryRecord StudyRecord",
         "storage": "StudyStorage",
         "attempts": "attempts_of",
-        "results": "Cost StudyResult load_optuna_study load_study read_result",
+        "cost": "Cost",
+        "results": "StudyResult",
+        "reading": "load_optuna_study load_study read_result",
         "listing": "STOP_FILE ListedStudy is_running list_studies state_of stop_study",
-        "exporting": "csv_text export_study plain_study plain_trial",
-        "origin": "is_of_this_job keep_job keep_pipeline pipeline_of",
+        "exporting": "csv_text export_study plain plain_study plain_trial",
+        "origin": "PIPELINE_FILE is_of_this_job keep_job keep_pipeline pipeline_of",
         "quiet": "quiet_optuna",
     },
 )

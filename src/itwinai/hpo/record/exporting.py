@@ -17,7 +17,8 @@ from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record.attempts import attempts_of
 from itwinai.hpo.record.listing import state_of
 from itwinai.hpo.record.quiet import quiet_optuna
-from itwinai.hpo.record.results import StudyResult, load_optuna_study, load_study
+from itwinai.hpo.record.reading import load_optuna_study, load_study
+from itwinai.hpo.record.results import StudyResult
 from itwinai.hpo.trial import TrialResult
 from itwinai.io.files import write_text
 

@@ -12,7 +12,8 @@ from typing import Literal
 from itwinai.errors import one_line
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record.journal import FILE_NAME
-from itwinai.hpo.record.results import StudyResult, load_study
+from itwinai.hpo.record.reading import load_study
+from itwinai.hpo.record.results import StudyResult
 from itwinai.hpo.trial import TrialState
 
 #: A file of this name in a study's folder asks the driver to stop.

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.search.algorithms import (
-        ALGORITHMS,
-        Algorithm,
-        AlgorithmOptions,
-        Task,
-        build_algorithm,
-    )
+    from itwinai.hpo.search.algorithms import ALGORITHMS, Algorithm, Task, build_algorithm
     from itwinai.hpo.search.multifidelity import Observation
 
 __all__ = [
     "ALGORITHMS",
     "Algorithm",
-    "AlgorithmOptions",
     "Observation",
     "Task",
     "build_algorithm",
@@ -28,7 +21,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "algorithms": "ALGORITHMS Algorithm AlgorithmOptions Task build_algorithm",
+        "algorithms": "ALGORITHMS Algorithm Task build_algorithm",
         "multifidelity": "Observation",
     },
 )

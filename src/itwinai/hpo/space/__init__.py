@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.space.constraints import Constraint
     from itwinai.hpo.space.domains import Choice, Float, Integer, Parameter
     from itwinai.hpo.space.ray_domains import write_domains
     from itwinai.hpo.space.schema import json_schema
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Choice",
-    "Constraint",
     "Float",
     "Integer",
     "Parameter",
@@ -29,7 +27,6 @@ __getattr__ = lazily(
     {
         "domains": "Choice Float Integer Parameter",
         "search_space": "SearchSpace",
-        "constraints": "Constraint",
         "ray_domains": "write_domains",
         "schema": "json_schema",
     },

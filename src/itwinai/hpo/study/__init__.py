@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.study.checks import check_direction, check_points, check_total
+    from itwinai.hpo.study.checks import check_direction, check_points
     from itwinai.hpo.study.choosing import choose
     from itwinai.hpo.study.contract import check_combination
     from itwinai.hpo.study.opening import check_existing
     from itwinai.hpo.study.running import Listener, RunningTrial
-    from itwinai.hpo.study.study import Study, total_trials
+    from itwinai.hpo.study.study import Study
+    from itwinai.hpo.study.total import check_total, total_trials
     from itwinai.hpo.study.warm_start import load_source
 
 __all__ = [
@@ -32,9 +33,10 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "study": "Study total_trials",
+        "study": "Study",
         "running": "Listener RunningTrial",
-        "checks": "check_direction check_points check_total",
+        "checks": "check_direction check_points",
+        "total": "check_total total_trials",
         "choosing": "choose",
         "contract": "check_combination",
         "opening": "check_existing",

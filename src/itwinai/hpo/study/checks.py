@@ -9,7 +9,6 @@ import numpy as np
 import itwinai
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.search import Algorithm
 from itwinai.hpo.space import SearchSpace
 
 #: Words in a metric's name that tell in which direction it is better.
@@ -57,25 +56,6 @@ def _natural_mode(metric: str) -> str | None:
     """The direction that a metric's name tells."""
     words = set(re.split(r"[^a-z0-9]+", metric.lower()))
     return "min" if words & _LOWER_IS_BETTER else "max" if words & _HIGHER_IS_BETTER else None
-
-
-def check_total(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> None:
-    """Refuse a number of trials that leaves a grid unfinished or asks for more than it has.
-
-    Raises:
-        ConfigurationError: If ``num_samples`` is not the grid's size.
-    """
-    if algorithm.points is None or configuration.num_samples is None:
-        return
-    points = len(algorithm.points)
-    total = points + len(configuration.points) + int(default)
-    if configuration.num_samples != total:
-        extra = " and the default configuration" if default else ""
-        raise ConfigurationError(
-            f"study.num_samples={configuration.num_samples}: the grid has {points} points{extra}, "
-            f"so the study has {total} trials. Leave num_samples out, or make the grid "
-            f"{'smaller' if total > configuration.num_samples else 'larger'}."
-        )
 
 
 def check_points(configuration: StudyConfiguration, space: SearchSpace) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.schedulers.table import AshaOptions
+from itwinai.hpo.schedulers import AshaOptions
 from itwinai.hpo.space import Choice, SearchSpace
 
 AUTO = "auto"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from itwinai.hpo.objectives import Losses, Objective, losses_of, pareto_front
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.objectives import Losses, losses_of, pareto_front
 from itwinai.hpo.record import StudyResult
+from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.trial import OPEN, TrialState
 from itwinai.io.files import delete_folder
 
@@ -16,34 +16,32 @@ class CheckpointKeeper:
     """Deletes the checkpoints that nobody will ask for.
 
     Args:
-        policy: Keep the best completed trial's (of several objectives, those of the Pareto front),
-            all completed ones', or every trial's.
-        objectives: What is optimised.
+        configuration: The study's settings; its ``keep_checkpoints`` are the best completed trial's
+            (of several objectives, those of the Pareto front), all completed ones', or every
+            trial's.
         result: The study so far, whose best checkpoints are the ones to beat.
         candidates: With one objective, how many of the best trials may still be the one that is
             recommended in the end.
     """
 
     def __init__(
-        self,
-        policy: Literal["best", "completed", "all"],
-        objectives: Sequence[Objective],
-        result: StudyResult,
-        candidates: int = 1,
+        self, configuration: StudyConfiguration, result: StudyResult, candidates: int
     ) -> None:
-        self._policy = policy
-        self._single = len(objectives) == 1
+        self._objectives = configuration.objectives
+        self._policy = configuration.keep_checkpoints
+        self._single = len(self._objectives) == 1
         self._candidates = candidates
         self._best: list[tuple[Losses, Path]] = []
         for trial in result.trials if self._single else result.front:
             if trial.state is not TrialState.COMPLETED:
                 continue
-            losses = losses_of(objectives, trial.metrics)
+            losses = losses_of(self._objectives, trial.metrics)
             if trial.checkpoint is not None and losses is not None:
                 self._best.append((losses, trial.checkpoint))
 
-    def ended(self, state: TrialState, losses: Losses | None, checkpoint: Path | None) -> None:
-        """Hear that a trial has ended with its losses; an interrupted one goes on later."""
+    def ended(self, trial: RunningTrial, state: TrialState) -> None:
+        """Hear that a trial has ended; an interrupted one goes on later."""
+        losses, checkpoint = losses_of(self._objectives, trial.metrics), trial.checkpoint
         if checkpoint is None or self._policy == "all" or state in OPEN:
             return
         if state is not TrialState.COMPLETED or losses is None:

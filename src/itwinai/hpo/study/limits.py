@@ -1,11 +1,12 @@
-"""What ends a study before its last trial: time, failures alike, a request of user or job."""
+"""What ends a study before its last trial: time, errors, a request of user or job."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from itwinai import job
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.errors import StudyError, TrialsFailedError
 from itwinai.hpo.record import STOP_FILE
 from itwinai.hpo.trial import FAILURES, TrialState
 
@@ -14,20 +15,25 @@ _LOOK_EVERY = 1.0
 
 
 class Limits:
-    """The time budget, and the requests to stop.
+    """The time budget, the requests to stop, and errors that every trial would meet.
 
     Args:
-        budget: Seconds in all, over all runs of the study; None: no limit.
+        configuration: The study's settings: its budget, for all its runs together, and its folder,
+            from which a request is removed that an earlier run has met.
         spent: Seconds that earlier runs have taken.
-        directory: The study's folder; a request that an earlier run has met is removed from it.
     """
 
-    def __init__(self, budget: float | None, spent: float, directory: Path) -> None:
+    def __init__(self, configuration: StudyConfiguration, spent: float) -> None:
+        budget = configuration.time_budget_s
         self._end = None if budget is None else time.monotonic() + budget - spent
-        self._file = directory / STOP_FILE
+        self._fail_fast = FailFast(configuration.fail_fast)
+        self._directory = configuration.directory
+        self._file = self._directory / STOP_FILE
         self._file.unlink(missing_ok=True)
         self._looked = time.monotonic()
         self._requested = self._job_ends = False
+        #: The first error that every trial would meet, if there was one.
+        self.fatal: StudyError | None = None
 
     def reached(self) -> str | None:
         """Say why the study ends now, or None if it goes on."""
@@ -42,6 +48,21 @@ class Limits:
             return "the job ends"
         return "the study was asked to stop" if self._requested else None
 
+    def fail(self, error: StudyError) -> None:
+        """End the study because of an error that every trial would meet."""
+        self.fatal = self.fatal or error
+
+    def ended(self, state: TrialState, reason: str) -> None:
+        """Hear how a trial ended: if the first ones all failed alike, the next ones would too."""
+        first = self._fail_fast.hear(state, reason)
+        if first is not None:
+            self.fail(
+                TrialsFailedError(
+                    f"the first {self._fail_fast.most} trials all failed, so the study ends here. "
+                    f"The first one: {first}. Their logs: {self._directory / 'trials'}"
+                )
+            )
+
 
 class FailFast:
     """Gives up when a study's first trials all fail in the same way.
@@ -51,7 +72,7 @@ class FailFast:
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._failures: list[tuple[TrialState, str]] | None = []
 
     def hear(self, state: TrialState, reason: str) -> str | None:
@@ -64,4 +85,4 @@ class FailFast:
         if len(kinds) > 1:
             self._failures = None
             return None
-        return self._failures[0][1] if len(self._failures) >= self._most else None
+        return self._failures[0][1] if len(self._failures) >= self.most else None

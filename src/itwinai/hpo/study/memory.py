@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from itwinai.hpo.objectives import Losses, Objective, losses_of
 from itwinai.hpo.record import StudyResult
-from itwinai.hpo.schedulers import Report
+from itwinai.hpo.schedulers import Judge, Report
 from itwinai.hpo.search import Observation
+from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.trial import OPEN, TrialResult, TrialState
 
 #: How a model sees a trial's state; it does not see the states that are missing here.
@@ -24,6 +25,10 @@ _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] 
     TrialState.OUT_OF_MEMORY: "diverged",
     TrialState.FAILED: "diverged",
 }
+
+
+#: Values and metrics, epoch by epoch, of a completed trial of another study.
+Lesson = tuple[Mapping[str, Any], Sequence[Mapping[str, float]]]
 
 
 @dataclass
@@ -41,26 +46,22 @@ class Memory:
         judged: The objectives.
         result: The study so far. Epochs after the checkpoint from which an interrupted trial will
             go on are left out: it will report them again.
+        lessons: Values and metrics of another study's completed trials.
     """
 
-    def __init__(self, judged: Sequence[Objective], result: StudyResult) -> None:
+    def __init__(
+        self, judged: Sequence[Objective], result: StudyResult, lessons: Iterable[Lesson]
+    ) -> None:
         self._judged = judged
-        self._lessons: dict[int, _Curve] = {}
         self._curves = {trial.number: self._curve_of(trial) for trial in result.trials}
+        #: Under negative numbers.
+        self._lessons = {-1 - i: self._learnt(*lesson) for i, lesson in enumerate(lessons)}
 
-    def learn(self, params: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> None:
-        """Take over another study's completed trial, under a negative number."""
-        losses = [losses_of(self._judged, metrics) for metrics in history]
-        curve = _Curve(params, [entry for entry in losses if entry is not None])
-        curve.state = TrialState.COMPLETED
-        self._lessons[-1 - len(self._lessons)] = curve
-
-    def begun(
-        self, number: int, params: Mapping[str, Any], epochs: int, parent: int | None
-    ) -> float:
-        """Note that a trial begins, or goes on after so many epochs; return their seconds."""
+    def begun(self, trial: RunningTrial) -> float:
+        """Note that a trial begins, or goes on after some epochs; return their seconds."""
+        number, parent, epochs = trial.assignment.number, trial.plan.parent, trial.epochs
         model = self._curves.get(number) or self._curves.get(-1 if parent is None else parent)
-        curve = _Curve(params)
+        curve = _Curve(trial.assignment.params)
         if model is not None:
             curve.losses, curve.seconds = model.losses[:epochs], model.seconds[:epochs]
         self._curves[number] = curve
@@ -81,12 +82,13 @@ class Memory:
         """Note how a trial ended."""
         self._curves[number].state = state
 
-    def reports(self) -> Iterator[Report]:
-        """All epochs, trial by trial."""
+    def retell(self, judge: Judge) -> None:
+        """Let a scheduler hear all epochs, then the ends of those trials that will not go on."""
+        for report in self._reports():
+            judge.hear(report)
         for number, curve in self._curves.items():
-            entries = zip(curve.losses, curve.seconds, strict=True)
-            for epoch, (losses, seconds) in enumerate(entries, start=1):
-                yield Report(number, epoch, seconds, losses)
+            if curve.state not in OPEN:
+                judge.ended(number, curve.state is TrialState.COMPLETED)
 
     def observations(self) -> dict[int, Observation]:
         """The trials as a model of one objective sees them, by number; learnt ones first."""
@@ -97,6 +99,17 @@ class Memory:
             for number, curve in {**self._lessons, **self._curves}.items()
             if curve.state in _SEEN
         }
+
+    def _reports(self) -> Iterator[Report]:
+        for number, curve in self._curves.items():
+            entries = zip(curve.losses, curve.seconds, strict=True)
+            for epoch, (losses, seconds) in enumerate(entries, start=1):
+                yield Report(number, epoch, seconds, losses)
+
+    def _learnt(self, params: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> _Curve:
+        losses = [losses_of(self._judged, metrics) for metrics in history]
+        known = [entry for entry in losses if entry is not None]
+        return _Curve(params, known, state=TrialState.COMPLETED)
 
     def _curve_of(self, trial: TrialResult) -> _Curve:
         epochs = trial.epochs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from optuna.trial import TrialState as OptunaState
 
 from itwinai.hpo.record import attributes
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.trial import TrialResult
+from itwinai.hpo.study.copying import copy_checkpoint, perturbed
+from itwinai.hpo.study.running import RunningTrial
+from itwinai.hpo.trial import Assignment, TrialResult
 
 #: Proposals in a row that break a constraint, after which a feasible point is drawn at random.
 _TRIES = 10
@@ -24,31 +27,52 @@ class TrialQueue:
     Args:
         study: The Optuna study; trials that wait in it already are kept.
         space: What is tuned.
-        rng: Draws points where the sampler's own break the constraints.
+        seeds: Of the trainings; also of the points that are drawn where the sampler's own break the
+            constraints, and of the changes to copied values.
+        total: Trials that the study runs in all, copies aside.
+        directory_of: Gives a trial's folder.
     """
 
-    def __init__(self, study: optuna.Study, space: SearchSpace, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        seeds: attributes.Seeds,
+        total: int,
+        directory_of: Callable[[int], Path],
+    ) -> None:
         self._study = study
         self._space = space
-        self._rng = rng
+        self._seeds = seeds
+        self._directory_of = directory_of
         trials = study.get_trials(deepcopy=False)
+        self._rng = np.random.default_rng([seeds.entropy, len(trials)])
         self._waiting = _waiting(trials)
         numbers = [n for n in map(attributes.number_of, trials) if n is not None]
         #: The first number that is still free.
         self.next_number = max(numbers, default=-1) + 1
+        #: Trials that the study runs in all.
+        self.total = total + _copies(trials)
+        #: Whether the sampler has nothing left to propose.
+        self.exhausted = False
 
     @property
     def waiting(self) -> bool:
         """Whether the next trial is planned already."""
         return bool(self._waiting)
 
+    @property
+    def more(self) -> bool:
+        """Whether there are new trials to propose."""
+        return not self.exhausted and self.next_number < self.total
+
     def plan_first(
-        self, default: Mapping[str, Any] | None, points: Iterable[Mapping[str, Any]], most: int
+        self, default: Mapping[str, Any] | None, points: Iterable[Mapping[str, Any]]
     ) -> None:
         """Queue a new study's first trials: the default configuration, then given points."""
         plans = [] if default is None else [(default, True)]
         plans += [(point, False) for point in points]
-        for params, is_default in plans[:most]:
+        for params, is_default in plans[: self.total]:
             self._enqueue(params, attributes.Plan(self._take_number(), is_default=is_default))
 
     def plan_again(self, trials: Iterable[TrialResult]) -> None:
@@ -62,38 +86,44 @@ class TrialQueue:
         self._enqueue(params, attributes.Plan(self._take_number()))
 
     def plan_copy(
-        self, params: Mapping[str, Any], parent: int, checkpoint: str | None, epochs: int
-    ) -> int:
-        """Queue a trial that goes on from a copy of another one's checkpoint; return its number."""
-        plan = attributes.Plan(
-            self._take_number(), checkpoint=checkpoint, epochs=epochs, parent=parent
-        )
-        self._enqueue(params, plan)
-        assert plan.number is not None
-        return plan.number
+        self, model: int, params: Mapping[str, Any], checkpoint: Path | None, epochs: int
+    ) -> None:
+        """Queue a copy of a trial: with its values, a little changed, from its checkpoint."""
+        number = self._take_number()
+        copy = copy_checkpoint(checkpoint, self._directory_of(number))
+        plan = attributes.Plan(number, checkpoint=copy, epochs=epochs, parent=model)
+        self._enqueue(perturbed(self._space, params, self._rng), plan)
+        self.total += 1
 
-    def next(self) -> tuple[optuna.Trial, attributes.Plan, dict[str, Any]]:
-        """Take the next trial: Optuna's, what was planned of it, and all its values."""
+    def next(self) -> RunningTrial:
+        """Take the next trial."""
         for _ in range(_TRIES):
             trial = self._study.ask()
             plan = attributes.Plan.read(trial.user_attrs)
             params = self._space.suggest(trial, plan.given)
             if plan.number is not None or self._space.feasible(params):
-                return self._hand_out(trial, plan, params)
+                return self._begun(trial, plan, params)
             # It has no number, so it was never handed out.
             self._study.tell(trial.number, state=OptunaState.FAIL)
         self.plan_next(self._space.sample(self._rng) or params)
         return self.next()
 
-    def _hand_out(
+    def _begun(
         self, trial: optuna.Trial, plan: attributes.Plan, params: dict[str, Any]
-    ) -> tuple[optuna.Trial, attributes.Plan, dict[str, Any]]:
-        if plan.number is None:
-            plan = attributes.Plan(self._take_number())
-        self._waiting.discard(plan.number)
+    ) -> RunningTrial:
+        number = self._take_number() if plan.number is None else plan.number
+        self._waiting.discard(number)
         # The number is written last: a trial without one was never handed out.
-        trial.set_user_attr(attributes.NUMBER, plan.number)
-        return trial, plan, params
+        trial.set_user_attr(attributes.NUMBER, number)
+        assignment = Assignment(
+            number=number,
+            params=params,
+            directory=str(self._directory_of(number)),
+            checkpoint=plan.checkpoint,
+            epochs=plan.epochs,
+            seed=self._seeds.of_trial(number),
+        )
+        return RunningTrial(assignment, plan, trial)
 
     def _take_number(self) -> int:
         self.next_number += 1
@@ -109,3 +139,8 @@ class TrialQueue:
 
 def _waiting(trials: Iterable[FrozenTrial]) -> set[int | None]:
     return {attributes.number_of(t) for t in trials if t.state == OptunaState.WAITING}
+
+
+def _copies(trials: Iterable[FrozenTrial]) -> int:
+    begun = (t for t in trials if t.state != OptunaState.WAITING)
+    return len({attributes.number_of(t) for t in begun if attributes.PARENT in t.user_attrs})

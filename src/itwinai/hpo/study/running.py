@@ -1,38 +1,99 @@
-"""A trial between its begin and its end."""
+"""A trial between its begin and its end: what is known of it, and what it writes in the record."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import optuna
 
-from itwinai.hpo.trial import Assignment, TrialState
+from itwinai.hpo.objectives import Objective
+from itwinai.hpo.record import attributes
+from itwinai.hpo.trial import Assignment, TrialResult, TrialState
+
+#: How a trial ends, and why.
+Ending = tuple[TrialState, str]
 
 
 @dataclass
 class RunningTrial:
-    """What the study knows of a trial that has not ended."""
+    """What the study knows of a trial that has not ended.
+
+    It begins where its assignment says.
+    """
 
     assignment: Assignment
+    #: What was known of it before it was asked for.
+    plan: attributes.Plan
     optuna: optuna.Trial
-    epochs: int
+    epochs: int = field(init=False)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    checkpoint: Path | None = None
+    checkpoint: Path | None = field(init=False)
     #: Epochs that the checkpoint holds.
-    checkpoint_epochs: int = 0
+    checkpoint_epochs: int = field(init=False)
     #: Set once the study has decided how the trial ends; the engine then only confirms.
-    ending: tuple[TrialState, str] | None = None
+    ending: Ending | None = None
     #: Seconds that it trained before this attempt.
     earlier: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        checkpoint = self.assignment.checkpoint
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.epochs = self.checkpoint_epochs = self.assignment.epochs
 
     @property
     def seconds(self) -> float:
         """Seconds that it has trained in all."""
         return self.earlier + time.monotonic() - self.started
+
+    def trained(
+        self,
+        epoch: int,
+        metrics: Mapping[str, float],
+        checkpoint: str | None,
+        objectives: Sequence[Objective],
+    ) -> None:
+        """Write an epoch in the record, and the checkpoint if there is a new one."""
+        self.epochs, self.metrics = epoch, dict(metrics)
+        entry = [self.metrics, round(self.seconds, 3)]
+        self.optuna.set_user_attr(attributes.epoch_key(epoch), entry)
+        if checkpoint is not None and Path(checkpoint) != self.checkpoint:
+            self.checkpoint, self.checkpoint_epochs = Path(checkpoint), epoch
+            self.optuna.set_user_attr(attributes.CHECKPOINT, [epoch, checkpoint])
+        value = objectives[0].value(self.metrics)
+        # Optuna's tools show the curve; with several objectives it takes none.
+        if len(objectives) == 1 and value is not None and math.isfinite(value):
+            self.optuna.report(value, epoch)
+
+    def continuation(self) -> Assignment:
+        """How it goes on if its worker is lost: from its newest checkpoint."""
+        if self.checkpoint is None:
+            return self.assignment
+        return replace(
+            self.assignment, checkpoint=str(self.checkpoint), epochs=self.checkpoint_epochs
+        )
+
+    def ended(self, state: TrialState, reason: str) -> None:
+        """Write in the record how it ended."""
+        end = attributes.End(state.value, reason, round(time.monotonic() - self.started, 6))
+        self.optuna.set_user_attr(attributes.END, vars(end))
+
+    def shelved(self) -> TrialResult:
+        """What is needed of a trial that pauses, to let it go on."""
+        return TrialResult(
+            number=self.assignment.number,
+            state=TrialState.PAUSED,
+            params=self.assignment.params,
+            history=(self.metrics,),
+            checkpoint=self.checkpoint,
+            checkpoint_epochs=self.checkpoint_epochs,
+            is_default=self.plan.is_default,
+            parent=self.plan.parent,
+        )
 
 
 Listener = Callable[[RunningTrial, TrialState], None]

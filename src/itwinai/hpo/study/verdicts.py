@@ -1,29 +1,28 @@
-"""What becomes of a trial after an epoch."""
+"""What becomes of a trial after an epoch, and how it has ended."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from itwinai.errors import did_you_mean
+from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import MissingMetricError
 from itwinai.hpo.objectives import Objective, losses_of
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
-from itwinai.hpo.study.running import RunningTrial
+from itwinai.hpo.study.running import Ending, RunningTrial
 from itwinai.hpo.trial import TrialState
-
-#: How a trial ends, and why.
-Ending = tuple[TrialState, str]
 
 
 class Verdicts:
     """Looks at a trial's metrics, then at its scheduler's opinion, then at the study's limits.
 
+    An objective that is not reported ends the study: no other trial would report it.
+
     Args:
-        objectives: What the study optimises.
-        judged: Those of them by which the scheduler judges.
+        configuration: What the study optimises.
         scheduler: Who stops trials early.
         memory: Where epochs are noted.
         limits: What ends the whole study.
@@ -32,34 +31,39 @@ class Verdicts:
 
     def __init__(
         self,
-        objectives: Sequence[Objective],
-        judged: Sequence[Objective],
+        configuration: StudyConfiguration,
         scheduler: Scheduler,
         memory: Memory,
         limits: Limits,
         epochs: int,
     ) -> None:
-        self._objectives = objectives
-        self._judged = judged
+        self._objectives = configuration.objectives
+        self._judged = configuration.judged
         self._scheduler = scheduler
         self._memory = memory
         self._limits = limits
         self._epochs = epochs
 
     def after_epoch(self, trial: RunningTrial) -> Ending | None:
-        """Return how the trial ends now, or None if it goes on.
-
-        Raises:
-            MissingMetricError: If an objective was not reported.
-        """
+        """Return how the trial ends now, or None if it goes on."""
+        if self._limits.fatal is not None:
+            return TrialState.INTERRUPTED, "the study ended"
         for objective in self._objectives:
             value = objective.value(trial.metrics)
             if value is None:
-                raise MissingMetricError(missing(objective.metric, trial.metrics))
+                return self._not_reported(objective, trial)
             if not math.isfinite(value):
                 reason = f"{objective.metric} became {value} in epoch {trial.epochs}"
                 return TrialState.DIVERGED, reason
         return self._by_progress(trial)
+
+    def at_end(self, trial: RunningTrial, state: TrialState, reason: str) -> Ending:
+        """Return how a trial has ended; a completed one has reported something."""
+        if state is TrialState.COMPLETED and not trial.metrics:
+            return self._not_reported(self._objectives[0], trial)
+        last = trial.epochs >= self._epochs
+        usual = "trained to the last epoch" if last else f"ended itself after epoch {trial.epochs}"
+        return state, reason or usual
 
     def by_scheduler(self, trial: RunningTrial) -> str:
         """The reason of a trial that its scheduler ends or pauses."""
@@ -78,8 +82,13 @@ class Verdicts:
         limit = self._limits.reached()
         return None if limit is None else (TrialState.INTERRUPTED, limit)
 
+    def _not_reported(self, objective: Objective, trial: RunningTrial) -> Ending:
+        reason = _missing(objective.metric, trial.metrics)
+        self._limits.fail(MissingMetricError(reason))
+        return TrialState.FAILED, reason
 
-def missing(metric: str, metrics: Mapping[str, float]) -> str:
+
+def _missing(metric: str, metrics: Mapping[str, float]) -> str:
     """Say that a metric was not reported, and what was."""
     if not metrics:
         return f"study.metric={metric!r} was never reported; the training reported nothing"

@@ -1,0 +1,141 @@
+"""Reading a study's result from its record alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from itwinai.environ import paused_collection
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.objectives import Objective
+from itwinai.hpo.record import attributes
+from itwinai.hpo.record.attempts import attempts_of
+from itwinai.hpo.record.cost import cost_of
+from itwinai.hpo.record.journal import FILE_NAME, ReadRecord
+from itwinai.hpo.record.results import StudyResult
+from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.trial import TrialResult, TrialState
+
+
+def load_study(path: str | Path) -> StudyResult:
+    """Read a study's result from its folder, also while the study runs.
+
+    Args:
+        path: The study's folder, ``<storage_path>/<name>``, or its ``record.log``.
+
+    Raises:
+        StudyError: If there is no record, or it is not one of ours.
+    """
+    record = Path(path).absolute()
+    record = record if record.name == FILE_NAME else record / FILE_NAME
+    with paused_collection():
+        return read_result(load_optuna_study(record), record)
+
+
+def load_optuna_study(record: Path) -> optuna.Study:
+    """Open a record as a plain Optuna study, to be read only.
+
+    Raises:
+        StudyError: If there is no record, or no study in it.
+    """
+    if not record.is_file():
+        raise StudyError(
+            f"{record}: no such record. Give the study's folder, <storage_path>/<name>."
+        )
+    storage = JournalStorage(ReadRecord(record))
+    names = optuna.get_all_study_names(storage)
+    if not names:
+        raise StudyError(f"{record}: the record holds no study yet")
+    return optuna.load_study(study_name=names[0], storage=storage)
+
+
+def read_result(study: optuna.Study, record: Path) -> StudyResult:
+    """Put a result together from an Optuna study that itwinai wrote.
+
+    Raises:
+        StudyError: If the study was written by another program, or another version of this one.
+    """
+    attrs = study.user_attrs
+    facts = attrs.get(attributes.FACTS)
+    if facts is None:
+        raise StudyError(f"{record}: this Optuna study was not written by itwinai")
+    if facts.get("format") != attributes.FORMAT:
+        raise StudyError(
+            f"{record}: written in format {facts.get('format')}, but this version of itwinai reads "
+            f"format {attributes.FORMAT}. Use the version that wrote it."
+        )
+    space = SearchSpace.parse(facts["space"])
+    seeds = attributes.Seeds(*attrs.get(attributes.SEEDS, (0, True)))
+    attempts = attempts_of(study)
+    trials: dict[int, TrialResult] = {}
+    for number in sorted(attempts):
+        trials[number] = _merge(number, attempts[number], space, trials, seeds, record.parent)
+    return StudyResult(
+        name=study.study_name,
+        objectives=tuple(Objective(**objective) for objective in facts["objectives"]),
+        epochs=facts["epochs"],
+        trials=tuple(trials.values()),
+        record=record,
+        cost=cost_of(attempts.values(), trials.values(), facts["epochs"]),
+        recommended=attrs.get(attributes.RECOMMENDED),
+        total=attrs.get(attributes.TOTAL, 0),
+        threads=attrs.get(attributes.THREADS),
+    )
+
+
+def _merge(
+    number: int,
+    attempts: list[FrozenTrial],
+    space: SearchSpace,
+    earlier: dict[int, TrialResult],
+    seeds: attributes.Seeds,
+    folder: Path,
+) -> TrialResult:
+    """Make one trial of its attempts: the last one's end, everybody's epochs.
+
+    A trial that began with another one's checkpoint has that one's epochs as well.
+    """
+    last = attempts[-1]
+    plan = attributes.Plan.read(last.user_attrs)
+    history: dict[int, Any] = {}
+    if plan.parent in earlier:
+        model = earlier[plan.parent]
+        history = dict(enumerate(zip(model.history, model.seconds, strict=True), start=1))
+    for attempt in attempts:
+        begin = attributes.Plan.read(attempt.user_attrs).epochs
+        history = {epoch: entry for epoch, entry in history.items() if epoch <= begin}
+        history |= attributes.history_of(attempt.user_attrs)
+    epochs, checkpoint = last.user_attrs.get(
+        attributes.CHECKPOINT, last.user_attrs.get(attributes.CONTINUES, (0, None))
+    )
+    return TrialResult(
+        number=number,
+        state=_state(last),
+        params=space.decode(last.params) | last.user_attrs.get(attributes.GIVEN, {}),
+        history=tuple(history[epoch][0] for epoch in sorted(history)),
+        seconds=tuple(history[epoch][1] for epoch in sorted(history)),
+        checkpoint=None if checkpoint is None else _existing(Path(checkpoint), folder),
+        checkpoint_epochs=epochs,
+        reason=attributes.End.read(last.user_attrs).reason,
+        is_default=plan.is_default,
+        parent=plan.parent,
+        continued=plan.checkpoint is not None,
+        seed=seeds.of_trial(number),
+    )
+
+
+def _state(trial: FrozenTrial) -> TrialState:
+    if trial.state == OptunaState.RUNNING:
+        return TrialState.RUNNING
+    return TrialState(attributes.End.read(trial.user_attrs).state)
+
+
+def _existing(checkpoint: Path, folder: Path) -> Path | None:
+    """Where a checkpoint is now: in the study's folder, wherever that has been moved or copied."""
+    own = folder.joinpath(*checkpoint.parts[-3:])  # trials/NUMBER/NAME
+    return next((path for path in (own, checkpoint) if path.exists()), None)

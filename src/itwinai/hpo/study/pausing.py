@@ -1,0 +1,47 @@
+"""Trials that pause: how they go on, and the copies that take the place of poor ones."""
+
+from __future__ import annotations
+
+from itwinai.hpo.record import StudyResult
+from itwinai.hpo.study.memory import Memory
+from itwinai.hpo.study.queue import TrialQueue
+from itwinai.hpo.study.running import RunningTrial
+from itwinai.hpo.trial import TrialState
+
+
+class PausedTrials:
+    """The trials that wait until their scheduler lets them go on.
+
+    Args:
+        queue: Where they, and copies, wait for their turn.
+        memory: The values of all trials.
+        epochs: Epochs of a full training.
+        result: The study so far.
+    """
+
+    def __init__(self, queue: TrialQueue, memory: Memory, epochs: int, result: StudyResult) -> None:
+        self._queue = queue
+        self._memory = memory
+        self._epochs = epochs
+        self._trials = {t.number: t for t in result.trials if t.state is TrialState.PAUSED}
+
+    def add(self, trial: RunningTrial) -> None:
+        """Take a trial that pauses."""
+        self._trials[trial.assignment.number] = trial.shelved()
+
+    def plan(self, number: int) -> None:
+        """Queue the trial that goes on now."""
+        self._queue.plan_again([self._trials[number]])
+
+    def plan_copy(self, model: int, running: RunningTrial | None) -> None:
+        """Queue a copy of a trial that pauses, runs or has ended."""
+        source = running or self._trials.get(model)
+        checkpoint, epochs = None, 0
+        # From a checkpoint of its last epoch there would be nothing left to train.
+        if source is not None and source.checkpoint_epochs < self._epochs:
+            checkpoint, epochs = source.checkpoint, source.checkpoint_epochs
+        self._queue.plan_copy(model, self._memory.params(model), checkpoint, epochs)
+
+    def begun(self, number: int) -> None:
+        """Note that a trial begins, or goes on."""
+        self._trials.pop(number, None)
