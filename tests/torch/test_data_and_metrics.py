@@ -30,7 +30,7 @@ from itwinai.torch.data import (
     to_device,
 )
 from itwinai.torch.metrics import EpochMetrics
-from itwinai.torch.strategies.base import NonDistributedStrategy, TorchDistributedStrategy
+from itwinai.torch.strategies import NonDistributedStrategy, TorchDistributedStrategy
 
 
 class OneOfTwo(NonDistributedStrategy):

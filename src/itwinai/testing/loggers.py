@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 import itwinai
 from itwinai.loggers import Logger, RunContext, running
+from itwinai.testing.claims import BrokenClaimError, must, must_equal, must_raise
 
 #: Gives the metrics in a folder, as pairs of identifier and value, in any order.
 Reader = Callable[[Path], Collection[tuple[str, float]]]
@@ -75,7 +76,7 @@ def check_logger(factory: Factory, read: Reader | None = None, timeout: float = 
             try:
                 rule(Bench(factory, read, Path(folder), timeout))
             except Exception as error:
-                reason = str(error) if isinstance(error, _Broken) else repr(error)
+                reason = str(error) if isinstance(error, BrokenClaimError) else repr(error)
                 raise BrokenLoggerError(name, reason) from error
     return [rule.__name__.replace("_", " ") for rule in RULES]
 
@@ -108,7 +109,7 @@ class Bench:
         """Make sure that a folder holds these metrics and no others."""
         if self._read is not None:
             found = sorted((name, float(value)) for name, value in self._read(folder))
-            _must_equal(found, sorted(metrics), "metrics that were written")
+            must_equal(found, sorted(metrics), "metrics that were written")
 
 
 # -- the rules -------------------------------------------------------------------------------------
@@ -117,10 +118,10 @@ class Bench:
 def nothing_is_logged_before_the_start(bench: Bench) -> None:
     """Outside of its context a logger raises RuntimeError."""
     logger, folder = bench.new()
-    _must(not logger.is_initialized, "is_initialized is true before the start")
-    _must_raise(RuntimeError, lambda: logger.log(1.0, "loss"), "log() before the start")
+    must(not logger.is_initialized, "is_initialized is true before the start")
+    must_raise(RuntimeError, lambda: logger.log(1.0, "loss"), "log() before the start")
     params: dict[str, Any] = {}
-    _must_raise(
+    must_raise(
         RuntimeError,
         lambda: logger.save_hyperparameters(params),
         "save_hyperparameters() before the start",
@@ -135,8 +136,8 @@ def a_second_start_warns_and_changes_nothing(bench: Bench) -> None:
         logger.log(1.0, "loss", step=0)
         with _warnings() as warnings:
             logger.create_logger_context()
-        _must_equal(len(warnings), 1, "number of warnings of a second start")
-        _must(logger.is_initialized, "a second start ended the first context")
+        must_equal(len(warnings), 1, "number of warnings of a second start")
+        must(logger.is_initialized, "a second start ended the first context")
         logger.log(2.0, "accuracy", step=0)
     bench.must_hold(folder, ("loss", 1.0), ("accuracy", 2.0))
 
@@ -150,8 +151,8 @@ def it_can_be_stopped_at_any_time_and_started_again(bench: Bench) -> None:
         logger.log(float(number), f"loss{number}", step=0)
         logger.destroy_logger_context()
         logger.destroy_logger_context()
-        _must(not logger.is_initialized, "is_initialized is true after the end")
-        _must_raise(RuntimeError, lambda: logger.log(9.0, "loss"), "log() after the end")
+        must(not logger.is_initialized, "is_initialized is true after the end")
+        must_raise(RuntimeError, lambda: logger.log(9.0, "loss"), "log() after the end")
     bench.must_hold(folder, ("loss1", 1.0), ("loss2", 2.0))
 
 
@@ -164,8 +165,8 @@ def the_context_ends_with_an_exception(bench: Bench) -> None:
             logger.log(1.0, "loss", step=0)
             raise ZeroDivisionError
 
-    _must_raise(ZeroDivisionError, fail, "an exception in the context")
-    _must(not logger.is_initialized, "is_initialized is true after an exception")
+    must_raise(ZeroDivisionError, fail, "an exception in the context")
+    must(not logger.is_initialized, "is_initialized is true after an exception")
     bench.must_hold(folder, ("loss", 1.0))
 
 
@@ -184,8 +185,8 @@ def only_the_chosen_workers_log(bench: Bench) -> None:
         with logger.start_logging(rank=rank):
             logger.save_hyperparameters({"lr": 0.1})
             logger.log(1.0, "loss", step=0)
-            _must_equal(logger.should_log(), logs, f"should_log() with {case}")
-        _must(logs or not any(folder.iterdir()), f"something was written with {case}")
+            must_equal(logger.should_log(), logs, f"should_log() with {case}")
+        must(logs or not any(folder.iterdir()), f"something was written with {case}")
         bench.must_hold(folder, *[("loss", 1.0)] * logs)
 
 
@@ -203,7 +204,7 @@ def the_frequency_chooses_batches_alone(bench: Bench) -> None:
                 logger.log(float(batch), f"batch{batch}", step=batch, batch_idx=batch)
             logger.log(9.0, "epoch", step=0)
             chosen = [batch for batch in range(5) if logger.should_log(batch)]
-            _must_equal(chosen, batches, f"batches chosen with log_freq={log_freq!r}")
+            must_equal(chosen, batches, f"batches chosen with log_freq={log_freq!r}")
         expected = [(f"batch{batch}", float(batch)) for batch in batches]
         bench.must_hold(folder, *expected, ("epoch", 9.0))
 
@@ -212,10 +213,10 @@ def a_wrong_frequency_is_refused(bench: Bench) -> None:
     """At once, and when it is set later, by a ValueError."""
     logger, _ = bench.new(log_freq=2)
     for wrong in (0, -3, "never", True, None, 1.5):
-        _must_raise(ValueError, partial(bench.new, log_freq=wrong), f"log_freq={wrong!r}")
+        must_raise(ValueError, partial(bench.new, log_freq=wrong), f"log_freq={wrong!r}")
         later = partial(setattr, logger, "log_freq", wrong)
-        _must_raise(ValueError, later, f"setting log_freq to {wrong!r}")
-    _must_equal(logger.log_freq, 2, "log_freq after wrong values")
+        must_raise(ValueError, later, f"setting log_freq to {wrong!r}")
+    must_equal(logger.log_freq, 2, "log_freq after wrong values")
 
 
 def unknown_kinds_are_left_out(bench: Bench) -> None:
@@ -244,8 +245,8 @@ def it_knows_what_a_training_tells_it(bench: Bench) -> None:
         with running(logger, _Alone(), {"lr": 0.1}, "trial-3", context) as guarded:
             guarded.log(float(number), f"loss{number}", step=0)
         failures = [guard.failures.of(guard.name) for guard in guarded.guards]
-        _must(not any(guarded.failures.values()), "; ".join(failures))
-    _must(not logger.is_initialized, "is_initialized is true after the training")
+        must(not any(guarded.failures.values()), "; ".join(failures))
+    must(not logger.is_initialized, "is_initialized is true after the training")
 
 
 def what_it_raises_stops_no_training(bench: Bench) -> None:
@@ -261,7 +262,7 @@ def what_it_raises_stops_no_training(bench: Bench) -> None:
         setattr(logger, method, _away)
         with running(logger, _Alone(), {"lr": 0.1}) as guarded:
             guarded.log(1.0, "loss", step=0)
-        _must(any(guarded.failures.values()), f"a failure of {method}() was not counted")
+        must(any(guarded.failures.values()), f"a failure of {method}() was not counted")
         logger.__dict__.pop(method)
         logger.destroy_logger_context()
 
@@ -291,7 +292,7 @@ def it_survives_a_fork(bench: Bench) -> None:
     # From a new process, because forking one that has threads is not safe.
     with ProcessPoolExecutor(1, spawn) as pool:
         code = pool.submit(_log_in_fork, pickle.dumps(logger), bench.timeout).result(bench.timeout)
-    _must_equal(code, 0, "exit code of the forked process")
+    must_equal(code, 0, "exit code of the forked process")
     bench.must_hold(folder, ("loss", 5.0))
 
 
@@ -313,10 +314,6 @@ RULES: tuple[Callable[[Bench], None], ...] = (
 
 
 # -- inside ----------------------------------------------------------------------------------------
-
-
-class _Broken(Exception):  # noqa: N818
-    """What a rule found, before the rule's name is known."""
 
 
 class _Alone:
@@ -369,20 +366,3 @@ def _warnings() -> Iterator[list[str]]:
         yield messages
     finally:
         itwinai.logger.removeHandler(handler)
-
-
-def _must(holds: bool, reason: str) -> None:
-    if not holds:
-        raise _Broken(reason)
-
-
-def _must_equal(found: Any, expected: Any, what: str) -> None:
-    _must(found == expected, f"{what}: {found!r}, expected {expected!r}")
-
-
-def _must_raise(kind: type[Exception], call: Callable[[], Any], what: str) -> None:
-    try:
-        call()
-    except kind:
-        return
-    raise _Broken(f"{what} raised no {kind.__name__}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,12 @@ from torch.optim.lr_scheduler import LRScheduler
 import itwinai.distributed as cluster
 from itwinai.environ import environment
 from itwinai.errors import ConfigurationError, MissingPackageError
+from itwinai.torch.strategies import deepspeed_config
 from itwinai.torch.strategies.process_group import Backend, ProcessGroupStrategy
 from itwinai.torch.strategies.zero_state import ZeroState, drop_gradients, is_part
 
 if TYPE_CHECKING:
     from itwinai.torch.config import TrainingConfiguration
-
-#: DeepSpeed takes any optimizer of PyTorch only if told so.
-_ANY_OPTIMIZER = {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False}
-_BATCH_SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu")
 
 
 class DeepSpeedStrategy(ProcessGroupStrategy):
@@ -76,21 +72,7 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
         Raises:
             ConfigurationError: If that file cannot be read.
         """
-        own = _read(config.get("deepspeed"))
-        options: dict[str, Any] = {"zero_optimization": {"stage": 1}}
-        if not any(name in own for name in _BATCH_SIZES):
-            options["train_micro_batch_size_per_gpu"] = config.batch_size
-        precision = config.get("precision", "fp32")
-        if precision == "bf16":
-            # No layer's gradients are summed in bf16, as under the other strategies.
-            autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
-            options["torch_autocast"] = autocast
-        elif precision == "fp16":
-            options["fp16"] = {"enabled": True, "auto_cast": True}
-        steps = config.get("gradient_accumulation_steps", 1)
-        if own.get("gradient_accumulation_steps", "auto") in ("auto", steps):
-            own.pop("gradient_accumulation_steps", None)  # the training does it
-        return {"config": options | own}
+        return {"config": deepspeed_config.from_training(config)}
 
     def distributed(
         self,
@@ -125,7 +107,8 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
             return model.to(self.device()), optimizer, lr_scheduler
         if not any(is_part(parameter) for parameter in model.parameters()):  # by zero.Init
             self._take_weights_of_rank_0(model.to(self.device()))
-        settings = _settings(_read(config if config is not None else config_params))
+        given = config if config is not None else config_params
+        settings = deepspeed_config.complete(deepspeed_config.read(given))
         groups = [list(group["params"]) for group in optimizer.param_groups]
         with environment(cluster.rendezvous()):
             engine, *_ = self.deepspeed.initialize(
@@ -302,34 +285,6 @@ def _import_deepspeed() -> Any:
         # Only for inference, and it would be compiled at the first start.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def _read(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
-    if config is None or isinstance(config, Mapping):
-        return dict(config or {})
-    try:
-        content = json.loads(Path(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"deepspeed: {str(config)!r} is no readable JSON file: {error}"
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"deepspeed: {str(config)!r} does not hold a mapping")
-    return content
-
-
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Complete DeepSpeed's configuration; each ``step()`` is to be a step."""
-    if config.pop("gradient_accumulation_steps", 1) not in (1, "auto"):
-        raise ConfigurationError(
-            "deepspeed.gradient_accumulation_steps: the training accumulates gradients itself. "
-            "Set gradient_accumulation_steps in the training's configuration instead."
-        )
-    sizes: dict[str, Any] = (
-        {} if "train_batch_size" in config else {"train_micro_batch_size_per_gpu": 1}
-    )
-    own = {"gradient_accumulation_steps": 1, "managed_gradient_accumulation": False}
-    return {**_ANY_OPTIMIZER, **sizes, **config, **own}
 
 
 def _check_format(engine: Any) -> None:

@@ -1,0 +1,87 @@
+"""A data loader for one of several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any, cast
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+
+import itwinai
+from itwinai.torch.data import ExactSampler, RankShare, is_iterable
+from itwinai.torch.reproducibility import seed_worker
+
+
+def make_dataloader(
+    dataset: Dataset[Any],
+    rank: int,
+    world_size: int,
+    *,
+    batch_size: int | None = 1,
+    shuffle: bool | None = None,
+    sampler: Any = None,
+    batch_sampler: Any = None,
+    **options: Any,
+) -> DataLoader[Any]:
+    """Make a loader that deals a data set out to ranks, counting no sample twice.
+
+    Args:
+        dataset: The data.
+        rank: This process.
+        world_size: Number of processes.
+        batch_size: Samples per batch and rank.
+        shuffle: Whether each epoch has another order.
+        sampler: A sampler of the user's own; only its random or sequential order is kept where
+            several processes share the data.
+        batch_sampler: A batch sampler of the user's own, for a single process.
+        options: As of ``torch.utils.data.DataLoader``.
+
+    Raises:
+        RuntimeError: If a user's own sampler cannot be shared by several processes.
+    """
+    options = {"worker_init_fn": seed_worker, **options}
+    if batch_sampler is not None and world_size == 1:
+        return DataLoader(dataset, batch_sampler=batch_sampler, **options)
+    if is_iterable(dataset):
+        share = _share_of(cast("IterableDataset[Any]", dataset), rank, world_size)
+        return DataLoader(share, batch_size=batch_size, **options)
+    if _keeps_own_sampler(sampler, batch_sampler, world_size):
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
+    generator = options.get("generator")
+    exact = ExactSampler(
+        cast("Sized", dataset),
+        batch_size=batch_size or 1,
+        rank=rank,
+        world_size=world_size,
+        shuffle=isinstance(sampler, RandomSampler) or bool(shuffle),
+        seed=0 if generator is None else generator.initial_seed(),
+        drop_last=bool(options.get("drop_last", False)),
+    )
+    return DataLoader(dataset, batch_size=batch_size, sampler=exact, **options)
+
+
+def _share_of(dataset: IterableDataset[Any], rank: int, world_size: int) -> IterableDataset[Any]:
+    if world_size == 1 or getattr(dataset, "deals_itself_out", False):
+        return dataset
+    if rank == 0:
+        itwinai.logger.info(
+            "each rank takes every %d-th sample of %s; if it deals itself out to the ranks, "
+            "give it an attribute deals_itself_out = True",
+            world_size,
+            type(dataset).__name__,
+        )
+    return RankShare(dataset, rank, world_size)
+
+
+def _keeps_own_sampler(sampler: Any, batch_sampler: Any, world_size: int) -> bool:
+    if sampler is None and batch_sampler is None:
+        return False
+    if world_size == 1 or isinstance(sampler, ExactSampler):
+        return True
+    if batch_sampler is None and isinstance(sampler, RandomSampler | SequentialSampler):
+        return False
+    raise RuntimeError(
+        f"{type(batch_sampler or sampler).__name__}: with several processes each must get its "
+        "own part of the data, which this sampler does not say. Leave it out (use shuffle), or "
+        "pass an itwinai.torch.data.ExactSampler."
+    )

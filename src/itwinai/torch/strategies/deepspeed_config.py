@@ -1,0 +1,77 @@
+"""DeepSpeed's configuration: what follows from a training's, and what a training demands of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itwinai.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from itwinai.torch.config import TrainingConfiguration
+
+#: DeepSpeed takes any optimizer of PyTorch only if told so.
+_ANY_OPTIMIZER = {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False}
+_BATCH_SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu")
+
+
+def from_training(config: TrainingConfiguration) -> dict[str, Any]:
+    """DeepSpeed's configuration for a training, whose key ``deepspeed`` wins.
+
+    Raises:
+        ConfigurationError: If that key is a file that cannot be read.
+    """
+    own = read(config.get("deepspeed"))
+    options: dict[str, Any] = {"zero_optimization": {"stage": 1}}
+    if not any(name in own for name in _BATCH_SIZES):
+        options["train_micro_batch_size_per_gpu"] = config.batch_size
+    precision = config.get("precision", "fp32")
+    if precision == "bf16":
+        # No layer's gradients are summed in bf16, as under the other strategies.
+        autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
+        options["torch_autocast"] = autocast
+    elif precision == "fp16":
+        options["fp16"] = {"enabled": True, "auto_cast": True}
+    steps = config.get("gradient_accumulation_steps", 1)
+    if own.get("gradient_accumulation_steps", "auto") in ("auto", steps):
+        own.pop("gradient_accumulation_steps", None)  # the training does it
+    return options | own
+
+
+def read(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
+    """Read a configuration: a mapping, or the path of a JSON file.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, or holds no mapping.
+    """
+    if config is None or isinstance(config, Mapping):
+        return dict(config or {})
+    try:
+        content = json.loads(Path(config).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"deepspeed: {str(config)!r} is no readable JSON file: {error}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"deepspeed: {str(config)!r} does not hold a mapping")
+    return content
+
+
+def complete(config: dict[str, Any]) -> dict[str, Any]:
+    """Complete a configuration, so that each ``step()`` is a step.
+
+    Raises:
+        ConfigurationError: If gradients are to be accumulated by DeepSpeed.
+    """
+    if config.pop("gradient_accumulation_steps", 1) not in (1, "auto"):
+        raise ConfigurationError(
+            "deepspeed.gradient_accumulation_steps: the training accumulates gradients itself. "
+            "Set gradient_accumulation_steps in the training's configuration instead."
+        )
+    sizes: dict[str, Any] = (
+        {} if "train_batch_size" in config else {"train_micro_batch_size_per_gpu": 1}
+    )
+    own = {"gradient_accumulation_steps": 1, "managed_gradient_accumulation": False}
+    return {**_ANY_OPTIMIZER, **sizes, **config, **own}
