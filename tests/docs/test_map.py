@@ -24,9 +24,13 @@ def named_in(section: str) -> Counter[str]:
         where = PurePath(folder.strip("`"))
         named[f"{where}/"] += 1
         named.update(str(where / file) for file in re.findall(r"`([\w/]+\.py)`", " ".join(cells)))
-    faces = section.partition("A *face*")[2]
-    named.update(re.findall(r"`([\w/]+(?:\.py|/))`", faces))
+    named.update(faces_in(section))
     return named
+
+
+def faces_in(section: str) -> list[str]:
+    """The faces that the paragraph about them names."""
+    return re.findall(r"`itwinai/([\w/]+(?:\.py|/))`", section)
 
 
 def there_are() -> set[str]:
@@ -47,14 +51,14 @@ def test_a_map_that_is_wrong_is_noticed() -> None:
     text = (
         "| in | what | files |\n| --- | --- | --- |\n| `a/` | x | `b.py`, `c.py` (`d`), `b.py` |\n"
     )
-    named = named_in(f"{text}\nA *face* is: `e.py`, `f/`.\n")
+    named = named_in(f"{text}\nA face is: `itwinai/e.py`, `itwinai/f/`.\n")
     assert named == {"a/": 1, "a/b.py": 2, "a/c.py": 1, "e.py": 1, "f/": 1}
 
 
 def test_a_face_says_so_in_its_first_line() -> None:
-    faces = re.findall(r"`([\w/]+\.py)`", section("## The map").partition("A *face*")[2])
+    faces = faces_in(section("## The map"))
     assert faces
-    for face in faces:
+    for face in (face for face in faces if face.endswith(".py")):
         first = (PACKAGE / face).read_text().splitlines()[0]
         assert first.startswith('"""Face of ')
         assert "0.4" in first

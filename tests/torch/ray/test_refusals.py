@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -469,7 +470,8 @@ print("ray" in sys.modules)
 def test_a_refusal_does_not_even_load_ray(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", REFUSALS, str(tmp_path)],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         timeout=120,
