@@ -121,7 +121,7 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List the studies of a folder and those below it."""
-    from itwinai.hpo.display.tables import show, table_of_studies
+    from itwinai.hpo.display import show, table_of_studies
     from itwinai.hpo.record import list_studies
 
     studies = list_studies(folder)
@@ -145,8 +145,8 @@ def show_command(
     """Show a study's summary and its trials."""
     from rich.text import Text
 
+    from itwinai.hpo.display import show, table_of_trials
     from itwinai.hpo.display.summary import summary
-    from itwinai.hpo.display.tables import show, table_of_trials
     from itwinai.hpo.record import plain_study
 
     result = _load(study)
@@ -165,7 +165,7 @@ def show_command(
 @clean_exit()
 def best_command(study: StudyFolder, as_json: AsJson = False) -> None:
     """Show the best trial's values and metrics; of several objectives all that are best."""
-    from itwinai.hpo.display.summary import name_of, plural
+    from itwinai.hpo.display import name_of, plural
     from itwinai.hpo.errors import StudyError
     from itwinai.hpo.record import plain_study
 

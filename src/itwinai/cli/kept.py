@@ -20,8 +20,7 @@ import itwinai
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys
 from itwinai.errors import did_you_mean
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import pipeline_of
-from itwinai.hpo.record.origin import PIPELINE_FILE
+from itwinai.hpo.record import PIPELINE_FILE, pipeline_of
 
 #: What makes a trainer run a study; without these keys it trains once.
 STUDY_KEYS = (

@@ -38,7 +38,7 @@ def put_text(text: str, output: Path | None) -> None:
 
 def write_json(content: Any) -> None:
     """Write the one JSON document of a command."""
-    from itwinai.hpo.record.exporting import plain
+    from itwinai.hpo.record import plain
 
     typer.echo(json.dumps(plain(content), allow_nan=False))
 
@@ -80,7 +80,7 @@ def plain_rerun(outcome: Rerun) -> dict[str, Any]:
 
 def show_rerun(outcome: Rerun) -> None:
     """Tell what a rerun gave, and whether it was the recorded trial again."""
-    from itwinai.hpo.display.summary import name_of, plural
+    from itwinai.hpo.display import name_of, plural
 
     epochs = plural(len(outcome.runs[-1].history), "epoch")
     runs = plural(len(outcome.runs), "run")
@@ -104,7 +104,7 @@ def show_rerun(outcome: Rerun) -> None:
 
 def show_front(result: StudyResult) -> None:
     """Show the Pareto front of a study of several objectives."""
-    from itwinai.hpo.display.tables import show, table_of_trials
+    from itwinai.hpo.display import show, table_of_trials
 
     if len(result.objectives) > 1:
         title = "Pareto front: no trial is better in all objectives"

@@ -113,7 +113,7 @@ def _load(config: Path, overrides: list[str] | None) -> SlurmConfiguration:
 
 
 def _show(status: RunStatus) -> None:
-    from itwinai.hpo.display.tables import show, table, table_of_studies
+    from itwinai.hpo.display import show, table, table_of_studies
 
     rows = [[j.job, j.state.lower(), j.elapsed, j.left, j.nodes, j.reason] for j in status.jobs]
     show(table(["job", "state", "elapsed", "left", "nodes", "reason"], rows))

@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 __getattr__ = lazily(
-    "itwinai",
+    __name__,
     {
         "torch.strategies.deepspeed": "DeepSpeedStrategy",
         "torch.strategies.fsdp": "FSDPStrategy",
@@ -59,4 +59,5 @@ __getattr__ = lazily(
         "compatibility.strategies": "HorovodStrategy RayDDPStrategy RayDeepSpeedStrategy "
         "RayTorchDistributedStrategy check_initialized",
     },
+    package="itwinai",
 )

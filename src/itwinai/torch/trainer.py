@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["RayTorchTrainer", "TorchLightningTrainer", "TorchTrainer"]
 
 __getattr__ = lazily(
-    "itwinai.torch",
+    __name__,
     {"lightning": "TorchLightningTrainer", "ray.trainer": "RayTorchTrainer TorchTrainer"},
+    package="itwinai.torch",
 )

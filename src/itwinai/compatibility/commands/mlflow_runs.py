@@ -60,7 +60,7 @@ def generate_scalability_report(
     """Show how the time of an epoch falls with the number of workers, for each strategy."""
     from itwinai.compatibility.commands.experiments import Experiments
     from itwinai.compatibility.commands.scalability import EPOCH_TIME, draw, scales, table_of_scales
-    from itwinai.hpo.display.tables import show
+    from itwinai.hpo.display import show
 
     experiments = Experiments(tracking_uri)
     runs = experiments.runs(experiments.id_of(experiment_name), EPOCH_TIME)

@@ -15,8 +15,7 @@ from rich.table import Table
 
 from itwinai.compatibility.commands.experiments import LoggedRun
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
-from itwinai.hpo.display.summary import number
-from itwinai.hpo.display.tables import table
+from itwinai.hpo.display import number, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
