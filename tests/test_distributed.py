@@ -44,6 +44,7 @@ SLURM = {
     "SLURM_NTASKS_PER_NODE": 2,
     "SLURM_JOB_NODELIST": "gpu[007-008]",
     "SLURM_JOB_ID": 4711,
+    "SLURM_STEP_ID": 0,
 }
 
 
@@ -56,6 +57,13 @@ def test_each_launcher_is_read(launched, variables):
 
 
 def test_alone_without_a_launcher():
+    assert cluster.detect_distributed_environment() == ClusterEnvironment()
+    assert cluster.rendezvous() == {}
+
+
+def test_a_job_s_script_without_srun_is_one_process(launched):
+    launched(**{name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"})
+    launched(SLURM_PROCID=0, SLURM_LOCALID=0)
     assert cluster.detect_distributed_environment() == ClusterEnvironment()
     assert cluster.rendezvous() == {}
 

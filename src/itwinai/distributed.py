@@ -54,6 +54,8 @@ _LAUNCHERS: tuple[tuple[tuple[str, ...], ...], ...] = (
 def detect_distributed_environment() -> ClusterEnvironment:
     """Read the variables of torchrun (which a study's workers set too), Open MPI or Slurm."""
     for rank, local_rank, size, local_size in _LAUNCHERS:
+        if _is_one_process(rank):
+            continue
         if _first(rank) is not None and _first(size) is not None:
             return ClusterEnvironment(
                 global_rank=int(_first(rank) or 0),
@@ -62,6 +64,18 @@ def detect_distributed_environment() -> ClusterEnvironment:
                 local_world_size=_tasks_here(_first(local_size) or "1"),
             )
     return ClusterEnvironment()
+
+
+def _is_one_process(rank: tuple[str, ...]) -> bool:
+    """Whether these are the variables of a job whose script started this process without srun.
+
+    In a job of several tasks they look like those of its first task, but there is no other one.
+    """
+    return rank == ("SLURM_PROCID",) and _first(_STEP) is None
+
+
+#: What srun alone sets, and not the script of a job.
+_STEP = ("SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS")
 
 
 def rendezvous() -> dict[str, str]:

@@ -25,6 +25,10 @@ class CheckpointError(ItwinaiError):
     """A checkpoint is missing, incomplete or damaged."""
 
 
+class NotANumberError(ItwinaiError):
+    """A training's loss is not a number any more."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or an empty string."""
     closest = get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -264,8 +264,8 @@ def test_a_batch_whose_samples_cannot_be_counted(batch: Any) -> None:
     with pytest.raises(TypeError) as caught:
         samples_in(batch)
     assert str(caught.value) == (
-        f"cannot count the samples of a batch of type {type(batch).__name__}: "
-        "there is no tensor in it"
+        f"cannot count the samples of a batch of type {type(batch).__name__}. Override "
+        "samples_in_batch() of the trainer, which returns their number."
     )
 
 

@@ -96,6 +96,8 @@ class TrainingConfiguration(Configuration):
     shuffle_test: bool = False
     #: Whether loaders copy to page-locked memory.
     pin_gpu_memory: bool = False
+    #: Whether training leaves out an epoch's last, smaller batch.
+    drop_last: bool = False
     #: Processes per data loader; 0 loads in the training's own process.
     num_workers_dataloader: int = Field(default=4, ge=0)
     #: Loss function.
@@ -138,6 +140,10 @@ class TrainingConfiguration(Configuration):
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     #: Largest norm of all gradients together; None leaves them as they are.
     gradient_clipping: float | None = Field(default=None, gt=0)
+    #: Whether batch statistics are those of all ranks' batches together; needs GPUs.
+    sync_batchnorm: bool = False
+    #: Whether a training outside a study ends with an error once its loss is not a number.
+    stop_on_nan: bool = True
     #: Whether the model is compiled by ``torch.compile``.
     torch_compile: bool = False
     #: Decay per step of the averaged weights that are evaluated and saved; None: no average.

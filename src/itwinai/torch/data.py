@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
+from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
+
+from itwinai.errors import ConfigurationError
 
 
 class ExactSampler(DistributedSampler[Any]):
@@ -94,46 +97,70 @@ def batch_share(loader: DataLoader[Any], batch_idx: int, window: int = 1) -> flo
     """Weight of a loader's batch in the mean over ranks and over the batches of a step.
 
     Where the loader is not one of ours, each batch of a step weighs the same.
+
+    Args:
+        loader: The data.
+        batch_idx: Number of the batch.
+        window: Batches of a full step, or of this one, where the loader is not one of ours.
     """
     sampler = getattr(loader, "sampler", None)
     if isinstance(sampler, ExactSampler):
         return sampler.share(batch_idx, window)
-    if window == 1:
-        return 1.0
-    length = length_of(loader)
-    first = batch_idx - batch_idx % window
-    return 1 / (window if length is None else min(window, length - first))
+    return 1 / window
 
 
-def length_of(loader: Any) -> int | None:
-    """Batches of a loader; None where it does not know."""
+def length_of(data: Any) -> int | None:
+    """Batches of a loader, or samples of a data set; None where it does not know.
+
+    What a data set that is read from front to back says of its length holds for one process that
+    loads, but not for several: how many batches they make depends on how they share it.
+    """
+    dataset, workers = getattr(data, "dataset", None), getattr(data, "num_workers", 0)
+    if is_iterable(dataset) and workers > 1:
+        return None
     try:
-        return len(loader)
+        return len(data)
     except TypeError:
         return None
 
 
-def with_last(loader: Any, window: int) -> Iterator[tuple[Any, bool]]:
-    """Pair each batch with whether it is the last one of an optimizer step.
+def in_steps(loader: Any, window: int) -> Iterator[tuple[Any, float, bool]]:
+    """Give each batch with its weight in an optimizer step, and whether it is the step's last.
 
     Args:
         loader: Yields batches.
         window: Batches of a step; the last step of an epoch may have fewer.
     """
-    length = length_of(loader)
-    if window == 1 or length is not None:
-        for index, batch in enumerate(loader):
-            yield batch, (index + 1) % window == 0 or index + 1 == length
-        return
-    batches = iter(loader)
-    ahead = next(batches, _END)
+    exact = isinstance(getattr(loader, "sampler", None), ExactSampler)
     index = 0
-    while ahead is not _END:
-        batch, ahead, index = ahead, next(batches, _END), index + 1
-        yield batch, index % window == 0 or ahead is _END
+    for step in _steps_of(loader, window, ahead=not exact):
+        for number, batch in enumerate(step, start=1):
+            is_last = number == len(step) and (not exact or _closes(loader, index, window))
+            yield batch, batch_share(loader, index, window if exact else len(step)), is_last
+            index += 1
 
 
-_END = object()
+def _steps_of(loader: Any, window: int, ahead: bool) -> Iterator[list[Any]]:
+    """The batches of each step; one by one, unless it must be known ahead how many they are."""
+    batches = iter(loader)
+    while step := list(islice(batches, window if ahead else 1)):
+        yield step
+
+
+def _closes(loader: Any, index: int, window: int) -> bool:
+    return (index + 1) % window == 0 or index + 1 == len(loader)
+
+
+def check_datasets(train: Any, validation: Any = None, test: Any = None) -> None:
+    """Refuse an empty data set, as far as its length is known.
+
+    Raises:
+        ConfigurationError: Naming the set.
+    """
+    for name, dataset in {"training": train, "validation": validation, "test": test}.items():
+        if length_of(dataset) == 0:
+            hint = "" if name == "training" else " Pass None if there is none."
+            raise ConfigurationError(f"the {name} set is empty.{hint}")
 
 
 def set_epoch(loader: DataLoader[Any] | None, epoch: int) -> None:
@@ -184,21 +211,64 @@ def is_iterable(dataset: Any) -> bool:
 
 
 def samples_in(batch: Any) -> int:
-    """Number of samples of a batch: the length of the first tensor in it.
+    """Number of samples of a batch.
+
+    That is the length of the outermost tensor in it, whatever stands before: texts, or what is
+    known of the samples. Where the samples stand in columns (images of various sizes, each in a
+    tensor of its own), it is the length of a column.
 
     Raises:
-        TypeError: If there is no tensor in it.
+        TypeError: If there is no tensor and no column in it.
     """
-    if isinstance(batch, torch.Tensor):
-        return len(batch)
-    if isinstance(batch, (list, tuple, dict)):
-        for part in batch.values() if isinstance(batch, dict) else batch:
-            if isinstance(part, (torch.Tensor, list, tuple, dict)):
-                return samples_in(part)
+    lengths = [len(tensor) for tensor in _tensors_in(batch) if tensor.dim() > 0]
+    columns = _columns_of(batch)
+    if columns is not None and (len(set(lengths)) != 1 or _has_scalars(batch)):
+        return columns
+    shallow = _shallowest(batch)
+    if shallow is not None:
+        return shallow
+    if columns is not None:
+        return columns
     raise TypeError(
-        f"cannot count the samples of a batch of type {type(batch).__name__}: "
-        "there is no tensor in it"
+        f"cannot count the samples of a batch of type {type(batch).__name__}. Override "
+        "samples_in_batch() of the trainer, which returns their number."
     )
+
+
+def _tensors_in(batch: Any) -> Iterator[torch.Tensor]:
+    if isinstance(batch, torch.Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        yield from (tensor for part in batch.values() for tensor in _tensors_in(part))
+    elif isinstance(batch, list | tuple):
+        yield from (tensor for part in batch for tensor in _tensors_in(part))
+
+
+def _has_scalars(batch: Any) -> bool:
+    return any(tensor.dim() == 0 for tensor in _tensors_in(batch))
+
+
+def _columns_of(batch: Any) -> int | None:
+    """Length of the columns of ``zip(*samples)``; None if the batch is not of that form."""
+    parts = list(batch.values()) if isinstance(batch, Mapping) else batch
+    if not isinstance(parts, list | tuple) or not parts:
+        return None
+    if not all(isinstance(part, list | tuple) for part in parts):
+        return None
+    lengths = {len(part) for part in parts}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _shallowest(batch: Any) -> int | None:
+    """Length of the tensor that lies outermost."""
+    level = [batch]
+    while level:
+        for part in level:
+            if isinstance(part, torch.Tensor) and part.dim() > 0:
+                return len(part)
+        inner = [list(p.values()) if isinstance(p, Mapping) else p for p in level]
+        level = [part for p in inner if isinstance(p, list | tuple) for part in p]
+    return None
 
 
 def to_device(batch: Any, device: str) -> Any:

@@ -32,6 +32,8 @@ class EpochMetrics:
         self._sums: dict[str, float | torch.Tensor] = {}
         self._counts: dict[str, int] = {}
         self._counting = True
+        #: Batches of this epoch on this rank.
+        self.batches = 0
 
     def to(self, device: str) -> None:
         """Move the metrics' states to a device."""
@@ -42,6 +44,7 @@ class EpochMetrics:
     def reset(self) -> None:
         """Begin an epoch."""
         self._sums, self._counts = {}, {}
+        self.batches = 0
         for metric in self._stateful().values():
             metric.reset()
 
@@ -57,6 +60,7 @@ class EpochMetrics:
 
     def add(self, loss: Any, batch_metrics: Mapping[str, Any], samples: int) -> None:
         """Add a batch's loss, and those of its metrics that did not accumulate by themselves."""
+        self.batches += 1
         if not self._counting:
             return
         stateful = self._stateful() if self.metrics else {}
@@ -109,9 +113,15 @@ def _means(ranks: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, float]
 
 
 def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
-    """One number per metric; a vector (per class, say) becomes ``name_0``, ``name_1``, ..."""
+    """One number per metric.
+
+    A vector (per class, say) becomes ``name_0``, ``name_1``, ..., and a dictionary ``name_key``.
+    """
     if value is None:
         return {}
+    if isinstance(value, Mapping):
+        parts = (flatten(f"{name}_{key}", part) for key, part in value.items())
+        return {key: number for part in parts for key, number in part.items()}
     if isinstance(value, torch.Tensor) and value.dim() == 0:
         return {name: value.detach()}
     numbers = torch.as_tensor(value).detach().flatten()

@@ -21,11 +21,13 @@ def set_seed(rnd_seed: int | None, deterministic_cudnn: bool = True) -> torch.Ge
     """Seed torch, NumPy and Python, and return a generator for data loaders.
 
     Args:
-        rnd_seed: The seed; None leaves the global generators as they are.
+        rnd_seed: The seed; None leaves the global generators as they are, and draws the returned
+            one's from the operating system.
         deterministic_cudnn: Whether cuDNN is kept to deterministic algorithms.
     """
     generator = torch.Generator()
     if rnd_seed is None:
+        generator.seed()
         return generator
     random.seed(rnd_seed)
     np.random.seed(rnd_seed % 2**32)
@@ -34,6 +36,32 @@ def set_seed(rnd_seed: int | None, deterministic_cudnn: bool = True) -> torch.Ge
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
     return generator.manual_seed(rnd_seed)
+
+
+def part_streams(generator: torch.Generator, rank: int, epoch: int) -> None:
+    """Give each rank above 0 random numbers of its own, from the epoch on.
+
+    Weights have been drawn by then, alike on all ranks. Augmentation and dropout must differ, or
+    the ranks would see the same noise on different samples. Rank 0 goes on as a single process.
+
+    Args:
+        generator: The data loaders', which seeds their processes. It is only moved on: the seed
+            that it began with is the order of the data, the same on all ranks.
+        rank: This process.
+        epoch: The first one to train.
+    """
+    if rank == 0:
+        return
+    sequence = np.random.SeedSequence([torch.initial_seed(), rank, epoch])
+    own, of_numpy, of_python = (int(number) for number in sequence.generate_state(3, np.uint64))
+    torch.manual_seed(own >> 1)
+    np.random.seed(of_numpy % 2**32)
+    random.seed(of_python)
+    torch.empty(rank * _APART, dtype=torch.int64).random_(generator=generator)
+
+
+#: Numbers between the ranks' places in the data loaders' stream, of which an epoch takes a few.
+_APART = 100_000
 
 
 def random_state() -> dict[str, Any]:

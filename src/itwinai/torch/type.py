@@ -18,5 +18,9 @@ class UninitializedStrategyError(ItwinaiError):
     """A strategy was used before its ``init()``."""
 
 
+class HookError(ItwinaiError, TypeError):
+    """A user's hook returned what nothing can be done with."""
+
+
 class DistributedStrategyError(ItwinaiError):
     """A strategy cannot do what it was asked to."""

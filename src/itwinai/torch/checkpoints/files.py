@@ -10,6 +10,8 @@
     Format, epoch, metrics, versions, and size and SHA-256 of each of the other files; written last.
 ``shards/``
     Instead of ``model.pt``, of a training whose ranks each save their own part.
+``shards-trained/``
+    The weights that train on, where those in ``shards`` are an average of them.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from itwinai.io.files import atomic_folder, newest_complete
 
 MODEL, STATE, CONFIG, MANIFEST = "model.pt", "state.pt", "config.yaml", "manifest.json"
 SHARDS = "shards"
+#: Weights that train on, where those to keep are an average of them.
+TRAINED = "shards-trained"
 
 #: Version of the format; a reader refuses a newer one.
 FORMAT = 1
@@ -81,7 +85,8 @@ def load(path: Path, or_earlier: bool = False) -> tuple[Path, dict[str, Any], di
     """Read a checkpoint.
 
     Args:
-        path: Its folder, or one that holds several ``epoch_<n>``, of which the newest is taken.
+        path: Its folder, or one that holds several ``epoch_<n>`` of one training, of which the
+            newest is taken.
         or_earlier: Whether a damaged one is named in a warning and the ``epoch_<n>`` before it
             is taken.
 
@@ -90,13 +95,16 @@ def load(path: Path, or_earlier: bool = False) -> tuple[Path, dict[str, Any], di
         training's state.
 
     Raises:
-        CheckpointError: If it is missing, incomplete, damaged, or would run code.
+        CheckpointError: If it is missing, incomplete, damaged, or would run code; if the folder
+            holds checkpoints of several trainings.
     """
-    candidates = [path] if _is_one(path) else list(_epochs_in(path))
-    if not candidates:
-        raise CheckpointError(f"{path}: there is no checkpoint here")
+    candidates = [path] if _is_one(path) else _of_one_run(path)
     if or_earlier:
-        candidates += [folder for folder in _epochs_in(path.parent) if _is_before(folder, path)]
+        candidates += [
+            folder
+            for folder in _epochs_in(path.parent)
+            if _is_before(folder, path) and run_of(folder) == run_of(path)
+        ]
     for number, candidate in enumerate(candidates):
         try:
             return candidate, *_load_one(candidate)
@@ -199,6 +207,21 @@ def newest_of_run(location: Path, run: str | None) -> Path | None:
     return None
 
 
+def run_of(path: Path) -> str | None:
+    """What identifies the training that wrote a checkpoint; None where nothing tells."""
+    manifest = manifest_of(newest_complete(path) or path)
+    return None if manifest is None else manifest.get("run")
+
+
+def runs_in(folder: Path) -> dict[str | None, list[str]]:
+    """The trainings whose ``epoch_<n>`` lie in a folder, with the names of these."""
+    runs: dict[str | None, list[str]] = {}
+    for path in _epochs_in(folder):
+        with suppress(CheckpointError):
+            runs.setdefault(run_of(path), []).append(path.name)
+    return runs
+
+
 def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:
     """Copy what a user's own ``train()`` hands to a report into a checkpoint folder.
 
@@ -240,6 +263,21 @@ def _is_one(path: Path) -> bool:
     found = newest_complete(path)
     names = (MODEL, STATE, MANIFEST, SHARDS)
     return found is not None and any((found / name).exists() for name in names)
+
+
+def _of_one_run(folder: Path) -> list[Path]:
+    """The checkpoints of the only training that wrote to a folder, the newest first."""
+    found = list(_epochs_in(folder))
+    if not found:
+        raise CheckpointError(f"{folder}: there is no checkpoint here")
+    runs = runs_in(folder)
+    if len(runs) > 1:
+        parts = "; ".join(f"of one {', '.join(reversed(names))}" for names in runs.values())
+        raise CheckpointError(
+            f"{folder}: here are checkpoints of {len(runs)} trainings, {parts}. Name the one to go "
+            f"on from, as in from_checkpoint={str(found[0])!r}"
+        )
+    return found
 
 
 def _epochs_in(folder: Path) -> Iterator[Path]:

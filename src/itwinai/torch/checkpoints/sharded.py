@@ -31,6 +31,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from itwinai.errors import CheckpointError
 
 _METADATA = ".metadata"
+#: State of an optimizer that is not there.
+NO_OPTIMIZER: Mapping[str, Any] = {"state": {}, "param_groups": []}
 #: Everything that is no tensor, under one name.
 _PLAIN = "plain"
 

@@ -27,14 +27,19 @@ class EarlyStopping:
         """Whether the training shall end."""
         return self._patience is not None and self._waited >= self._patience
 
-    def observe(self, loss: float | None) -> None:
-        """Hear the validation loss of an epoch; None: there was no validation."""
+    def observe(self, loss: float | None) -> bool:
+        """Hear the validation loss of an epoch; None: there was no validation.
+
+        Returns:
+            Whether it is not a number, and so is no better one.
+        """
         if loss is None:
-            return
+            return False
         if loss < self._best - self._min_delta:
             self._best, self._waited = loss, 0
         else:
             self._waited += 1
+        return math.isnan(loss)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs to go on counting."""

@@ -115,6 +115,21 @@ def build_model(model: nn.Module | ModelFactory, config: Configuration) -> nn.Mo
     return model(**given)
 
 
+def synchronised(model: nn.Module, device: str) -> nn.Module:
+    """Return the model with batch normalisation over the batches of all ranks.
+
+    Raises:
+        ConfigurationError: If the device is no GPU, on which alone PyTorch has it.
+    """
+    if not device.startswith("cuda"):
+        raise ConfigurationError(
+            f"config.sync_batchnorm: PyTorch has it on GPUs alone, and this process is on "
+            f"{device}. Set it to false."
+        )
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return converted
+
+
 def factory_parameters(model: Any) -> dict[str, Any]:
     """Names and defaults (``inspect.Parameter.empty`` for none) of what a model factory takes."""
     if isinstance(model, nn.Module) or not callable(model):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class WarmupCosine(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, length: Length, warmup_epochs: float) -> None:
+        self.epochs, self.steps_per_epoch = length.epochs, length.steps
         rise = length.steps_in(warmup_epochs)
         fall = max(1, length.epochs * length.steps - rise)
 
@@ -62,6 +64,7 @@ class OneCycle(OneCycleLR):
     """
 
     def __init__(self, optimizer: Optimizer, length: Length, warmup_epochs: float) -> None:
+        self.epochs, self.steps_per_epoch = length.epochs, length.steps
         total = length.epochs * length.steps + 1  # one more rate than steps: after the last one
         rise = length.steps_in(warmup_epochs)
         super().__init__(
@@ -72,12 +75,28 @@ class OneCycle(OneCycleLR):
             cycle_momentum=bool({"momentum", "betas"} & optimizer.defaults.keys()),
         )
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on at a saved step; the length stays this training's."""
-        own = {"total_steps", "_schedule_phases"}
-        super().load_state_dict({k: v for k, v in state_dict.items() if k not in own})
 
-
-def goes_by_step(schedule: LRScheduler | None) -> bool:
+def goes_by_step(schedule: LRScheduler | None) -> TypeGuard[WarmupCosine | OneCycle]:
     """Whether a schedule goes on with each optimizer step, not with each epoch."""
     return isinstance(schedule, WarmupCosine | OneCycle)
+
+
+def stand_after(schedule: LRScheduler, epochs: int) -> None:
+    """Let a schedule stand where it stands after so many epochs of this training.
+
+    However many steps those epochs had: they may have been trained with other ranks, batches or
+    data. A schedule that waits for a loss to fall stays where it is.
+    """
+    if isinstance(schedule, ReduceLROnPlateau):
+        return
+    with warnings.catch_warnings():
+        # No step of the optimizer goes before these.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        if goes_by_step(schedule):
+            # What these set depends on the number of the step alone.
+            schedule._step_count = epochs * schedule.steps_per_epoch
+            schedule.last_epoch = schedule._step_count - 1
+            schedule.step()
+        else:
+            for _ in range(epochs):
+                schedule.step()

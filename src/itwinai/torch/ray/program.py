@@ -43,6 +43,9 @@ class TrainerProgram:
 
     def __init__(self, trainer: LocalTrainer, datasets: Datasets) -> None:
         self._trainer = pickled_trainer(trainer)
+        start = trainer.from_checkpoint
+        #: Where each trial begins; a trial works in another folder than the user's program.
+        self._start = None if start is None else Path(start).absolute()
         self._datasets = datasets
         self._last: KeepNewest | None = None
         #: What the trials' runs belong to.
@@ -71,7 +74,7 @@ class TrainerProgram:
         trainer.checkpoints = self._last = KeepNewest(
             trainer.checkpoint_every, trainer.epochs, continued
         )
-        trainer.from_checkpoint = continued or trainer.from_checkpoint
+        trainer.from_checkpoint = continued or self._start
         trainer.reports = 0 if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
         trainer.train_in_this_process(*self._datasets)

@@ -141,13 +141,23 @@ class StateDicts:
         """Put back what :meth:`optimizer_state` returned, on every rank."""
         optimizer.load_state_dict(dict(state))
 
-    def save_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
-        """Let every rank write its part of the state of model and optimizer into a folder."""
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the buffers that :meth:`model_state` returns, such as batch statistics.
+
+        All ranks call it, before they evaluate the model.
+        """
+
+    def save_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer | None) -> None:
+        """Let every rank write its part of the state of model and optimizer into a folder.
+
+        Without an optimizer, of the model alone.
+        """
         from itwinai.torch.checkpoints import sharded
 
-        sharded.write_shards(path, self.unwrap(model).state_dict(), optimizer.state_dict())
+        state = sharded.NO_OPTIMIZER if optimizer is None else optimizer.state_dict()
+        sharded.write_shards(path, self.unwrap(model).state_dict(), state)
 
-    def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer | None) -> None:
         """Put back what :meth:`save_sharded` wrote, with any strategy and number of processes."""
         from itwinai.torch.checkpoints import sharded
 
@@ -155,6 +165,8 @@ class StateDicts:
         state = inner.state_dict()
         sharded.read_model(path, state)
         inner.load_state_dict(state)
+        if optimizer is None:
+            return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.load_state_dict(sharded.read_optimizer(path, parameters))
 

@@ -151,6 +151,10 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
         else:
             _set_clipping(engine, max_norm)
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank rank 0's buffers, which are the ones that are saved."""
+        self._take_buffers_of_rank_0(self.unwrap(model))
+
     # -- state ---------------------------------------------------------------------------------
 
     def model_state(self, model: nn.Module) -> dict[str, Any]:
@@ -185,7 +189,7 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
         else:
             zero.load_optimizer(model, state)
 
-    def save_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    def save_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer | None) -> None:
         """Let every rank write its share of the tensors, each of them whole."""
         from itwinai.torch.checkpoints import sharded
 
@@ -193,16 +197,20 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
         if zero is None:
             super().save_sharded(path, model, optimizer)
             return
-        weights, states = zero.model(inner, self._by_turns), zero.optimizer(model, self._by_turns)
+        weights = zero.model(inner, self._by_turns)
+        states = sharded.NO_OPTIMIZER
+        if optimizer is not None:
+            states = zero.optimizer(model, self._by_turns)
         sharded.write_shards(path, weights, states, inner.state_dict(keep_vars=True))
 
-    def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer | None) -> None:
         """Put back what :meth:`save_sharded` wrote, with any strategy and number of processes."""
         from itwinai.torch.checkpoints import sharded
 
         model_state, optimizer_state = sharded.merge_shards(path)
         self.load_model_state(model, model_state)
-        self.load_optimizer_state(model, optimizer, optimizer_state)
+        if optimizer is not None:
+            self.load_optimizer_state(model, optimizer, optimizer_state)
 
     def _on_rank_0(self, number: int) -> bool:
         return self.is_main_worker

@@ -128,6 +128,10 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
         for tensor in (*model.parameters(), *model.buffers()):
             dist.broadcast(tensor.detach(), src=0)
 
+    def _take_buffers_of_rank_0(self, model: nn.Module) -> None:
+        for tensor in model.buffers():
+            dist.broadcast(tensor.detach(), src=0)
+
     def _make_group(self) -> None:
         try:
             with environment(cluster.rendezvous()):

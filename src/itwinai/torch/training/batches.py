@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
-from itwinai.torch.data import batch_share, samples_in, with_last
+from itwinai.torch.data import in_steps, samples_in
 from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.type import HookError
 
-Step = Callable[[Any, int], tuple[Any, dict[str, Any]]]
+Step = Callable[[Any, int], tuple[Any, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ def run_batches(
     metrics: EpochMetrics,
     take_turn: Callable[[Turn], None],
     window: int = 1,
-) -> Iterator[tuple[int, Any, dict[str, Any]]]:
+    count: Callable[[Any], int] = samples_in,
+) -> Iterator[tuple[int, Any, Mapping[str, Any]]]:
     """Run one epoch's batches of a stage, adding their loss and metrics up.
 
     Args:
@@ -42,15 +46,61 @@ def run_batches(
         metrics: Adds them up.
         take_turn: Told the place of the coming batch.
         window: Batches whose gradients make one optimizer step.
+        count: Says how many samples are in a batch.
 
     Yields:
         Index, loss and metrics of each batch.
+
+    Raises:
+        HookError: If the step returned something else.
     """
     metrics.reset()
-    for index, (batch, is_last) in enumerate(with_last(loader, window)):
-        share = batch_share(loader, index, window)
+    for index, (batch, share, is_last) in enumerate(in_steps(loader, window)):
         take_turn(Turn(share, is_last))
         metrics.skip_batch(share == 0)
-        loss, batch_metrics = step(batch, index)
-        metrics.add(loss, batch_metrics, samples_in(batch))
+        loss, batch_metrics = _checked(step, step(batch, index))
+        metrics.add(loss, batch_metrics, count(batch))
         yield index, loss, batch_metrics
+
+
+def _checked(step: Step, returned: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Refuse what is not a loss and a dictionary of metrics, naming the hook."""
+    name = getattr(step, "__name__", "the step")
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise HookError(
+            f"{name}() returned {_kind(returned)}; expected its loss and a dictionary of metrics, "
+            "as in 'return loss, {}'"
+        )
+    loss, metrics = returned
+    if not (loss is None or _is_number(loss)):
+        raise HookError(f"{name}() returned {_kind(loss)} as its loss; expected one number")
+    if not isinstance(metrics, Mapping):
+        raise HookError(f"{name}() returned {_kind(metrics)} as its metrics; expected a dictionary")
+    for key, value in metrics.items():
+        if not _is_metric(value):
+            raise HookError(
+                f"{name}() returned {_kind(value)} as its metric {key!r}; expected numbers"
+            )
+    return loss, metrics
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return bool(np.prod(value.shape) == 1)
+    return isinstance(value, int | float)
+
+
+def _is_metric(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_metric, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_metric, value))
+    return value is None or isinstance(value, int | float | torch.Tensor | np.ndarray | np.generic)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"

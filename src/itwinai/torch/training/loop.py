@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import itwinai
 from itwinai import job
+from itwinai.errors import ConfigurationError, NotANumberError
 from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.training import state
@@ -30,15 +32,19 @@ def run_epochs(training: Training) -> None:
             return
         began = time.monotonic()
         training.current_epoch = epoch
-        training.epoch_metrics = {}
+        training.epoch_metrics, training.first_nan = {}, None
         training.set_epoch()
         _note(training, "train_loss", training.train_epoch())
+        _check_number(training)
         _note(training, "validation_loss", training.validation_epoch())
         _step_schedule(training)
         if training.test_every and (epoch + 1) % training.test_every == 0:
             training.test_epoch()
         loss = training.epoch_metrics.get("validation_loss")
-        training.early_stopping.observe(loss)
+        if training.early_stopping.observe(loss) and training.strategy.is_main_worker:
+            itwinai.logger.warning(
+                "warning: the validation loss of epoch %d is not a number", epoch + 1
+            )
         if loss is not None:
             training.log(loss, "global_validation_loss_epoch", step=epoch)
         training.log(time.monotonic() - began, "epoch_time_s", step=epoch)
@@ -60,9 +66,34 @@ def _step_schedule(training: Training) -> None:
     if schedule is None or goes_by_step(schedule):
         return
     if isinstance(schedule, ReduceLROnPlateau):
-        schedule.step(training.epoch_metrics["validation_loss"])
+        schedule.step(_validation_loss(training))
     else:
         schedule.step()
+
+
+def _validation_loss(training: Training) -> float:
+    if "validation_loss" not in training.epoch_metrics:
+        raise ConfigurationError(
+            "lr_scheduler: ReduceLROnPlateau goes by the validation loss, and there is none. Pass "
+            "a validation set, or take another schedule."
+        )
+    return training.epoch_metrics["validation_loss"]
+
+
+def _check_number(training: Training) -> None:
+    """End a training alone whose loss is not a number; a trial's study says that it diverged."""
+    loss = training.epoch_metrics.get("train_loss", 0.0)
+    config = training.config
+    # A step that overflows in 16 bits is left out, and the training goes on after it.
+    goes_on = not config.stop_on_nan or config.precision == "fp16"
+    if not math.isnan(loss) or goes_on or not isinstance(training.reporter, NullReporter):
+        return
+    first = min(filter(None, training.strategy.allgather_obj(training.first_nan)), default=None)
+    where = f"epoch {training.current_epoch + 1}" + (f", step {first}" if first else "")
+    raise NotANumberError(
+        f"the loss became NaN in {where}. A smaller learning rate, gradient_clipping or another "
+        "precision may help; with stop_on_nan: false in the config the training goes on."
+    )
 
 
 def _note(training: Training, name: str, loss: Any) -> None:

@@ -22,6 +22,10 @@ Stage = Literal["train", "validation", "test"]
 Datasets = tuple[Any, Any, Any]
 
 
+#: A checkpoint that was read: its folder, the model's state, and the training's.
+Restored = tuple[Path, dict[str, Any], dict[str, Any]]
+
+
 class Built(Protocol):
     """What a training has built, and where it stands: all that a checkpoint holds."""
 
@@ -42,6 +46,8 @@ class Built(Protocol):
     test_glob_step: int
     torch_rng: torch.Generator
     random_seed: int | None
+    #: The settings of its optimizers and schedules, before anything was trained or restored.
+    built: dict[str, Any]
     #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
     random_states: list[Any]
     #: Identifies this training among those that save to the same place; None: alone.
@@ -55,6 +61,8 @@ class Training(Built, Protocol):
 
     #: Epochs in all.
     epochs: int
+    #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
+    first_nan: int | None
     #: Epochs between two evaluations on the test set; None: never.
     test_every: int | None
     #: The running ``torch.profiler.profile``, if the training is profiled.
@@ -69,6 +77,10 @@ class Training(Built, Protocol):
     #: Which checkpoints are written, and kept.
     checkpoints: CheckpointPolicy
     best_validation_metric: float
+
+    def samples_in_batch(self, batch: Any) -> int:
+        """Number of samples in a batch."""
+        ...
 
     def set_epoch(self) -> None:
         """Tell the loaders the current epoch."""
@@ -112,7 +124,8 @@ class Trainable(Training, Protocol):
     #: The logger while the training runs, such that its failures are only counted.
     open_logger: Logger | None
     #: What a checkpoint to continue from holds, until the training is built.
-    restored: tuple[Path, dict[str, Any], dict[str, Any]] | None
+    restored: Restored | None
+    checkpoints_location: str | Path
 
     def load_checkpoint(self) -> None:
         """Read the checkpoint to continue from, if there is one."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import itwinai
 from itwinai.loggers.running import running
+from itwinai.torch.checkpoints import files
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.step import Optimization
-from itwinai.torch.reproducibility import set_seed
+from itwinai.torch.reproducibility import part_streams, set_seed
 from itwinai.torch.strategies import resolve_strategy
 from itwinai.torch.training import state
 from itwinai.torch.training.protocol import Datasets, Trainable
+from itwinai.torch.training.stateful import check_states
 
 
 def train(training: Trainable, datasets: Datasets) -> Any:
@@ -22,6 +27,7 @@ def train(training: Trainable, datasets: Datasets) -> Any:
     training.strategy = resolve_strategy(training.strategy, training.config)
     training.strategy.init()
     try:
+        _agree(training)
         given = state.untouched(training.model, training.strategy)
         with _logging(training):
             training.create_dataloaders(*datasets)
@@ -39,6 +45,39 @@ def train(training: Trainable, datasets: Datasets) -> Any:
     return model
 
 
+def _agree(training: Trainable) -> None:
+    """Let all ranks begin with rank 0's checkpoint, order of the data, and run."""
+    strategy, restored = training.strategy, training.restored
+    own = None if restored is None else str(restored[0])
+    chosen = strategy.broadcast_obj(own, 0)
+    if chosen is not None and chosen != own:
+        state.begin_after(training, files.load(Path(chosen)))
+    if training.random_seed is None:
+        saved = {} if training.restored is None else training.restored[-1]
+        order = saved.get("order_seed", training.torch_rng.initial_seed())
+        training.torch_rng.manual_seed(strategy.broadcast_obj(order, 0))
+    _name_run(training)
+
+
+def _name_run(training: Trainable) -> None:
+    """Give a training the name of the run that it continues, or one of its own."""
+    location, restored = Path(training.checkpoints_location), training.restored
+    if training.run_id is not None:
+        return
+    if restored is not None and location.absolute() in restored[0].absolute().parents:
+        training.run_id = files.run_of(restored[0])
+        return
+    training.run_id = uuid.uuid4().hex
+    others = [name for names in files.runs_in(location).values() for name in names]
+    if others and training.strategy.is_main_worker:
+        itwinai.logger.warning(
+            "warning: %s holds checkpoints of an earlier training (%s). This one begins anew, and "
+            "replaces those of the same names.",
+            location,
+            ", ".join(reversed(others)),
+        )
+
+
 def _make_ready(training: Trainable) -> None:
     """Make ready to train what was built; go on where a checkpoint was."""
     config, strategy = training.config, training.strategy
@@ -46,6 +85,9 @@ def _make_ready(training: Trainable) -> None:
     training.early_stopping = EarlyStopping(
         config.early_stopping_patience, config.early_stopping_min_delta
     )
+    training.built = state.as_built(training)
+    check_states(training)
+    part_streams(training.torch_rng, strategy.global_rank(), training.current_epoch)
     if training.restored is not None:
         state.restore(training, *training.restored)
         training.restored = None

@@ -7,12 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+import itwinai
 from itwinai.errors import CheckpointError
 from itwinai.torch.checkpoints import files as checkpoints
 from itwinai.torch.optimization.factories import build_model
+from itwinai.torch.optimization.schedules import goes_by_step, stand_after
 from itwinai.torch.reproducibility import random_state, set_random_state
 from itwinai.torch.strategies.base import TorchDistributedStrategy
-from itwinai.torch.training.protocol import Built, Training
+from itwinai.torch.training import stateful
+from itwinai.torch.training.precedence import (
+    Settings,
+    merged,
+    note_rates,
+    settings_of,
+    take_precedence,
+)
+from itwinai.torch.training.protocol import Built, Restored, Trainable, Training
 
 
 def of_rank(training: Built) -> dict[str, Any]:
@@ -30,6 +43,7 @@ def save_due(training: Training, always: bool) -> None:
     if always and not any(name.startswith("epoch_") for name in due):
         due = [f"epoch_{training.current_epoch}", *due]
     if due:
+        stateful.check_ranks_agree(training)
         training.random_states = training.strategy.gather_obj(of_rank(training)) or []
     for name in due:
         training.save_checkpoint(name)
@@ -49,7 +63,10 @@ def save(training: Built, path: Path, best_validation_metric: float, writes: boo
         _save_sharded(training, path, best_validation_metric)
         return
     strategy, average = training.strategy, training.optimization.average
-    state = {"optimizer_state_dict": strategy.optimizer_state(training.model, training.optimizer)}
+    state: dict[str, Any] = {
+        "optimizer_state_dict": strategy.optimizer_state(training.model, training.optimizer)
+    }
+    state["stateful"] = stateful.states(training)
     if average is not None:
         state["trained_model_state_dict"] = _copied(strategy.model_state(training.model))
     with training.optimization.evaluated():
@@ -57,6 +74,14 @@ def save(training: Built, path: Path, best_validation_metric: float, writes: boo
         if writes:
             state |= _of_training(training, best_validation_metric)
             checkpoints.save(path, model, state, training.config.snapshot(), _about(training))
+
+
+def begin_after(training: Trainable, restored: Restored) -> None:
+    """Let a training begin after a checkpoint that was read; what it builds takes the rest."""
+    training.restored = restored
+    saved = restored[-1]
+    training.current_epoch = saved["epoch"] + 1
+    training.best_validation_metric = saved["best_validation_metric"]
 
 
 def restore(training: Built, path: Path, model: dict[str, Any], state: Any) -> None:
@@ -75,8 +100,9 @@ def restore(training: Built, path: Path, model: dict[str, Any], state: Any) -> N
         _restore_weights(training, path, model, state)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: it does not fit this training: {error}") from error
-    if training.lr_scheduler is not None and state["lr_scheduler_state_dict"] is not None:
-        training.lr_scheduler.load_state_dict(state["lr_scheduler_state_dict"])
+    if "stateful" in state:
+        stateful.load_states(training, state["stateful"])
+    _settle(training, state)
     training.optimization.load_state_dict(state.get("scaler_state_dict", {}))
     training.early_stopping.load_state_dict(
         state.get("early_stopping", training.early_stopping.state_dict())
@@ -109,21 +135,30 @@ def whole_model(training: Built, given: Any) -> Any:
 def _save_sharded(training: Built, path: Path, best_validation_metric: float) -> None:
     """Let every rank write its part; rank 0 adds the rest and makes the folder visible."""
     strategy = training.strategy
+    states = stateful.states(training)
 
     def write(shards: Path) -> None:
         strategy.broadcast_obj(str(shards), 0)
-        strategy.save_sharded(shards, training.model, training.optimizer)
-        strategy.barrier()
+        _write_shards(training, shards)
 
     if strategy.is_main_worker:
-        state = {"optimizer_state_dict": {}, **_of_training(training, best_validation_metric)}
+        own = {"optimizer_state_dict": {}, "stateful": states}
+        state = own | _of_training(training, best_validation_metric)
         about = _about(training)
         checkpoints.save(path, None, state, training.config.snapshot(), about, write)
     else:
-        shards = Path(strategy.broadcast_obj(None, 0))
-        strategy.save_sharded(shards, training.model, training.optimizer)
-        strategy.barrier()
+        _write_shards(training, Path(strategy.broadcast_obj(None, 0)))
     strategy.barrier()  # from here on the folder has its name
+
+
+def _write_shards(training: Built, shards: Path) -> None:
+    """Write this rank's part of the weights to keep, and of those that train on, if they differ."""
+    strategy, model = training.strategy, training.model
+    with training.optimization.evaluated():
+        strategy.save_sharded(shards, model, training.optimizer)
+    if training.optimization.average is not None:
+        strategy.save_sharded(shards.with_name(checkpoints.TRAINED), model, None)
+    strategy.barrier()
 
 
 def _of_training(training: Built, best_validation_metric: float) -> dict[str, Any]:
@@ -133,6 +168,7 @@ def _of_training(training: Built, best_validation_metric: float) -> dict[str, An
         "epoch": training.current_epoch,
         "best_validation_metric": float(best_validation_metric),
         "lr_scheduler_state_dict": None if schedule is None else schedule.state_dict(),
+        "built": training.built,
         "scaler_state_dict": training.optimization.state_dict(),
         "early_stopping": training.early_stopping.state_dict(),
         "glob_steps": {
@@ -142,6 +178,7 @@ def _of_training(training: Built, best_validation_metric: float) -> dict[str, An
         "torch_rng_state": own["torch"],
         "random_states": training.random_states or [own],
         "random_seed": training.random_seed,
+        "order_seed": training.torch_rng.initial_seed(),
     }
 
 
@@ -161,6 +198,10 @@ def _restore_weights(
     strategy, average = training.strategy, training.optimization.average
     if not model:
         strategy.load_sharded(path / checkpoints.SHARDS, training.model, training.optimizer)
+        if average is not None:
+            average.restart()
+        if (path / checkpoints.TRAINED).exists():
+            strategy.load_sharded(path / checkpoints.TRAINED, training.model, None)
         return
     strategy.load_model_state(training.model, model)
     if average is not None:
@@ -168,6 +209,65 @@ def _restore_weights(
     if "trained_model_state_dict" in state:
         strategy.load_model_state(training.model, state["trained_model_state_dict"])
     strategy.load_optimizer_state(training.model, training.optimizer, state["optimizer_state_dict"])
+
+
+def as_built(training: Built) -> dict[str, Any]:
+    """The settings of all optimizers and schedules, before anything is trained or restored."""
+    optimizers, schedules = _optimizers(training), _schedules(training)
+    return {
+        "optimizers": {name: settings_of(one) for name, one in optimizers.items()},
+        "schedules": {name: copy.deepcopy(one.state_dict()) for name, one in schedules.items()},
+    }
+
+
+def _settle(training: Built, state: Mapping[str, Any]) -> None:
+    """Let what this run has built otherwise take effect, and schedules stand where the epochs say.
+
+    A checkpoint of an earlier version does not tell how its run began: there, all goes on.
+    """
+    then = state.get("built") or training.built
+    changes = [
+        change
+        for name, optimizer in _optimizers(training).items()
+        for change in _settled(optimizer, *_pair(training.built, then, "optimizers", name))
+    ]
+    saved = {"lr_scheduler": state["lr_scheduler_state_dict"], **state.get("stateful", {})}
+    for name, schedule in _schedules(training).items():
+        now, before = _pair(training.built, then, "schedules", name)
+        if goes_by_step(schedule) or saved.get(name) is None:
+            stand_after(schedule, state["epoch"] + 1)
+        else:
+            schedule.load_state_dict(merged(saved[name], now, before))
+            if now != before:
+                note_rates(schedule)
+        if before.get("epochs") != now.get("epochs"):
+            changes.append(f"{name} goes to the end of {now['epochs']} epochs")
+    if changes and training.strategy.is_main_worker:
+        itwinai.logger.info(
+            "the configuration rules over the checkpoint: %s", ", ".join(dict.fromkeys(changes))
+        )
+
+
+def _pair(now: Mapping[str, Any], then: Mapping[str, Any], kind: str, name: str) -> tuple[Any, Any]:
+    """What was built under a name now and then; the same where there was nothing then."""
+    return now[kind][name], then[kind].get(name, now[kind][name])
+
+
+def _settled(optimizer: Optimizer, now: Settings, then: Settings) -> list[str]:
+    return take_precedence(optimizer, now, then) if len(now) == len(then) else []
+
+
+def _optimizers(training: Built) -> dict[str, Optimizer]:
+    others = stateful.stateful(training).items()
+    return {
+        "optimizer": training.optimizer,
+        **{name: value for name, value in others if isinstance(value, Optimizer)},
+    }
+
+
+def _schedules(training: Built) -> dict[str, LRScheduler]:
+    found = {"lr_scheduler": training.lr_scheduler, **stateful.stateful(training)}
+    return {name: value for name, value in found.items() if isinstance(value, LRScheduler)}
 
 
 def _restore_random(training: Built, state: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from itwinai.reporting import NullReporter, Reporter, TrialStopped
 from itwinai.torch.checkpoints import files
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
 from itwinai.torch.config import TrainingConfiguration, read_configuration
-from itwinai.torch.data import length_of, set_epoch, to_device
+from itwinai.torch.data import check_datasets, length_of, samples_in, set_epoch, to_device
 from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.factories import (
@@ -37,6 +37,7 @@ from itwinai.torch.optimization.factories import (
     build_lr_scheduler,
     build_model,
     build_optimizer,
+    synchronised,
 )
 from itwinai.torch.optimization.schedules import Length
 from itwinai.torch.optimization.step import Optimization
@@ -96,6 +97,8 @@ class LocalTrainer(Trainer, LogMixin):
     torch_rng: torch.Generator
     current_epoch = 0
     train_glob_step = validation_glob_step = test_glob_step = 0
+    #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
+    first_nan: int | None = None
     #: Reports of an own ``train()``, those before a checkpoint that it continues included.
     reports = 0
     #: The running ``torch.profiler.profile``, if the training is profiled.
@@ -168,6 +171,8 @@ class LocalTrainer(Trainer, LogMixin):
         self.early_stopping = EarlyStopping(None)
         #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
         self.random_states: list[Any] = []
+        #: The settings of its optimizers and schedules, before anything was trained or restored.
+        self.built: dict[str, Any] = {}
         self._stages: dict[str, EpochMetrics] = {}
 
     # -- hooks: what is built ------------------------------------------------------------------
@@ -180,6 +185,8 @@ class LocalTrainer(Trainer, LogMixin):
                 "create_model_loss_optimizer()."
             )
         model = build_model(self.model, self.config)
+        if self.config.sync_batchnorm:
+            model = synchronised(model, self.device)
         if self.config.torch_compile:
             model.compile()
         self.loss = build_loss(self.config)
@@ -196,7 +203,9 @@ class LocalTrainer(Trainer, LogMixin):
         test_dataset: Dataset[Any] | None = None,
     ) -> None:
         """Make one loader per data set; each rank's is its own part of the data."""
-        self.train_dataloader = self._loader(train_dataset, self.config.shuffle_train)
+        self.train_dataloader = self._loader(
+            train_dataset, self.config.shuffle_train, drop_last=self.config.drop_last
+        )
         if validation_dataset is not None:
             self.validation_dataloader = self._loader(
                 validation_dataset, self.config.shuffle_validation
@@ -220,6 +229,7 @@ class LocalTrainer(Trainer, LogMixin):
     ) -> tuple[Any, Any, Any, Any]:
         """Train, and return the three data sets and the model."""
         datasets = (train_dataset, validation_dataset, test_dataset)
+        check_datasets(*datasets)
         return *datasets, self._trained_model(datasets)
 
     @profile_torch_trainer
@@ -263,6 +273,14 @@ class LocalTrainer(Trainer, LogMixin):
     def test_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
         """Evaluate on one batch of inputs and targets; return its loss and metrics."""
         return self._evaluation_step(batch, self.test_glob_step, batch_idx, "test")
+
+    def samples_in_batch(self, batch: Batch) -> int:
+        """Count the samples of a batch, over which its loss is a mean.
+
+        Raises:
+            TypeError: If they cannot be counted; override this method then.
+        """
+        return samples_in(batch)
 
     # -- services ------------------------------------------------------------------------------
 
@@ -385,10 +403,7 @@ class LocalTrainer(Trainer, LogMixin):
         is_trials = path == self.checkpoints.newest
         if is_trials and not files.is_complete(path):
             return  # of a trial's own train(), which reads itself what it gave to ray_report()
-        self.restored = files.load(path, or_earlier=not is_trials)
-        saved = self.restored[-1]
-        self.current_epoch = saved["epoch"] + 1
-        self.best_validation_metric = saved["best_validation_metric"]
+        state.begin_after(self, files.load(path, or_earlier=not is_trials))
 
     def train_in_this_process(self, *datasets: Any) -> Any:
         """Do all of one training here: join the other ranks, build everything, train, leave.
@@ -404,7 +419,9 @@ class LocalTrainer(Trainer, LogMixin):
         """Train, here or wherever a subclass trains; return the model."""
         return self.train_in_this_process(*datasets)
 
-    def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
+    def _loader(
+        self, dataset: Dataset[Any], shuffle: bool, drop_last: bool = False
+    ) -> DataLoader[Any]:
         loader: DataLoader[Any] = self.strategy.create_dataloader(
             dataset,
             batch_size=self.config.batch_size,
@@ -412,6 +429,7 @@ class LocalTrainer(Trainer, LogMixin):
             num_workers=self.config.num_workers_dataloader,
             pin_memory=self.config.pin_gpu_memory,
             generator=self.torch_rng,
+            drop_last=drop_last,
         )
         return loader
 

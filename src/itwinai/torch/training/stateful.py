@@ -1,0 +1,182 @@
+"""Everything of a training that has a state, beside the one model and what trains it.
+
+A second network, its optimizer and schedule, an average of weights kept by hand: whatever
+attribute of the trainer has ``state_dict()`` and ``load_state_dict()``, alone or in a list, a tuple
+or a dictionary, is in the checkpoint and comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+import itwinai
+from itwinai.errors import CheckpointError
+from itwinai.torch.training.protocol import Built
+from itwinai.torch.type import DistributedStrategyError
+
+#: Attributes that a checkpoint holds under names of their own, or that hold nothing to go on from.
+_KEPT_OTHERWISE = {
+    *("model", "optimizer", "lr_scheduler", "optimization", "early_stopping", "torch_rng"),
+    *("strategy", "logger", "open_logger", "metrics", "reporter", "checkpoints", "profiler"),
+    *("train_dataloader", "validation_dataloader", "test_dataloader", "config", "parameters"),
+    *("restored", "built"),
+}
+
+#: What a checkpoint can give back without running any code.
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Tensor, torch.Size, torch.dtype)
+
+
+def stateful(training: Built) -> dict[str, Any]:
+    """The objects with a state, by attribute; ``networks.0`` is the first in a list."""
+    known = [training.model, training.strategy.unwrap(training.model), training.optimizer]
+    found: dict[str, Any] = {}
+    for name, value in vars(training).items():
+        if name not in _KEPT_OTHERWISE:
+            found.update(_within(name, value))
+    return {
+        name: value
+        for name, value in found.items()
+        if not any(value is one for one in known) and not _learns_nothing(name, value)
+    }
+
+
+def states(training: Built) -> dict[str, Any]:
+    """Their state dictionaries, as a single process would have them; whole on rank 0."""
+    return {name: _state(training, value) for name, value in stateful(training).items()}
+
+
+def load_states(training: Built, saved: Mapping[str, Any]) -> None:
+    """Put back what :func:`states` returned.
+
+    Raises:
+        CheckpointError: If one of the objects is another one than it was.
+    """
+    there = stateful(training)
+    for name, value in there.items():
+        if name not in saved:
+            itwinai.logger.warning(
+                "warning: the checkpoint holds no state of the trainer's %s, which begins anew",
+                name,
+            )
+            continue
+        try:
+            _load(training, value, saved[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"the trainer's {name} is another one than in the checkpoint: {error}"
+            ) from error
+    gone = [name for name in saved if name not in there]
+    if gone:
+        itwinai.logger.warning(
+            "warning: the checkpoint holds the state of %s, which this trainer has not",
+            ", ".join(gone),
+        )
+
+
+def check_states(training: Built) -> None:
+    """Refuse what a checkpoint could not give back, before anything is trained.
+
+    Raises:
+        CheckpointError: Naming the attribute, and what in its state is no plain value.
+    """
+    for name, value in stateful(training).items():
+        if isinstance(value, nn.Module | Optimizer):
+            continue
+        odd = next(_odd_parts(value.state_dict()), None)
+        if odd is not None:
+            raise CheckpointError(
+                f"the trainer's {name}: its state_dict() holds {odd}, which a checkpoint could "
+                "give back only by running code. Let it return tensors, numbers, strings, and "
+                "lists and dictionaries of them."
+            )
+
+
+def check_ranks_agree(training: Built) -> None:
+    """Refuse networks that no strategy keeps alike; all ranks ask together.
+
+    Raises:
+        DistributedStrategyError: Naming the network whose weights differ from rank to rank.
+    """
+    if training.strategy.global_world_size() == 1:
+        return
+    networks = {n: v for n, v in stateful(training).items() if isinstance(v, nn.Module)}
+    sums = {name: _sum_of(training, network) for name, network in networks.items()}
+    ranks = training.strategy.allgather_obj(sums)
+    for name in sums:
+        if any(rank.get(name) != sums[name] for rank in ranks):
+            raise DistributedStrategyError(
+                f"the trainer's {name} has other weights on each rank, as no strategy brings its "
+                "gradients together. Hand it over in create_model_loss_optimizer(): "
+                f"self.{name}, self.its_optimizer, _ = self.strategy.distributed("
+                f"self.{name}, its_optimizer)"
+            )
+
+
+def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if _has_state(value):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            if _has_state(part):
+                yield f"{name}.{key}", part
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            if _has_state(part):
+                yield f"{name}.{index}", part
+
+
+def _has_state(value: Any) -> bool:
+    return not isinstance(value, type) and all(
+        callable(getattr(value, method, None)) for method in ("state_dict", "load_state_dict")
+    )
+
+
+def _learns_nothing(name: str, value: Any) -> bool:
+    """A loss without weights is what the configuration makes it."""
+    is_loss = name == "loss" or type(value).__module__ == nn.CrossEntropyLoss.__module__
+    return is_loss and isinstance(value, nn.Module) and not list(value.parameters())
+
+
+def _state(training: Built, value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        return training.strategy.model_state(value)
+    if isinstance(value, Optimizer):
+        return training.strategy.optimizer_state(_engine(value), value)
+    return value.state_dict()
+
+
+def _load(training: Built, value: Any, state: Any) -> None:
+    if isinstance(value, nn.Module):
+        training.strategy.load_model_state(value, state)
+    elif isinstance(value, Optimizer):
+        training.strategy.load_optimizer_state(_engine(value), value, state)
+    else:
+        value.load_state_dict(state)
+
+
+def _engine(optimizer: Optimizer) -> Any:
+    """What a strategy knows an optimizer by that is not the training's."""
+    return getattr(optimizer, "engine", None)
+
+
+def _sum_of(training: Built, network: nn.Module) -> float:
+    if training.strategy.unwrap(network) is not network or training.strategy.is_sharded:
+        return 0.0
+    return float(sum(weight.detach().double().sum().item() for weight in network.parameters()))
+
+
+def _odd_parts(state: Any) -> Iterator[str]:
+    if isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _odd_parts(key)
+            yield from _odd_parts(value)
+    elif isinstance(state, list | tuple | set):
+        for value in state:
+            yield from _odd_parts(value)
+    elif not isinstance(state, _PLAIN):
+        yield f"an object of {type(state).__module__}.{type(state).__qualname__}"

@@ -1,0 +1,312 @@
+"""Going on from a checkpoint with another configuration, and with all that has a state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_trainings import MLP, make_data, options
+from torch import nn
+from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+
+import itwinai
+from itwinai.errors import CheckpointError
+from itwinai.torch.trainer import TorchTrainer
+
+DATA = make_data(60), make_data(35)
+PROGRAM = Path(__file__).with_name("network_program.py")
+
+
+class Rates(TorchTrainer):
+    """Notes the learning rate, or another setting, before each epoch and after the last."""
+
+    def train_epoch(self) -> Any:
+        self.noted = [*getattr(self, "noted", []), self.setting()]
+        return super().train_epoch()
+
+    def setting(self, name: str = "lr") -> Any:
+        return [group[name] for group in self.optimizer.param_groups]
+
+
+class TwoRates(Rates):
+    """Its own optimizer, with a rate for each layer."""
+
+    def create_model_loss_optimizer(self) -> None:
+        model, rate = MLP(), self.config.optim_lr
+        self.loss = nn.CrossEntropyLoss()
+        first, last = model.layers[0].parameters(), model.layers[3].parameters()
+        optimizer = torch.optim.SGD([{"params": first, "lr": rate / 10}, {"params": last}], lr=rate)
+        self.model, self.optimizer, _ = self.strategy.distributed(model, optimizer)
+
+
+class Reduced(Rates):
+    """Its rate falls by a factor of ten after each epoch."""
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.lr_scheduler = ReduceLROnPlateau(
+            self.optimizer, factor=0.1, patience=0, threshold=1e9, threshold_mode="abs"
+        )
+
+
+def trained(kind: type[TorchTrainer], folder: Path, **changes: Any) -> Any:
+    trainer = kind(**options(folder, checkpoint_every=1, **changes))
+    trainer.execute(*DATA)
+    return trainer
+
+
+def continued(kind: type[TorchTrainer], folder: Path, epochs: int = 4, **changes: Any) -> Any:
+    """Two epochs in one configuration, and the rest in that of ``changes``."""
+    base = changes.pop("base", {})
+    trained(kind, folder, epochs=2, config=base)
+    config = {**base, **changes}
+    return trained(
+        kind, folder, epochs=epochs, config=config, from_checkpoint=folder / "checkpoints"
+    )
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(itwinai.logger, "propagate", True)
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+# -- the configuration rules over the checkpoint -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "setting"),
+    [
+        ("optim_lr", 0.3, "lr"),
+        ("optim_weight_decay", 0.2, "weight_decay"),
+        ("optim_betas", (0.5, 0.6), "betas"),
+    ],
+)
+def test_a_setting_of_this_run_takes_effect(tmp_path, messages, key, value, setting):
+    trainer = continued(Rates, tmp_path, **{key: value})
+    assert trainer.setting(setting) == [value]
+    (line,) = [r.getMessage() for r in messages.records if "rules over" in r.getMessage()]
+    assert line.startswith(f"the configuration rules over the checkpoint: {setting} ")
+
+
+def test_momentum_of_this_run_takes_effect(tmp_path):
+    base = {"optimizer": "sgd"}
+    assert continued(Rates, tmp_path, base=base, optim_momentum=0.1).setting("momentum") == [0.1]
+
+
+def test_settings_that_are_the_same_stay_and_nothing_is_said(tmp_path, messages):
+    assert continued(Rates, tmp_path).setting() == [0.01]
+    assert "rules over" not in messages.text
+
+
+def test_rates_of_groups_take_effect(tmp_path):
+    assert continued(TwoRates, tmp_path, optim_lr=0.5).noted[0] == [0.05, 0.5]
+
+
+def test_a_schedule_goes_on_from_the_new_base(tmp_path):
+    base = {"lr_scheduler": "exponential", "lr_scheduler_gamma": 0.5}
+    trainer = continued(Rates, tmp_path, base=base, optim_lr=0.4)
+    assert [rate for (rate,) in trainer.noted] == pytest.approx([0.1, 0.05])
+    assert trainer.lr_scheduler.get_last_lr() == pytest.approx([0.025])
+
+
+def test_a_schedules_own_settings_take_effect(tmp_path):
+    base = {"lr_scheduler": "exponential", "lr_scheduler_gamma": 0.5}
+    trainer = continued(Rates, tmp_path, base=base, lr_scheduler_gamma=0.1)
+    assert [rate for (rate,) in trainer.noted] == pytest.approx([0.0025, 0.00025])
+
+
+def test_a_rate_that_was_reduced_keeps_its_proportion(tmp_path):
+    trainer = continued(Reduced, tmp_path, optim_lr=0.1)
+    assert [rate for (rate,) in trainer.noted] == pytest.approx([1e-2, 1e-3])  # from 0.1
+
+
+def test_without_its_schedule_the_rate_is_the_configurations(tmp_path):
+    trainer = continued(Rates, tmp_path, base={"lr_scheduler": "exponential"}, lr_scheduler=None)
+    assert trainer.setting() == [0.01]
+
+
+def test_an_optimizer_that_was_loaded_by_hand_is_left_alone(tmp_path):
+    class ByHand(Reduced):
+        def create_model_loss_optimizer(self) -> None:
+            super().create_model_loss_optimizer()
+            if self.optimizer_state_dict is not None:
+                self.optimizer.load_state_dict(self.optimizer_state_dict)
+
+    assert [rate for (rate,) in continued(ByHand, tmp_path).noted] == pytest.approx([1e-3, 1e-4])
+
+
+# -- schedules go by progress --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 5}, {"gradient_accumulation_steps": 3}, {"batch_size": 60}]
+)
+def test_a_schedule_stands_where_the_epochs_say(tmp_path, schedule, change):
+    base = {"lr_scheduler": schedule, "optimizer": "sgd", "lr_warmup_epochs": 1.0}
+    trained(Rates, tmp_path / "whole", epochs=4, config=base)
+    trained(Rates, tmp_path / "part", epochs=4, config={**base, **change})
+
+    class Cut(Rates):
+        def train_epoch(self) -> Any:
+            if self.current_epoch == 2:
+                raise KeyboardInterrupt
+            return super().train_epoch()
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(Cut, tmp_path / "cut", epochs=4, config=base)
+    start = tmp_path / "cut" / "checkpoints"
+    kinds = {"epochs": 4, "config": {**base, **change}}
+    whole = trained(Rates, tmp_path / "other", **kinds)
+    resumed = trained(Rates, tmp_path / "cut", from_checkpoint=start, **kinds)
+    assert resumed.noted == whole.noted[2:]
+    assert resumed.setting() == whole.setting()
+    assert resumed.setting()[0] < 1e-3 * 0.01
+
+
+def test_more_epochs_move_the_end_of_a_schedule(tmp_path, messages):
+    trainer = continued(Rates, tmp_path, epochs=4, base={"lr_scheduler": "cosine"})
+    assert [rate for (rate,) in trainer.noted] == pytest.approx([0.005, 0.0014645], rel=1e-3)
+    assert "lr_scheduler goes to the end of 4 epochs" in messages.text
+
+
+def test_a_schedule_that_is_new_stands_where_the_epochs_say(tmp_path):
+    trainer = continued(Rates, tmp_path, lr_scheduler="exponential", lr_scheduler_gamma=0.5)
+    assert [rate for (rate,) in trainer.noted] == pytest.approx([0.0025, 0.00125])
+
+
+# -- everything with a state is saved ------------------------------------------------------------
+
+
+class Adversarial(Rates):
+    """A second network with an optimizer and a schedule of its own, and averages kept by hand."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.counter = Counter()
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.critic = nn.Linear(2, 1)
+        optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.config.critic_lr)
+        self.critic_optimizer = optimizer
+        self.schedules = [ExponentialLR(optimizer, 0.5)]
+        self.teacher = torch.optim.swa_utils.AveragedModel(self.model)
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        loss, metrics = super().train_step(batch, batch_idx)
+        self.counter.count += 1
+        self.critic_optimizer.zero_grad()
+        judged = (self.critic(self.model(batch[0]).detach()) - 1).square().mean()
+        judged.backward()
+        self.critic_optimizer.step()
+        self.teacher.update_parameters(self.model)
+        return loss, {**metrics, "critic": judged.detach()}
+
+    def train_epoch(self) -> Any:
+        loss = super().train_epoch()
+        self.schedules[0].step()
+        return loss
+
+
+class Counter:
+    """Anything with a state."""
+
+    count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
+def test_a_second_network_and_all_of_its_parts_go_on(tmp_path):
+    base = {"critic_lr": 0.05}
+    whole = trained(Adversarial, tmp_path / "whole", epochs=4, config=base)
+    resumed = continued(Adversarial, tmp_path / "cut", base=base)
+    assert resumed.epoch_metrics == whole.epoch_metrics
+    assert resumed.counter.count == whole.counter.count == 16
+    for name in ("critic", "teacher"):
+        for one, other in zip(
+            getattr(resumed, name).parameters(), getattr(whole, name).parameters(), strict=True
+        ):
+            assert torch.equal(one, other)
+    assert resumed.schedules[0].get_last_lr() == whole.schedules[0].get_last_lr()
+
+
+def test_a_second_optimizers_settings_take_effect(tmp_path):
+    resumed = continued(Adversarial, tmp_path, base={"critic_lr": 0.05}, critic_lr=0.4)
+    assert resumed.schedules[0].get_last_lr() == pytest.approx([0.4 / 2**4])
+
+
+def test_a_state_that_could_run_code_is_refused_before_the_training(tmp_path):
+    class Odd(Rates):
+        def create_model_loss_optimizer(self) -> None:
+            super().create_model_loss_optimizer()
+            self.counter = Counter()
+            self.counter.count = Path("x")
+
+    with pytest.raises(CheckpointError, match=r"the trainer's counter: .* object of pathlib"):
+        trained(Odd, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_another_second_network_is_named(tmp_path):
+    class Wider(Adversarial):
+        def create_model_loss_optimizer(self) -> None:
+            super().create_model_loss_optimizer()
+            self.critic = nn.Linear(2, 3)
+
+    base = {"critic_lr": 0.05}
+    trained(Adversarial, tmp_path, epochs=1, config=base)
+    with pytest.raises(CheckpointError, match="the trainer's critic is another one"):
+        trained(Wider, tmp_path, config=base, from_checkpoint=tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_second_network_that_a_strategy_keeps_goes_on_over_two_ranks(tmp_path, strategy):
+    whole = run(tmp_path / "whole", strategy=strategy, epochs=3)
+    run(tmp_path / "cut", strategy=strategy, epochs=2)
+    resumed = run(tmp_path / "cut", strategy=strategy, epochs=3, resume=True)
+    assert resumed["critic"] == pytest.approx(whole["critic"], rel=1e-5)
+    assert resumed["metrics"] == pytest.approx(whole["metrics"], rel=1e-5)
+
+
+def test_a_second_network_that_differs_over_ranks_is_refused(tmp_path):
+    refused = run(tmp_path, strategy="ddp", epochs=1, alone=True)["refused"]
+    assert refused.startswith("the trainer's critic has other weights on each rank")
+    assert "self.critic, self.its_optimizer, _ = self.strategy.distributed(" in refused
+
+
+def run(folder: Path, **choices: Any) -> Any:
+    """Run the program on two ranks; return what rank 0 wrote."""
+    folder.mkdir(exist_ok=True)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [sys.executable, *launcher, str(PROGRAM), str(folder), json.dumps(choices)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "outcome.json").read_text())
+
+
+def test_an_average_in_shards_is_saved_and_goes_on(tmp_path):
+    base = {"ema_decay": 0.8}
+    sharded = {"checkpoint_sharded": True, "checkpoint_every": 1, "config": base}
+    whole = Rates(**options(tmp_path / "whole", epochs=4, checkpoint_every=1, config=base))
+    *_, expected = whole.execute(*DATA)
+    Rates(**options(tmp_path / "cut", epochs=2, **sharded)).execute(*DATA)
+    start = tmp_path / "cut" / "checkpoints"
+    resumed = Rates(**options(tmp_path / "cut", epochs=4, from_checkpoint=start, **sharded))
+    *_, model = resumed.execute(*DATA)
+    assert resumed.epoch_metrics == whole.epoch_metrics
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True)
+    )

@@ -1,0 +1,52 @@
+"""What must be alike on all ranks, and what must not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("ranks_program.py")
+
+
+def run(case: str, folder: Path, **choices: Any) -> list[dict[str, Any]]:
+    """Run a case of the program on two ranks; return what each wrote."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    arguments = [str(PROGRAM), case, str(folder), json.dumps(choices)]
+    done = subprocess.run(
+        [sys.executable, *launcher, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"outcome-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("seed", [7, None])
+def test_ranks_share_weights_and_data_but_no_noise(tmp_path, workers, seed):
+    first, second = run("noise", tmp_path, workers=workers, seed=seed)
+    assert first["weights"] == second["weights"]
+    assert sorted(first["indices"] + second["indices"]) == list(range(16))
+    assert first["dropout"] != second["dropout"]
+    seen = [tuple(sample) for sample in first["noise"] + second["noise"]]
+    assert len(set(seen)) == 16
+
+
+def test_the_noise_of_ranks_follows_from_the_seed(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    choices = {"workers": 2, "seed": 7}
+    assert run("noise", tmp_path / "a", **choices) == run("noise", tmp_path / "b", **choices)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "deepspeed"])
+def test_the_metric_is_that_of_the_model_that_is_returned(tmp_path, strategy):
+    for rank in run("statistics", tmp_path, strategy=strategy):
+        assert rank["reported"] == pytest.approx(rank["models"], rel=1e-5)
