@@ -50,7 +50,9 @@ def _agree(training: Trainable) -> None:
     strategy, restored = training.strategy, training.restored
     own = None if restored is None else str(restored[0])
     chosen = strategy.broadcast_obj(own, 0)
-    if chosen is not None and chosen != own:
+    if chosen is None:
+        training.restored, training.current_epoch = None, 0
+    elif chosen != own:
         state.begin_after(training, files.load(Path(chosen)))
     if training.random_seed is None:
         saved = {} if training.restored is None else training.restored[-1]
