@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sized
-from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -122,33 +121,6 @@ def length_of(data: Any) -> int | None:
         return len(data)
     except TypeError:
         return None
-
-
-def in_steps(loader: Any, window: int) -> Iterator[tuple[Any, float, bool]]:
-    """Give each batch with its weight in an optimizer step, and whether it is the step's last.
-
-    Args:
-        loader: Yields batches.
-        window: Batches of a step; the last step of an epoch may have fewer.
-    """
-    exact = isinstance(getattr(loader, "sampler", None), ExactSampler)
-    index = 0
-    for step in _steps_of(loader, window, ahead=not exact):
-        for number, batch in enumerate(step, start=1):
-            is_last = number == len(step) and (not exact or _closes(loader, index, window))
-            yield batch, batch_share(loader, index, window if exact else len(step)), is_last
-            index += 1
-
-
-def _steps_of(loader: Any, window: int, ahead: bool) -> Iterator[list[Any]]:
-    """The batches of each step; one by one, unless it must be known ahead how many they are."""
-    batches = iter(loader)
-    while step := list(islice(batches, window if ahead else 1)):
-        yield step
-
-
-def _closes(loader: Any, index: int, window: int) -> bool:
-    return (index + 1) % window == 0 or index + 1 == len(loader)
 
 
 def check_datasets(train: Any, validation: Any = None, test: Any = None) -> None:

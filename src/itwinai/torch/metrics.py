@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class EpochMetrics:
     """Adds an epoch of one stage (train, validation, test) up.
 
-    The loss is the mean over samples, on whatever rank they were. A torchmetrics object accumulates
-    its own state, which is brought together over ranks; any other metric is a function of one
-    batch, of which the mean over samples is taken.
+    The loss is the mean over what it averages in each batch, on whatever rank. A torchmetrics
+    object accumulates its own state, which is brought together over ranks; any other metric is a
+    function of one batch, of which the mean over samples is taken.
 
     Args:
         metrics: By name; each stage works on copies.
@@ -30,7 +30,7 @@ class EpochMetrics:
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self.metrics = {name: copy.deepcopy(metric) for name, metric in metrics.items()}
         self._sums: dict[str, float | torch.Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, float] = {}
         self._counting = True
         #: Batches of this epoch on this rank.
         self.batches = 0
@@ -58,8 +58,21 @@ class EpochMetrics:
             return {}
         return {name: metric(prediction, target) for name, metric in self.metrics.items()}
 
-    def add(self, loss: Any, batch_metrics: Mapping[str, Any], samples: int) -> None:
-        """Add a batch's loss, and those of its metrics that did not accumulate by themselves."""
+    def add(
+        self,
+        loss: Any,
+        batch_metrics: Mapping[str, Any],
+        samples: int,
+        terms: float | None = None,
+    ) -> None:
+        """Add a batch's loss, and those of its metrics that did not accumulate by themselves.
+
+        Args:
+            loss: A mean over ``terms``.
+            batch_metrics: By name.
+            samples: Samples of the batch.
+            terms: What the loss is a mean over; None: the samples.
+        """
         self.batches += 1
         if not self._counting:
             return
@@ -71,8 +84,9 @@ class EpochMetrics:
             for part, number in flatten(name, value).items():
                 # On a GPU, reading a number would wait for all that is to be computed before it.
                 precise = number.item() if number.is_cpu else number.double()
-                self._sums[part] = self._sums.get(part, 0.0) + samples * precise
-                self._counts[part] = self._counts.get(part, 0) + samples
+                weight = samples if part != "loss" or terms is None else terms
+                self._sums[part] = self._sums.get(part, 0.0) + weight * precise
+                self._counts[part] = self._counts.get(part, 0) + weight
 
     def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
         """Return the epoch's loss and metrics; the same on all ranks."""
@@ -103,7 +117,7 @@ class EpochMetrics:
         return {n: metric for n, metric in self.metrics.items() if isinstance(metric, TorchMetric)}
 
 
-def _means(ranks: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, float]:
+def _means(ranks: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, float]:
     """Means over the samples of all ranks, from each rank's sums and counts."""
     means = {}
     for name in sorted(set().union(*ranks)):

@@ -7,7 +7,7 @@ It lets the processes talk (:class:`Communicator`), divides a training among the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -72,6 +72,11 @@ class Communicator(ABC):
     def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add a tensor up over all ranks, on every rank."""
         return cast("torch.Tensor", sum(self.allgather_obj(tensor.cpu()))).to(tensor.device)
+
+    def begin_sum(self, tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Begin :meth:`sum_over_ranks`; return a function that waits for the sum."""
+        total = self.sum_over_ranks(tensor)
+        return lambda: total
 
 
 class Parallelism(ABC):

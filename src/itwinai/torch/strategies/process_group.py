@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -119,10 +120,19 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
 
     def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add a tensor up over all ranks, on every rank."""
+        return self.begin_sum(tensor)()
+
+    def begin_sum(self, tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Begin :meth:`sum_over_ranks`; return a function that waits for the sum."""
         self.check_initialized()
         total = tensor.to(self.device(), copy=True)
-        dist.all_reduce(total)
-        return total.to(tensor.device)
+        work = dist.all_reduce(total, async_op=True)
+
+        def finished() -> torch.Tensor:
+            work.wait()
+            return total.to(tensor.device)
+
+        return finished
 
     def _take_weights_of_rank_0(self, model: nn.Module) -> None:
         for tensor in (*model.parameters(), *model.buffers()):

@@ -2,64 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from itwinai.torch.data import in_steps, samples_in
 from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.training.turns import Turn
 from itwinai.torch.type import HookError
 
 Step = Callable[[Any, int], tuple[Any, Mapping[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Turn:
-    """The place of a batch in its optimizer step.
-
-    Attributes:
-        share: Weight of its loss; 1 for a full batch that makes a step alone.
-        is_last: Whether the step is made after it.
-    """
-
-    share: float = 1.0
-    is_last: bool = True
-
-
 def run_batches(
-    loader: DataLoader[Any],
+    turns: Iterable[tuple[Any, Turn]],
     step: Step,
     metrics: EpochMetrics,
     take_turn: Callable[[Turn], None],
-    window: int = 1,
-    count: Callable[[Any], int] = samples_in,
 ) -> Iterator[tuple[int, Any, Mapping[str, Any]]]:
     """Run one epoch's batches of a stage, adding their loss and metrics up.
 
     Args:
-        loader: The data.
+        turns: The batches with their turns.
         step: Trains or evaluates on a batch; returns its loss and metrics.
         metrics: Adds them up.
-        take_turn: Told the place of the coming batch.
-        window: Batches whose gradients make one optimizer step.
-        count: Says how many samples are in a batch.
+        take_turn: Told the turn of the coming batch.
 
     Yields:
-        Index, loss and metrics of each batch.
+        Index, loss (None where it is a mean over nothing) and metrics of each batch.
 
     Raises:
         HookError: If the step returned something else.
     """
     metrics.reset()
-    for index, (batch, share, is_last) in enumerate(in_steps(loader, window)):
-        take_turn(Turn(share, is_last))
-        metrics.skip_batch(share == 0)
+    for index, (batch, turn) in enumerate(turns):
+        take_turn(turn)
+        metrics.skip_batch(turn.repeats)
         loss, batch_metrics = _checked(step, step(batch, index))
-        metrics.add(loss, batch_metrics, count(batch))
+        loss = loss if turn.terms or turn.repeats else None
+        metrics.add(loss, batch_metrics, turn.samples, turn.terms)
         yield index, loss, batch_metrics
 
 

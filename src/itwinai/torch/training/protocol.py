@@ -14,7 +14,7 @@ from itwinai.reporting import Reporter
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.step import Optimization
-from itwinai.torch.training.batches import Turn
+from itwinai.torch.training.turns import Turn
 
 Stage = Literal["train", "validation", "test"]
 
@@ -80,6 +80,15 @@ class Training(Built, Protocol):
 
     def samples_in_batch(self, batch: Any) -> int:
         """Number of samples in a batch."""
+        ...
+
+    def terms_in_loss(self, batch: Any) -> float:
+        """What the loss of a batch is a mean over."""
+        ...
+
+    @property
+    def terms_vary(self) -> bool:
+        """Whether that can differ between batches of equal size."""
         ...
 
     def set_epoch(self) -> None:

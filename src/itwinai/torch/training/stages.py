@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch.utils.data import DataLoader
 
 from itwinai.errors import ConfigurationError
 from itwinai.torch.metrics import EpochMetrics, flatten
-from itwinai.torch.training.batches import Step, Turn, run_batches
+from itwinai.torch.training.batches import Step, run_batches
 from itwinai.torch.training.protocol import Stage, Training
+from itwinai.torch.training.turns import Counting, Turn, take_turns
 
 
 class NanWatch:
@@ -56,12 +58,11 @@ def run_stage(
     def take_turn(turn: Turn) -> None:
         training.turn = turn
 
-    counter, window, watch = f"{stage}_glob_step", 1, NanWatch()
-    step, count = getattr(training, f"{stage}_step"), training.samples_in_batch
+    counter, watch = f"{stage}_glob_step", NanWatch()
+    step, turns = getattr(training, f"{stage}_step"), _turns(training, stage, loader)
     if stage == "train":
-        window = training.config.gradient_accumulation_steps
         step = _synchronised_at_last(training, step)
-    for index, loss, batch_metrics in run_batches(loader, step, metrics, take_turn, window, count):
+    for index, loss, batch_metrics in run_batches(turns, step, metrics, take_turn):
         watch.see(loss, index + 1)
         glob_step = getattr(training, counter)
         if training.logger is not None:
@@ -81,6 +82,13 @@ def run_stage(
         training.epoch_metrics[f"{stage}_{name}"] = value
         training.log(value, f"{stage}_{name}_epoch", step=training.current_epoch)
     return torch.tensor(results.get("loss", float("nan")))
+
+
+def _turns(training: Training, stage: Stage, loader: DataLoader[Any]) -> Iterator[tuple[Any, Turn]]:
+    counting = Counting(training.samples_in_batch, training.terms_in_loss, training.terms_vary)
+    trains = stage == "train"
+    window = training.config.gradient_accumulation_steps if trains else 1
+    return take_turns(loader, window, counting, training.strategy, weighs=trains)
 
 
 def _synchronised_at_last(training: Training, step: Step) -> Step:

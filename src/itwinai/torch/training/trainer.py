@@ -44,11 +44,11 @@ from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.profiling.profiler import profile_torch_trainer
 from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy
 from itwinai.torch.training import session, state
-from itwinai.torch.training.batches import Turn
 from itwinai.torch.training.loop import run_epochs
 from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.stages import evaluate, run_stage
+from itwinai.torch.training.turns import Turn, counted_targets, counts_targets
 from itwinai.torch.type import Batch, Metric
 
 
@@ -275,12 +275,23 @@ class LocalTrainer(Trainer, LogMixin):
         return self._evaluation_step(batch, self.test_glob_step, batch_idx, "test")
 
     def samples_in_batch(self, batch: Batch) -> int:
-        """Count the samples of a batch, over which its loss is a mean.
+        """Count the samples of a batch.
 
         Raises:
             TypeError: If they cannot be counted; override this method then.
         """
         return samples_in(batch)
+
+    def terms_in_loss(self, batch: Batch) -> float:
+        """Say what the loss of a batch will be a mean over, before the batch is trained on.
+
+        Batches are weighed by it where gradients are accumulated, over ranks, and in the mean of an
+        epoch. By default it is the number of targets that cross entropy does not ignore (the sum
+        of their weights, if classes have weights), and of samples under any other loss. Override it
+        where a loss averages over something else: the tokens, nodes or pixels that count.
+        """
+        targets = counted_targets(self.loss, batch) if counts_targets(self.loss) else None
+        return self.samples_in_batch(batch) if targets is None else targets
 
     # -- services ------------------------------------------------------------------------------
 
@@ -412,6 +423,13 @@ class LocalTrainer(Trainer, LogMixin):
             The model, without any wrapper.
         """
         return session.train(self, datasets)
+
+    @property
+    def terms_vary(self) -> bool:
+        """Whether batches of equal size may count differently in the loss."""
+        hooks = ("samples_in_batch", "terms_in_loss")
+        own = any(getattr(type(self), hook) is not getattr(LocalTrainer, hook) for hook in hooks)
+        return own or counts_targets(self.loss)
 
     # -- inside --------------------------------------------------------------------------------
 
