@@ -73,6 +73,10 @@ class Configuration(BaseModel):
         """
         return validate(type(self), {**self.snapshot(), **values}, where)
 
+    def took_effect(self, *names: str) -> None:
+        """Count keys as read, whose value was taken before it was known to have an effect."""
+        self._note(*names)
+
     def unread(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that nobody has read."""
         return [name for name in names if name in self and name not in self._read]
@@ -144,6 +148,8 @@ class TrainingConfiguration(Configuration):
     sync_batchnorm: bool = False
     #: Whether a training outside a study ends with an error once its loss is not a number.
     stop_on_nan: bool = True
+    #: Seconds without a sign of life of another rank after which a training ends.
+    silence_timeout: float = Field(default=120.0, gt=0)
     #: Whether the model is compiled by ``torch.compile``.
     torch_compile: bool = False
     #: Decay per step of the averaged weights that are evaluated and saved; None: no average.

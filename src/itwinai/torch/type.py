@@ -24,3 +24,7 @@ class HookError(ItwinaiError, TypeError):
 
 class DistributedStrategyError(ItwinaiError):
     """A strategy cannot do what it was asked to."""
+
+
+class RankError(DistributedStrategyError):
+    """Another rank of a training has failed, is gone, or waits for something else."""

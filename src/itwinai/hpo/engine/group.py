@@ -17,6 +17,11 @@ from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
 from itwinai.hpo.engine.worker import Place, Program, Worker
 from itwinai.hpo.trial import Assignment
 
+#: The error of a rank to which another one's failure was told, by name as nothing here knows torch.
+_HEARSAY = "RankError"
+#: Seconds in which the one that failed raises its own.
+_MEANWHILE = 10
+
 
 @dataclass(frozen=True)
 class Shipped:
@@ -188,12 +193,22 @@ class Processes:
             (done,), _ = ray.wait(list(self._pending), num_returns=1)
             rank, event = self._pending.pop(done), ray.get(done)
             if isinstance(event, Raised):
+                rank, event = self._cause(rank, event)
                 self._kill_actors()
                 return replace(event, rank=rank, spoilt=False)
             if isinstance(event, Reported):
                 self._unanswered = True
                 return event
         return Ended()
+
+    def _cause(self, rank: int, error: Raised) -> tuple[int, Raised]:
+        """The error of the rank that failed, where one has raised that only heard of it."""
+        if error.kind != _HEARSAY or not self._pending:
+            return rank, error
+        ended, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=_MEANWHILE)
+        events = ((self._pending[reference], ray.get(reference)) for reference in ended)
+        causes = [(r, e) for r, e in events if isinstance(e, Raised) and e.kind != _HEARSAY]
+        return causes[0] if causes else (rank, error)
 
     def _start_actors(self) -> None:
         group = get_current_placement_group()

@@ -81,6 +81,9 @@ LR_SCHEDULERS: dict[str, Recipe] = {
     "onecycle": Recipe(OneCycle, _WARMUP),
 }
 
+#: All that a schedule is built from.
+SCHEDULE_KEYS = ("lr_scheduler", _STEP, _GAMMA, *_WARMUP.values())
+
 #: Configuration field that chooses an entry, and the table it chooses from.
 CHOOSERS: dict[str, Mapping[str, Recipe]] = {
     "loss": LOSSES,
@@ -164,8 +167,10 @@ def build_lr_scheduler(
     Raises:
         ConfigurationError: If the schedule needs a length and there is none.
     """
-    name = config.lr_scheduler
+    values = config.snapshot()  # they count as read once the schedule goes on
+    name = values["lr_scheduler"]
     if name is None:
+        config.took_effect(*SCHEDULE_KEYS)
         return None
     subjects: list[Any] = [optimizer]
     if name in _SPANNING:
@@ -175,14 +180,19 @@ def build_lr_scheduler(
                 "has no length. Use a schedule that goes by epochs, such as 'exponential'."
             )
         subjects.append(length)
-    schedule: schedules.LRScheduler = _cook(LR_SCHEDULERS, name, config, *subjects)
+    schedule: schedules.LRScheduler = _cook(LR_SCHEDULERS, name, values, *subjects)
     return schedule
 
 
 _SPANNING = ("cosine", "onecycle")
 
 
-def _cook(table: Mapping[str, Recipe], name: str, config: Configuration, *subjects: Any) -> Any:
+def _cook(
+    table: Mapping[str, Recipe],
+    name: str,
+    config: Configuration | Mapping[str, Any],
+    *subjects: Any,
+) -> Any:
     # All options count as read: where the name itself is tuned, another trial uses the others.
     options = {
         field: config[field] for recipe in table.values() for field in recipe.fields.values()

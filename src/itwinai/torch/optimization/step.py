@@ -34,16 +34,23 @@ class Optimization:
     ) -> None:
         self._config = config
         self._strategy = strategy
-        self._format = _FORMATS.get(config.precision)
+        values = config.snapshot()  # a key counts as read once it has an effect
+        self._format = _FORMATS.get(values["precision"])
+        self._max_norm = values["gradient_clipping"]
         self._device = strategy.device().split(":")[0]
-        scales = config.precision == "fp16" and not strategy.scales_loss
+        scales = values["precision"] == "fp16" and not strategy.scales_loss
         self._scaler = torch.amp.GradScaler(self._device, enabled=scales)
-        decay = config.ema_decay
-        self._begins = True
+        decay = values["ema_decay"]
+        self._begins, self._casts = True, False
+        #: Optimizer steps made.
+        self.steps = 0
         self.average = None if decay is None else WeightAverage(model, decay)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context of a forward pass."""
+        if not self._casts and torch.is_grad_enabled():
+            self._casts = True
+            self._config.took_effect("precision")
         if self._format is None:
             return nullcontext()
         return torch.autocast(self._device, dtype=self._format)
@@ -92,10 +99,12 @@ class Optimization:
             self._scaler.load_state_dict(state)
 
     def _step(self, model: nn.Module, optimizer: Optimizer) -> None:
-        max_norm = self._config.gradient_clipping
-        if max_norm is not None:
+        if self.steps == 0:
+            self._config.took_effect("gradient_clipping", "ema_decay")
+        self.steps += 1
+        if self._max_norm is not None:
             self._scaler.unscale_(optimizer)
-            self._strategy.clip_gradients(model, max_norm)
+            self._strategy.clip_gradients(model, self._max_norm)
         self._scaler.step(optimizer)
         self._scaler.update()
         if self.average is not None:

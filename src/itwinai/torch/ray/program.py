@@ -25,7 +25,9 @@ from itwinai.loggers import RunContext
 from itwinai.reporting import Reporter
 from itwinai.torch.checkpoints.files import check_whole
 from itwinai.torch.checkpoints.keeping import KeepNewest
+from itwinai.torch.optimization.factories import SCHEDULE_KEYS
 from itwinai.torch.ray.tunables import apply_values
+from itwinai.torch.training.effects import CALLS
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
 
@@ -122,18 +124,22 @@ class ReadingCheck:
         self._reporter = reporter
         self._trainer = trainer
         self._sampled = sampled
+        self._reports = 0
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
         """Pass a report on.
 
         Raises:
-            UnusedParameterError: At the first report, if a sampled name was never read.
+            UnusedParameterError: At the first report, if a sampled name was never read; at the
+                second, if it is one of a schedule that has not gone on.
         """
-        config = self._trainer.config
-        unread, self._sampled = config.unread(self._sampled), []
-        if unread:
-            known = [name for name in config.snapshot() if name not in unread]
-            raise UnusedParameterError(_unused(unread[0], known))
+        unread = self._trainer.effects.missing(self._sampled)
+        self._sampled = [name for name in unread if name in SCHEDULE_KEYS and not self._reports]
+        self._reports += 1
+        in_vain = [name for name in unread if name not in self._sampled]
+        if in_vain:
+            known = [name for name in self._trainer.config.snapshot() if name not in unread]
+            raise UnusedParameterError(_unused(in_vain[0], known))
         return self._reporter.report(metrics, checkpoint)
 
 
@@ -180,6 +186,8 @@ def fresh_copy(pickled: bytes) -> LocalTrainer:
 
 
 def _unused(name: str, known: list[str]) -> str:
+    if name in CALLS:
+        return f"{name!r} was sampled but had no effect: nothing called {CALLS[name]}"
     hint = did_you_mean(name, known)
     return (
         f"{name!r} was sampled but never read{hint or '.'} If only some configurations need it, "

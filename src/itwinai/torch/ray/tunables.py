@@ -44,7 +44,7 @@ def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str,
                 f"Pass the class (model={type(trainer.model).__name__}), or in YAML add "
                 "_partial_: true to the model."
             )
-        if not _may_read_anything(trainer):
+        if not trainer.overrides(*_READING_HOOKS):
             _refuse(trainer, name)
 
 
@@ -126,17 +126,9 @@ def _own_arguments(trainer: LocalTrainer) -> dict[str, Any]:
     return {name: getattr(trainer, name) for name in own if hasattr(trainer, name)}
 
 
-def _may_read_anything(trainer: LocalTrainer) -> bool:
-    return any(_has_own(trainer, hook) for hook in _READING_HOOKS)
-
-
-def _has_own(trainer: LocalTrainer, hook: str) -> bool:
-    return hook in vars(trainer) or getattr(type(trainer), hook) is not getattr(LocalTrainer, hook)
-
-
 def _check_choosers(trainer: LocalTrainer, name: str, space: Mapping[str, Any]) -> None:
     """Refuse an option of an optimizer (or schedule) that none of the possible ones takes."""
-    if _has_own(trainer, "create_model_loss_optimizer"):
+    if trainer.overrides("create_model_loss_optimizer"):
         return
     for field, table in CHOOSERS.items():
         if not any(name in recipe.fields.values() for recipe in table.values()):

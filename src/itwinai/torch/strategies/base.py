@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
 from itwinai.torch.loading import make_dataloader
+from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 class Communicator(ABC):
     """Who is there, and how they talk."""
+
+    #: Where this rank is in its training.
+    whereabouts = Whereabouts()
 
     @abstractmethod
     def global_world_size(self) -> int:
@@ -68,6 +72,16 @@ class Communicator(ABC):
     @abstractmethod
     def broadcast_obj(self, obj: Any, src_rank: int) -> Any:
         """Give every rank the object of one."""
+
+    def watched(self, whereabouts: Whereabouts, silence: float) -> AbstractContextManager[Any]:
+        """Context of a training whose ranks hear of each other's failures; nothing for one.
+
+        Args:
+            whereabouts: Where this rank is, kept up to date.
+            silence: Seconds without a sign of life after which a rank counts as lost.
+        """
+        self.whereabouts = whereabouts
+        return nullcontext()
 
     def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add a tensor up over all ranks, on every rank."""

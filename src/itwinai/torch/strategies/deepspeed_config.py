@@ -34,7 +34,7 @@ def from_training(config: TrainingConfiguration) -> dict[str, Any]:
         options["torch_autocast"] = autocast
     elif precision == "fp16":
         options["fp16"] = {"enabled": True, "auto_cast": True}
-    steps = config.get("gradient_accumulation_steps", 1)
+    steps = config.snapshot()["gradient_accumulation_steps"]
     if own.get("gradient_accumulation_steps", "auto") in ("auto", steps):
         own.pop("gradient_accumulation_steps", None)  # the training does it
     return options | own

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -14,12 +16,13 @@ import torch.distributed as dist
 # Imported while there is a group, as DDP would, its functions' defaults would keep it for ever.
 import torch.distributed.nn
 from torch import nn
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 import itwinai.distributed as cluster
 from itwinai.environ import environment
 from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.strategies.watch import Watch, Whereabouts
 from itwinai.torch.type import DistributedStrategyError
 
 Backend = Literal["nccl", "gloo", "mpi"]
@@ -34,6 +37,20 @@ _ended: list[dist.ProcessGroup | None] = []
 atexit.register(_ended.clear)
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _met(method: Method) -> Method:
+    """Let a rank say that it waits for all others in a method."""
+
+    @functools.wraps(method)
+    def waiting(self: TorchDistributedStrategy, *args: Any, **kwargs: Any) -> Any:
+        with self.whereabouts.waiting(f"{method.__name__}()"):
+            return method(self, *args, **kwargs)
+
+    return cast("Method", waiting)
+
+
 class ProcessGroupStrategy(TorchDistributedStrategy):
     """Joins a process group, and talks over it.
 
@@ -44,6 +61,8 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
     """
 
     _made_group = False
+    #: In which the ranks of a group that was made here have met.
+    _store: Store | None = None
 
     def __init__(self, backend: Backend = "nccl") -> None:
         self.backend = backend
@@ -68,6 +87,7 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
             _ended[:] = [dist.group.WORLD]
             dist.destroy_process_group()
         self._made_group = self.is_initialized = False
+        self._store = None
 
     def global_world_size(self) -> int:
         """Number of processes."""
@@ -89,17 +109,20 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
         self.check_initialized()
         return cluster.detect_distributed_environment().local_rank
 
+    @_met
     def barrier(self) -> None:
         """Wait for all processes."""
         self.check_initialized()
         dist.barrier()
 
+    @_met
     def allgather_obj(self, obj: Any) -> list[Any]:
         """Collect an object from each rank, on every rank."""
         gathered: list[Any] = [None] * self.global_world_size()
         dist.all_gather_object(gathered, obj)
         return gathered
 
+    @_met
     def gather_obj(self, obj: Any, dst_rank: int = 0) -> list[Any] | None:
         """Collect an object from each rank, on one; None on the others."""
         here = self.global_rank() == dst_rank
@@ -111,6 +134,7 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
         """Collect a tensor from each rank, on one (in main memory); None on the others."""
         return self.gather_obj(tensor.cpu(), dst_rank)
 
+    @_met
     def broadcast_obj(self, obj: Any, src_rank: int) -> Any:
         """Give every rank the object of one."""
         self.check_initialized()
@@ -129,8 +153,9 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
         work = dist.all_reduce(total, async_op=True)
 
         def finished() -> torch.Tensor:
-            work.wait()
-            return total.to(tensor.device)
+            with self.whereabouts.waiting("sum_over_ranks()"):
+                work.wait()
+                return total.to(tensor.device)
 
         return finished
 
@@ -142,10 +167,32 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
         for tensor in model.buffers():
             dist.broadcast(tensor.detach(), src=0)
 
+    def watched(self, whereabouts: Whereabouts, silence: float) -> AbstractContextManager[Any]:
+        """Context of a training whose ranks hear of each other's failures; nothing for one.
+
+        A group that was there already has a store that only PyTorch knows: there, it does nothing.
+
+        Args:
+            whereabouts: Where this rank is, kept up to date.
+            silence: Seconds without a sign of life after which a rank counts as lost.
+
+        Raises:
+            RankError: Leaving the context, if another rank is why a message never came.
+        """
+        self.whereabouts = whereabouts
+        if self._store is None or self.global_world_size() == 1:
+            return nullcontext()
+        store = PrefixStore("watch", self._store.clone())  # type: ignore[attr-defined]
+        ranks = self.global_rank(), self.global_world_size()
+        return Watch(store, *ranks, whereabouts, silence)
+
     def _make_group(self) -> None:
         try:
             with environment(cluster.rendezvous()):
-                dist.init_process_group(backend=self.backend, **_unused_store())
+                self._store, rank, world_size = _unused_store()
+                dist.init_process_group(
+                    backend=self.backend, store=self._store, rank=rank, world_size=world_size
+                )
         except (RuntimeError, ValueError) as error:
             raise DistributedStrategyError(
                 f"the processes of a {self.name} training could not meet over "
@@ -166,17 +213,14 @@ def _has_its_own_gpu() -> bool:
     return count > 0 and (dealt_out or here.local_world_size <= count)
 
 
-def _unused_store() -> dict[str, Any]:
-    """Where a further group of the same program is to meet.
+def _unused_store() -> tuple[Store, int, int]:
+    """Where a group is to meet, and this process's rank and their number.
 
     All groups of a program that torchrun started share a store. PyTorch would find the addresses of
-    the first group there, whose connections are closed.
+    an earlier group there, whose connections are closed.
     """
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-    earlier = _made[address]
+    number = _made[address]
     _made[address] += 1
-    if not earlier:
-        return {}
     store, rank, world_size = next(rendezvous("env://"))
-    store = PrefixStore(f"itwinai-{earlier}", store)
-    return {"store": store, "rank": rank, "world_size": world_size}
+    return PrefixStore(f"itwinai-{number}", store), rank, world_size

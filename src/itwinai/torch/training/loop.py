@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -15,7 +15,8 @@ from itwinai.errors import ConfigurationError, NotANumberError
 from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.training import state
-from itwinai.torch.training.protocol import Training
+from itwinai.torch.training.agreement import agree_on_metrics
+from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.reporting import report_epoch
 
 
@@ -27,37 +28,56 @@ def run_epochs(training: Training) -> None:
         TrialStopped: If told to stop before the last epoch.
         JobEnds: If the job asked the training to stop before the last epoch.
     """
+    for epoch in remaining_epochs(training):
+        began = time.monotonic()
+        _run(training, "train")
+        _check_number(training)
+        _run(training, "validation")
+        if training.test_every and (epoch + 1) % training.test_every == 0:
+            _run(training, "test")
+        training.log(time.monotonic() - began, "epoch_time_s", step=epoch)
+        end_epoch(training)
+
+
+def remaining_epochs(training: Training) -> Iterator[int]:
+    """Begin one epoch after the other, until the last one or until early stopping is due."""
     for epoch in range(training.current_epoch, training.epochs):
         if training.early_stopping.is_due:
             return
-        began = time.monotonic()
         training.current_epoch = epoch
+        training.whereabouts.epoch = epoch + 1
         training.epoch_metrics, training.first_nan = {}, None
         training.set_epoch()
-        _note(training, "train_loss", training.train_epoch())
-        _check_number(training)
-        _note(training, "validation_loss", training.validation_epoch())
-        _step_schedule(training)
-        if training.test_every and (epoch + 1) % training.test_every == 0:
-            training.test_epoch()
-        loss = training.epoch_metrics.get("validation_loss")
-        if training.early_stopping.observe(loss) and training.strategy.is_main_worker:
-            itwinai.logger.warning(
-                "warning: the validation loss of epoch %d is not a number", epoch + 1
-            )
-        if loss is not None:
-            training.log(loss, "global_validation_loss_epoch", step=epoch)
-        training.log(time.monotonic() - began, "epoch_time_s", step=epoch)
-        job_ends = epoch + 1 < training.epochs and _job_ends(training)
-        state.save_due(training, always=job_ends)
-        _show(training)
-        if job_ends and isinstance(training.reporter, NullReporter):
-            done = f"epoch {epoch + 1}/{training.epochs}"
-            raise job.JobEnds(f"the training goes on after {done} in the next job")
-        if training.profiler is not None:
-            training.profiler.step()
-        if report_epoch(training) and epoch + 1 < training.epochs:
-            raise TrialStopped
+        yield epoch
+
+
+def end_epoch(training: Training) -> None:
+    """Do all that follows an epoch.
+
+    Raises:
+        TrialStopped: If told to stop before the last epoch.
+        JobEnds: If the job asked the training to stop before the last epoch.
+    """
+    epoch, loss = training.current_epoch, training.epoch_metrics.get("validation_loss")
+    _step_schedule(training)
+    training.config.took_effect("early_stopping_patience", "early_stopping_min_delta")
+    if training.early_stopping.observe(loss) and training.strategy.is_main_worker:
+        itwinai.logger.warning(
+            "warning: the validation loss of epoch %d is not a number", epoch + 1
+        )
+    if loss is not None:
+        training.log(loss, "global_validation_loss_epoch", step=epoch)
+    training.effects.look(certain=True)
+    job_ends = epoch + 1 < training.epochs and _job_ends(training)
+    state.save_due(training, always=job_ends)
+    _show(training)
+    if job_ends and isinstance(training.reporter, NullReporter):
+        done = f"epoch {epoch + 1}/{training.epochs}"
+        raise job.JobEnds(f"the training goes on after {done} in the next job")
+    if training.profiler is not None:
+        training.profiler.step()
+    if report_epoch(training) and epoch + 1 < training.epochs:
+        raise TrialStopped
 
 
 def _step_schedule(training: Training) -> None:
@@ -83,10 +103,11 @@ def _validation_loss(training: Training) -> float:
 def _check_number(training: Training) -> None:
     """End a training alone whose loss is not a number; a trial's study says that it diverged."""
     loss = training.epoch_metrics.get("train_loss", 0.0)
-    config = training.config
+    if not math.isnan(loss) or not isinstance(training.reporter, NullReporter):
+        return
+    values = training.config.snapshot()
     # A step that overflows in 16 bits is left out, and the training goes on after it.
-    goes_on = not config.stop_on_nan or config.precision == "fp16"
-    if not math.isnan(loss) or goes_on or not isinstance(training.reporter, NullReporter):
+    if not values["stop_on_nan"] or values["precision"] == "fp16":
         return
     first = min(filter(None, training.strategy.allgather_obj(training.first_nan)), default=None)
     where = f"epoch {training.current_epoch + 1}" + (f", step {first}" if first else "")
@@ -96,10 +117,15 @@ def _check_number(training: Training) -> None:
     )
 
 
-def _note(training: Training, name: str, loss: Any) -> None:
-    """Take the loss that a user's own epoch method returned, where nothing else recorded it."""
+def _run(training: Training, stage: Stage) -> None:
+    """Run a stage, and take the loss that a user's own method returned and nobody recorded."""
+    hook, name = f"{stage}_epoch", f"{stage}_loss"
+    training.whereabouts.hook = f"{hook}()"
+    loss = getattr(training, hook)()
     if loss is not None and name not in training.epoch_metrics:
         training.epoch_metrics[name] = float(torch.as_tensor(loss).detach())
+    if training.overrides(hook):
+        agree_on_metrics(training)
 
 
 def _show(training: Training) -> None:

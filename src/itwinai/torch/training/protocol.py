@@ -14,6 +14,8 @@ from itwinai.reporting import Reporter
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.step import Optimization
+from itwinai.torch.strategies.watch import Whereabouts
+from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.turns import Turn
 
 Stage = Literal["train", "validation", "test"]
@@ -54,6 +56,10 @@ class Built(Protocol):
     run_id: str | None
     #: Whether each rank writes its own part of a checkpoint.
     checkpoint_sharded: bool
+    #: Which configured keys have an effect.
+    effects: Effects
+    #: Where this rank is, for the others to know.
+    whereabouts: Whereabouts
 
 
 class Training(Built, Protocol):
@@ -77,6 +83,11 @@ class Training(Built, Protocol):
     #: Which checkpoints are written, and kept.
     checkpoints: CheckpointPolicy
     best_validation_metric: float
+    loss: Any
+
+    def overrides(self, *hooks: str) -> bool:
+        """Whether a subclass, or this object, has one of these hooks of its own."""
+        ...
 
     def samples_in_batch(self, batch: Any) -> int:
         """Number of samples in a batch."""
@@ -84,11 +95,6 @@ class Training(Built, Protocol):
 
     def terms_in_loss(self, batch: Any) -> float:
         """What the loss of a batch is a mean over."""
-        ...
-
-    @property
-    def terms_vary(self) -> bool:
-        """Whether that can differ between batches of equal size."""
         ...
 
     def set_epoch(self) -> None:

@@ -8,36 +8,28 @@ from typing import Any
 
 import torch
 
-from itwinai.reporting import NullReporter, Reporter
-from itwinai.torch.checkpoints.keeping import CheckpointPolicy
-from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.reporting import NullReporter
 from itwinai.torch.training.protocol import Training
 
 
-def report_as_one(
-    reporter: Reporter,
-    strategy: TorchDistributedStrategy,
-    metrics: Mapping[str, Any],
-    checkpoints: CheckpointPolicy,
-) -> bool:
+def report_as_one(training: Training, metrics: Mapping[str, Any]) -> bool:
     """Report once for all ranks; return on each whether the training shall end.
 
     Args:
-        reporter: Who hears it, on rank 0.
-        strategy: Brings the answer to the other ranks, so that all stop at the same step.
+        training: Whose ranks stop at the same step.
         metrics: Numbers, or tensors of one element.
-        checkpoints: Knows the newest one, and hears that it is on record.
     """
+    reporter, checkpoints = training.reporter, training.checkpoints
     if isinstance(reporter, NullReporter):
         return False
     stop = False
-    if strategy.is_main_worker:
+    if training.strategy.is_main_worker:
         numbers = {name: _number(value) for name, value in metrics.items()}
         stop = reporter.report(numbers, checkpoints.newest)
         # Whoever is told to stop cannot know whether that was the report's own consequence.
         if not stop:
             checkpoints.recorded()
-    return bool(strategy.broadcast_obj(stop, src_rank=0))
+    return bool(training.strategy.broadcast_obj(stop, src_rank=0))
 
 
 def report_epoch(training: Training) -> bool:
@@ -47,7 +39,7 @@ def report_epoch(training: Training) -> bool:
     """
     metrics = {k: v for k, v in training.epoch_metrics.items() if not k.startswith("test_")}
     began = time.monotonic()
-    stop = report_as_one(training.reporter, training.strategy, metrics, training.checkpoints)
+    stop = report_as_one(training, metrics)
     if training.time_ray:
         seconds = time.monotonic() - began
         training.log(seconds, "ray_report_time_s_per_epoch", step=training.current_epoch)

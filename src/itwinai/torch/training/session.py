@@ -16,6 +16,7 @@ from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.reproducibility import part_streams, set_seed
 from itwinai.torch.strategies import resolve_strategy
 from itwinai.torch.training import state
+from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.protocol import Datasets, Trainable
 from itwinai.torch.training.stateful import check_states
 
@@ -26,22 +27,35 @@ def train(training: Trainable, datasets: Datasets) -> Any:
     training.torch_rng = set_seed(training.random_seed)
     training.strategy = resolve_strategy(training.strategy, training.config)
     training.strategy.init()
+    silence = training.config.silence_timeout
     try:
-        _agree(training)
-        given = state.untouched(training.model, training.strategy)
-        with _logging(training):
-            training.create_dataloaders(*datasets)
-            training.create_model_loss_optimizer()
-            _make_ready(training)
-            training.train()
-            if training.optimization.average is not None:
-                training.optimization.average.exchange()
-        model = state.whole_model(training, given)
-        training.strategy.barrier()  # no rank goes on before rank 0 has saved all
+        with training.strategy.watched(training.whereabouts, silence):
+            model = _trained(training, datasets)
     finally:
         # A wrapper that outlives its process group can hold up the end of its process.
         training.model = training.strategy.unwrap(training.model)
         training.strategy.clean_up()
+    return model
+
+
+def _trained(training: Trainable, datasets: Datasets) -> Any:
+    """Build, train and return the model, whole."""
+    _agree(training)
+    given, where = state.untouched(training.model, training.strategy), training.whereabouts
+    with _logging(training):
+        where.hook = "create_dataloaders()"
+        training.create_dataloaders(*datasets)
+        where.hook = "create_model_loss_optimizer()"
+        training.create_model_loss_optimizer()
+        _make_ready(training)
+        where.hook = "train()"
+        training.train()
+        training.effects.look(certain=True)
+        if training.optimization.average is not None:
+            training.optimization.average.exchange()
+    where.hook = "the end of the training"
+    model = state.whole_model(training, given)
+    training.strategy.barrier()  # no rank goes on before rank 0 has saved all
     return model
 
 
@@ -84,8 +98,9 @@ def _make_ready(training: Trainable) -> None:
     """Make ready to train what was built; go on where a checkpoint was."""
     config, strategy = training.config, training.strategy
     training.optimization = Optimization(config, strategy, strategy.unwrap(training.model))
+    values = config.snapshot()  # they count as read once they are asked
     training.early_stopping = EarlyStopping(
-        config.early_stopping_patience, config.early_stopping_min_delta
+        values["early_stopping_patience"], values["early_stopping_min_delta"]
     )
     training.built = state.as_built(training)
     check_states(training)
@@ -93,6 +108,7 @@ def _make_ready(training: Trainable) -> None:
     if training.restored is not None:
         state.restore(training, *training.restored)
         training.restored = None
+    training.effects = Effects(config, training.lr_scheduler, strategy.is_main_worker)
 
 
 @contextmanager

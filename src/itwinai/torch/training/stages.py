@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from itwinai.errors import ConfigurationError
 from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.training.batches import Step, run_batches
 from itwinai.torch.training.protocol import Stage, Training
-from itwinai.torch.training.turns import Counting, Turn, take_turns
+from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
 
 
 class NanWatch:
@@ -54,24 +54,16 @@ def run_stage(
     Returns:
         The mean loss over all samples and ranks; NaN where there was none.
     """
-
-    def take_turn(turn: Turn) -> None:
-        training.turn = turn
-
-    counter, watch = f"{stage}_glob_step", NanWatch()
-    step, turns = getattr(training, f"{stage}_step"), _turns(training, stage, loader)
-    if stage == "train":
-        step = _synchronised_at_last(training, step)
-    for index, loss, batch_metrics in run_batches(turns, step, metrics, take_turn):
+    where, steps_before = training.whereabouts, training.optimization.steps
+    where.hook, watch = f"{stage}_step()", NanWatch()
+    for index, loss, batch_metrics in _batches(training, stage, loader, metrics):
         watch.see(loss, index + 1)
-        glob_step = getattr(training, counter)
-        if training.logger is not None:
-            for name, value in {"loss": loss, **batch_metrics}.items():
-                for part, number in flatten(f"{stage}_{name}", value).items():
-                    training.log(number, part, step=glob_step, batch_idx=index)
-        setattr(training, counter, glob_step + 1)
+        _log_batch(training, stage, index, {"loss": loss, **batch_metrics})
+    where.hook, where.batch = f"{stage}_epoch()", 0
     if stage == "train":
         training.first_nan = watch.first
+        if training.optimization.steps > steps_before:
+            training.config.took_effect("gradient_accumulation_steps")
     results = metrics.compute(training.strategy)
     if "loss" not in results and not metrics.batches:
         raise ConfigurationError(
@@ -84,10 +76,36 @@ def run_stage(
     return torch.tensor(results.get("loss", float("nan")))
 
 
+def _batches(
+    training: Training, stage: Stage, loader: DataLoader[Any], metrics: EpochMetrics
+) -> Iterator[tuple[int, Any, Mapping[str, Any]]]:
+    def take_turn(turn: Turn) -> None:
+        training.turn = turn
+        training.whereabouts.batch += 1
+
+    step = getattr(training, f"{stage}_step")
+    if stage == "train":
+        step = _synchronised_at_last(training, step)
+    return run_batches(_turns(training, stage, loader), step, metrics, take_turn)
+
+
+def _log_batch(training: Training, stage: Stage, index: int, values: Mapping[str, Any]) -> None:
+    counter = f"{stage}_glob_step"
+    step = getattr(training, counter)
+    if training.logger is not None:
+        for name, value in values.items():
+            for part, number in flatten(f"{stage}_{name}", value).items():
+                training.log(number, part, step=step, batch_idx=index)
+    setattr(training, counter, step + 1)
+
+
 def _turns(training: Training, stage: Stage, loader: DataLoader[Any]) -> Iterator[tuple[Any, Turn]]:
-    counting = Counting(training.samples_in_batch, training.terms_in_loss, training.terms_vary)
+    varies = training.overrides("samples_in_batch", "terms_in_loss") or counts_targets(
+        training.loss
+    )
+    counting = Counting(training.samples_in_batch, training.terms_in_loss, varies)
     trains = stage == "train"
-    window = training.config.gradient_accumulation_steps if trains else 1
+    window = training.config.snapshot()["gradient_accumulation_steps"] if trains else 1
     return take_turns(loader, window, counting, training.strategy, weighs=trains)
 
 

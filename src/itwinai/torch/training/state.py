@@ -17,6 +17,7 @@ from itwinai.torch.optimization.factories import build_model
 from itwinai.torch.optimization.schedules import goes_by_step, stand_after
 from itwinai.torch.reproducibility import random_state, set_random_state
 from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.strategies.watch import SAVING
 from itwinai.torch.training import stateful
 from itwinai.torch.training.precedence import (
     Settings,
@@ -42,12 +43,15 @@ def save_due(training: Training, always: bool) -> None:
     due = training.checkpoints.due(training.current_epoch, improved)
     if always and not any(name.startswith("epoch_") for name in due):
         due = [f"epoch_{training.current_epoch}", *due]
-    if due:
-        stateful.check_ranks_agree(training)
-        training.random_states = training.strategy.gather_obj(of_rank(training)) or []
+    if not due:
+        return
+    training.whereabouts.hook = SAVING
+    stateful.check_ranks_agree(training)
+    training.random_states = training.strategy.gather_obj(of_rank(training)) or []
     for name in due:
         training.save_checkpoint(name)
     training.random_states = []
+    training.whereabouts.hook = "train()"
 
 
 def save(training: Built, path: Path, best_validation_metric: float, writes: bool) -> None:

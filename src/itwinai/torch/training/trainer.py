@@ -8,8 +8,8 @@ own: epochs in ``loop``, batches in ``batches``, what the configuration builds i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from itwinai.torch.checkpoints import files
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
 from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import check_datasets, length_of, samples_in, set_epoch, to_device
-from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.factories import (
     ModelFactory,
@@ -43,8 +43,11 @@ from itwinai.torch.optimization.schedules import Length
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.profiling.profiler import profile_torch_trainer
 from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy
+from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.training import session, state
-from itwinai.torch.training.loop import run_epochs
+from itwinai.torch.training.agreement import agree_on_metrics
+from itwinai.torch.training.effects import Effects
+from itwinai.torch.training.loop import end_epoch, remaining_epochs, run_epochs
 from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.stages import evaluate, run_stage
@@ -86,7 +89,7 @@ class LocalTrainer(Trainer, LogMixin):
     """
 
     model: Any
-    loss: Any
+    loss: Any = None
     optimizer: Optimizer
     lr_scheduler: LRScheduler | None = None
     strategy: Any
@@ -95,6 +98,7 @@ class LocalTrainer(Trainer, LogMixin):
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
+    effects: Effects
     current_epoch = 0
     train_glob_step = validation_glob_step = test_glob_step = 0
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
@@ -168,6 +172,8 @@ class LocalTrainer(Trainer, LogMixin):
         self.checkpoints: CheckpointPolicy = KeepEvery(checkpoint_every, checkpoint_last)
         #: Place of the current batch in its optimizer step.
         self.turn = Turn()
+        #: Where this rank is, for the others to know.
+        self.whereabouts = Whereabouts()
         self.early_stopping = EarlyStopping(None)
         #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
         self.random_states: list[Any] = []
@@ -314,9 +320,9 @@ class LocalTrainer(Trainer, LogMixin):
             loss: Mean over the samples of this rank's batch.
         """
         weighted = loss if self.turn.share == 1 else loss * self.turn.share
-        self.optimization.add(
-            weighted, self.model, self.optimizer, self.lr_scheduler, self.turn.is_last
-        )
+        last = self.turn.is_last
+        with self.whereabouts.waiting("the gradients") if last else nullcontext():
+            self.optimization.add(weighted, self.model, self.optimizer, self.lr_scheduler, last)
 
     def compute_metrics(
         self,
@@ -343,6 +349,39 @@ class LocalTrainer(Trainer, LogMixin):
         if logger is not None:
             logger.log(item, identifier, kind, step, batch_idx, **kwargs)
 
+    def remaining_epochs(self) -> Iterator[int]:
+        """Begin one epoch after the other, for an own ``train()``.
+
+        From the one after the checkpoint that is continued to the last one, or until early stopping
+        is due; each with its own order of the data. With :meth:`optimize` for each batch and
+        :meth:`end_epoch` for each epoch, an own loop has all that the trainer's has::
+
+            for epoch in self.remaining_epochs():
+                ...
+                self.end_epoch({"validation_loss": loss})
+        """
+        return remaining_epochs(self)
+
+    def end_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Do all that follows an epoch of an own ``train()``; call it on every rank.
+
+        Schedules that go by epochs go on, early stopping hears ``validation_loss``, checkpoints
+        that are due are written, and the metrics are logged and reported.
+
+        Args:
+            metrics: By name; where the ranks found different values, their mean counts.
+
+        Raises:
+            TrialStopped: If the study ends this trial. Let it pass.
+            JobEnds: If the batch job ends. Let it pass.
+        """
+        parts = (flatten(name, value) for name, value in metrics.items())
+        self.epoch_metrics = {name: float(n) for part in parts for name, n in part.items()}
+        agree_on_metrics(self)
+        for name, value in self.epoch_metrics.items():
+            self.log(value, f"{name}_epoch", step=self.current_epoch)
+        end_epoch(self)
+
     def ray_report(
         self,
         metrics: Mapping[str, Any],
@@ -362,6 +401,7 @@ class LocalTrainer(Trainer, LogMixin):
         Raises:
             TrialStopped: If the study ends this trial. Let it pass.
         """
+        self.effects.look()
         if isinstance(self.reporter, NullReporter):
             return
         given = (checkpoint_file, checkpoint_dir, checkpoint_data)
@@ -369,7 +409,7 @@ class LocalTrainer(Trainer, LogMixin):
             path = Path(self.checkpoints_location) / f"report_{self.reports}"
             self.checkpoints.written(files.keep_with_trial(path, *given))
         self.reports += 1
-        if report_as_one(self.reporter, self.strategy, metrics, self.checkpoints):
+        if report_as_one(self, metrics):
             raise TrialStopped
 
     def save_checkpoint(
@@ -424,12 +464,12 @@ class LocalTrainer(Trainer, LogMixin):
         """
         return session.train(self, datasets)
 
-    @property
-    def terms_vary(self) -> bool:
-        """Whether batches of equal size may count differently in the loss."""
-        hooks = ("samples_in_batch", "terms_in_loss")
-        own = any(getattr(type(self), hook) is not getattr(LocalTrainer, hook) for hook in hooks)
-        return own or counts_targets(self.loss)
+    def overrides(self, *hooks: str) -> bool:
+        """Whether a subclass, or this object, has one of these hooks of its own."""
+        return any(
+            hook in vars(self) or getattr(type(self), hook) is not getattr(LocalTrainer, hook)
+            for hook in hooks
+        )
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -461,7 +501,8 @@ class LocalTrainer(Trainer, LogMixin):
         batches = length_of(self.train_dataloader)
         if batches is None:
             return None
-        return Length(self.epochs, -(-batches // self.config.gradient_accumulation_steps))
+        window = self.config.snapshot()["gradient_accumulation_steps"]
+        return Length(self.epochs, -(-batches // window))
 
     def _evaluation_step(
         self, batch: Batch, logger_step: int, batch_idx: int, stage: Stage

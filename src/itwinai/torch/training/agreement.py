@@ -1,0 +1,40 @@
+"""What the ranks of a training must agree on, because they decide by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import itwinai
+from itwinai.torch.training.protocol import Training
+
+
+def agree_on_metrics(training: Training) -> None:
+    """Let all ranks have the same metrics of an epoch in which a user's own code found some.
+
+    Early stopping, schedules, the choice of the best checkpoint and a study go by them. Where the
+    ranks found different values, the mean of those that found one counts.
+    """
+    strategy = training.strategy
+    if strategy.global_world_size() == 1:
+        return
+    ranks = strategy.allgather_obj(training.epoch_metrics)
+    for name in sorted({name for rank in ranks for name in rank}):
+        values = [rank[name] for rank in ranks if name in rank]
+        training.epoch_metrics[name] = values[0] if _equal(values) else _mean(values)
+        if not _equal(values) and strategy.is_main_worker:
+            itwinai.logger.warning(
+                "warning: %s gave other values of %s on each rank (%s); all go on with their mean. "
+                "Bring them together by self.strategy.sum_over_ranks().",
+                training.whereabouts.hook,
+                name,
+                ", ".join(f"{value:g}" for value in values[:8]),
+            )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _equal(values: Sequence[float]) -> bool:
+    return len(set(values)) == 1 or all(map(math.isnan, values))

@@ -1,0 +1,76 @@
+"""Which configured keys have an effect on a training, and which its own code has forgotten.
+
+A key counts as read where it takes effect: a clipping norm at a clipped step, a schedule when it
+has gone on. What an own ``train()`` or ``train_step()`` does by itself, it has read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch.optim.lr_scheduler import LRScheduler
+
+import itwinai
+from itwinai.torch.config import TrainingConfiguration
+from itwinai.torch.optimization.factories import SCHEDULE_KEYS
+
+_STEP, _EPOCH = "self.optimize(loss)", "self.end_epoch(metrics)"
+
+#: What gives each key its effect.
+CALLS = {
+    "precision": "self.autocast() around the forward pass",
+    "gradient_clipping": _STEP,
+    "ema_decay": _STEP,
+    "gradient_accumulation_steps": f"{_STEP} in a train_step()",
+    "early_stopping_patience": _EPOCH,
+    "lr_scheduler": f"{_STEP} for each batch and {_EPOCH} for each epoch, or its own step()",
+}
+
+
+class Effects:
+    """Looks at what takes effect, from the begin of a training on.
+
+    Args:
+        config: The training's.
+        schedule: As it stands then.
+        speaks: Whether this process says what has no effect.
+    """
+
+    def __init__(
+        self, config: TrainingConfiguration, schedule: LRScheduler | None, speaks: bool
+    ) -> None:
+        self._config = config
+        self._schedule = schedule
+        self._speaks = speaks
+        self._began = self._schedules_step()
+        self._looks = 0
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those keys that had no effect so far."""
+        if self._schedules_step() != self._began:
+            self._config.took_effect(*SCHEDULE_KEYS)
+        return self._config.unread(names)
+
+    def look(self, certain: bool = False) -> None:
+        """Say once which keys that were set had no effect.
+
+        Args:
+            certain: Whether an epoch has ended for sure; otherwise it has when the next one is
+                reported, for some loops let their schedule go on after a report.
+        """
+        self._looks += 2 if certain else 1
+        if self._looks < 2 or not self._speaks:
+            return
+        self._speaks = False
+        fields, values = TrainingConfiguration.model_fields, self._config.snapshot()
+        chosen = [name for name in CALLS if values[name] != fields[name].default]
+        for name in self.missing(chosen):
+            itwinai.logger.warning(
+                "warning: config.%s=%r has had no effect: nothing called %s",
+                name,
+                values[name],
+                CALLS[name],
+            )
+
+    def _schedules_step(self) -> int | None:
+        return None if self._schedule is None else self._schedule.last_epoch
