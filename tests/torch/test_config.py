@@ -34,6 +34,7 @@ DEFAULTS = {
     "gradient_clipping": None,
     "sync_batchnorm": False,
     "stop_on_nan": True,
+    "silence_timeout": 120.0,
     "torch_compile": False,
     "ema_decay": None,
     "early_stopping_patience": None,
