@@ -36,6 +36,8 @@ RULES: tuple[Rule, ...] = (
     steps.zero_grad_drops_gradients,
     steps.accumulated_batches_equal_a_large_one,
     steps.clips_as_a_single_process,
+    steps.large_gradients_stay_large,
+    steps.two_models_train_by_turns,
     steps.an_earlier_schedule_goes_on,
     steps.autocast_reaches_the_model,
     state.model_state_is_plain,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from itwinai.testing.claims import must, must_equal
-from itwinai.testing.strategies.bench import STEPS, Bench, Training, plain_step, sgd
+from itwinai.testing.strategies.bench import STEPS, Bench, Training, adamw, plain_step, sgd
 
 
 def all_ranks_begin_with_the_weights_of_rank_0(bench: Bench) -> None:
@@ -67,6 +67,31 @@ def clips_as_a_single_process(bench: Bench) -> None:
         plain_step(alone, *bench.batch(step), max_norm)
         _accumulate(training, *bench.own_batch(step), max_norm)
     bench.compare(training.state(), alone.state())
+
+
+def large_gradients_stay_large(bench: Bench) -> None:
+    """Nothing is clipped that was not to be, from the first step on."""
+    alone, training = bench.alone(sgd), bench.distribute(sgd)
+    for one, (inputs, targets) in ((alone, bench.batch(0)), (training, bench.own_batch(0))):
+        plain_step(one, inputs, targets + 5)
+    bench.compare(training.state(), alone.state())
+
+
+def two_models_train_by_turns(bench: Bench) -> None:
+    """Each makes its own steps; the second learns what the first says."""
+    alone = [bench.alone(make) for make in (sgd, adamw)]
+    pair = [bench.distribute(make) for make in (sgd, adamw)]
+    for step in range(STEPS):
+        for models, (inputs, targets) in (
+            (alone, bench.batch(step)),
+            (pair, bench.own_batch(step)),
+        ):
+            plain_step(models[0], inputs, targets)
+            with torch.no_grad():
+                said = models[0].model(inputs)
+            plain_step(models[1], inputs, said)
+    for one, expected in zip(pair, alone, strict=True):
+        bench.compare(one.state(), expected.state())
 
 
 def an_earlier_schedule_goes_on(bench: Bench) -> None:

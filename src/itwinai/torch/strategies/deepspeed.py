@@ -262,7 +262,7 @@ class DeepSpeedOptimizer(Optimizer):
         """Add the gradients up over all ranks, and change the weights."""
         loss = None if closure is None else closure()
         self.engine.step()
-        _set_clipping(self.engine, self.engine.config.get("gradient_clipping", 0.0))
+        _set_clipping(self.engine, self.engine.config["gradient_clipping"])
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

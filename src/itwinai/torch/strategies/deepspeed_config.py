@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: DeepSpeed takes any optimizer of PyTorch only if told so.
 _ANY_OPTIMIZER = {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False}
+#: DeepSpeed would clip to a norm of 1.
+_UNCLIPPED = {"gradient_clipping": 0.0}
 _BATCH_SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu")
 
 
@@ -60,7 +62,7 @@ def read(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
 
 
 def complete(config: dict[str, Any]) -> dict[str, Any]:
-    """Complete a configuration, so that each ``step()`` is a step.
+    """Complete a configuration, so that each ``step()`` is a step, of whole gradients.
 
     Raises:
         ConfigurationError: If gradients are to be accumulated by DeepSpeed.
@@ -74,4 +76,4 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
         {} if "train_batch_size" in config else {"train_micro_batch_size_per_gpu": 1}
     )
     own = {"gradient_accumulation_steps": 1, "managed_gradient_accumulation": False}
-    return {**_ANY_OPTIMIZER, **sizes, **config, **own}
+    return {**_ANY_OPTIMIZER, **_UNCLIPPED, **sizes, **config, **own}
