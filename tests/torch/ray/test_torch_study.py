@@ -502,6 +502,42 @@ def test_a_sampled_key_that_nothing_reads_ends_the_study(tmp_path: Path) -> None
     assert (trial.state, trial.epochs) == (TrialState.FAILED, 0)
 
 
+class LoadsByHand(RayTorchTrainer):
+    """Its optimizer goes on with the state of another one."""
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        other = torch.optim.Adam(self.model.parameters(), lr=0.5)
+        self.optimizer.load_state_dict(other.state_dict())
+
+
+class ClipsNothing(RayTorchTrainer):
+    """Makes its steps by itself."""
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(self.model(batch[0]), batch[1])
+        loss.backward()
+        self.optimizer.step()
+        return loss, {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "words"),
+    [
+        (LoadsByHand, LR, "'optim_lr' was sampled but has no effect: a state that was loaded"),
+        (
+            ClipsNothing,
+            {"gradient_clipping": {"type": "uniform", "lower": 0.1, "upper": 1}},
+            "'gradient_clipping' was sampled but had no effect: nothing called self.optimize",
+        ),
+    ],
+)
+def test_what_the_training_does_not_use_is_not_tuned(tmp_path, kind, space, words) -> None:
+    trainer = study_trainer(tmp_path, kind, space, {"num_samples": 5})
+    with pytest.raises(UnusedParameterError, match=words):
+        trainer.execute(*DATA[:2])
+
+
 def test_a_metric_that_is_never_logged_ends_the_study(tmp_path: Path) -> None:
     trainer = study_trainer(
         tmp_path, study={"num_samples": 5, "metric": "validation_acc", "mode": "max"}, test_every=1

@@ -130,10 +130,19 @@ class ReadingCheck:
         """Pass a report on.
 
         Raises:
-            UnusedParameterError: At the first report, if a sampled name was never read; at the
-                second, if it is one of a schedule that has not gone on.
+            UnusedParameterError: At the first report, if a sampled name was never read, or is not
+                what the optimizer uses; at the second, if it is one of a schedule that has not gone
+                on.
         """
-        unread = self._trainer.effects.missing(self._sampled)
+        effects = self._trainer.effects
+        overwritten = effects.overwritten(self._sampled)
+        if overwritten:
+            raise UnusedParameterError(
+                f"{overwritten[0]!r} was sampled but has no effect: a state that was loaded into "
+                "the optimizer brought another value. Pass from_checkpoint=... to the trainer, "
+                "which keeps this trial's, or set it in the optimizer's groups after the loading."
+            )
+        unread = effects.missing(self._sampled)
         self._sampled = [name for name in unread if name in SCHEDULE_KEYS and not self._reports]
         self._reports += 1
         in_vain = [name for name in unread if name not in self._sampled]

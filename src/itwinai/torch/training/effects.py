@@ -6,13 +6,16 @@ has gone on. What an own ``train()`` or ``train_step()`` does by itself, it has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 import itwinai
 from itwinai.torch.config import TrainingConfiguration
-from itwinai.torch.optimization.factories import SCHEDULE_KEYS
+from itwinai.torch.optimization.factories import OPTIMIZERS, SCHEDULE_KEYS
+from itwinai.torch.training.precedence import Settings, settings_of
 
 _STEP, _EPOCH = "self.optimize(loss)", "self.end_epoch(metrics)"
 
@@ -26,24 +29,60 @@ CALLS = {
     "lr_scheduler": f"{_STEP} for each batch and {_EPOCH} for each epoch, or its own step()",
 }
 
+#: What each key of the optimizers is called in an optimizer's groups.
+OPTIONS = {key: option for recipe in OPTIMIZERS.values() for option, key in recipe.fields.items()}
+
 
 class Effects:
     """Looks at what takes effect, from the begin of a training on.
 
     Args:
         config: The training's.
-        schedule: As it stands then.
         speaks: Whether this process says what has no effect.
     """
 
-    def __init__(
-        self, config: TrainingConfiguration, schedule: LRScheduler | None, speaks: bool
-    ) -> None:
+    def __init__(self, config: TrainingConfiguration, speaks: bool) -> None:
         self._config = config
-        self._schedule = schedule
         self._speaks = speaks
-        self._began = self._schedules_step()
+        self._schedule: LRScheduler | None = None
+        self._began: int | None = None
         self._looks = 0
+        #: Settings of an optimizer's groups that a state loaded by hand has brought.
+        self._brought: Settings = []
+
+    def begin(self, schedule: LRScheduler | None) -> None:
+        """Hear that the training begins, with its schedule as it stands."""
+        self._schedule = schedule
+        self._began = self._schedules_step()
+
+    def watch(self, optimizer: Optimizer) -> None:
+        """Notice states that are loaded into an optimizer of the configuration."""
+
+        def note(loaded: Optimizer) -> None:
+            self._brought = settings_of(loaded)
+
+        self._optimizer = optimizer
+        optimizer.register_load_state_dict_post_hook(note)
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Take no notice of what a block loads."""
+        brought = self._brought
+        yield
+        self._brought = brought
+
+    def overwritten(self, names: Iterable[str]) -> list[str]:
+        """Those keys in whose place the optimizer uses what a state loaded by hand has brought."""
+        if not self._brought:
+            return []
+        values, uses = self._config.snapshot(), settings_of(self._optimizer)
+        return [
+            name
+            for name in names
+            for brought, used in zip(self._brought, uses, strict=False)
+            if OPTIONS.get(name) in brought
+            and values[name] != brought[OPTIONS[name]] == used[OPTIONS[name]]
+        ]
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those keys that had no effect so far."""

@@ -42,6 +42,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
     """Build, train and return the model, whole."""
     _agree(training)
     given, where = state.untouched(training.model, training.strategy), training.whereabouts
+    training.effects = Effects(training.config, training.strategy.is_main_worker)
     with _logging(training):
         where.hook = "create_dataloaders()"
         training.create_dataloaders(*datasets)
@@ -106,9 +107,10 @@ def _make_ready(training: Trainable) -> None:
     check_states(training)
     part_streams(training.torch_rng, strategy.global_rank(), training.current_epoch)
     if training.restored is not None:
-        state.restore(training, *training.restored)
+        with training.effects.restoring():
+            state.restore(training, *training.restored)
         training.restored = None
-    training.effects = Effects(config, training.lr_scheduler, strategy.is_main_worker)
+    training.effects.begin(training.lr_scheduler)
 
 
 @contextmanager

@@ -197,6 +197,7 @@ class LocalTrainer(Trainer, LogMixin):
             model.compile()
         self.loss = build_loss(self.config)
         optimizer = build_optimizer(model, self.config)
+        self.effects.watch(optimizer)
         schedule = build_lr_scheduler(optimizer, self.config, self._length())
         self.model, self.optimizer, self.lr_scheduler = self.strategy.distributed(
             model, optimizer, schedule, **self.get_default_distributed_kwargs()
