@@ -39,7 +39,7 @@ class Slow(TorchTrainer):
 
     def validation_epoch(self) -> Any:
         if RANK == 0 and self.current_epoch == 0:
-            time.sleep(4)
+            time.sleep(8)
         return super().validation_epoch()
 
 
@@ -99,7 +99,7 @@ def main(folder: Path, cases: list[dict[str, Any]]) -> None:
                 model=nn.Linear(4, 2),
                 epochs=case.pop("epochs", 1),
                 checkpoint_sharded=case.pop("sharded", False),
-                config={"silence_timeout": 2, **case},
+                config={"silence_timeout": 60, **case},
             )
         )
         trainer.execute(make_data(60), make_data(35))

@@ -42,7 +42,7 @@ def outcomes(folder: Path, rank: int) -> Any:
 
 def test_ranks_that_go_on_agree(tmp_path):
     own = {"kind": "Own", "epochs": 4, "early_stopping_patience": 2}
-    codes, (output, _) = run(tmp_path, own, {"kind": "Slow", "epochs": 1})
+    codes, (output, _) = run(tmp_path, own, {"kind": "Slow", "silence_timeout": 6})
     assert codes == [0, 0], output
     found = [outcomes(tmp_path, rank) for rank in range(2)]
     for rank in found:
@@ -72,10 +72,10 @@ def test_a_rank_that_fails_is_named_with_its_hook(tmp_path, hook, failing, place
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGKILL, "rank 1 is gone"), (signal.SIGSTOP, "rank 1 has been silent for 2 s")],
+    [(signal.SIGKILL, "rank 1 is gone"), (signal.SIGSTOP, "rank 1 has been silent for 6 s")],
 )
 def test_a_rank_that_is_lost_is_named_with_its_last_place(tmp_path, number, words):
-    codes, (output, _) = run(tmp_path, {"kind": "Killed", "signal": number})
+    codes, (output, _) = run(tmp_path, {"kind": "Killed", "signal": number, "silence_timeout": 6})
     assert codes == [1, -9]
     assert f"{words}. It was last seen in " in output
 
