@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import itwinai
-from itwinai.components import BaseComponent
+from itwinai.components import BaseComponent, DataProcessor, DataSplitter
 from itwinai.errors import ConfigurationError
 from itwinai.pipeline import Pipeline
 from itwinai.utils import (
@@ -64,6 +64,50 @@ def test_arguments_of_the_pipeline_reach_the_first_step() -> None:
 def test_a_step_that_does_not_fit_is_named(output: Any, problem: str) -> None:
     with pytest.raises(TypeError, match=f"Component 'Pair' {problem}"):
         Pipeline([Const(output), Pair()]).execute()
+
+
+def test_the_step_that_returned_the_wrong_number_is_named_too() -> None:
+    with pytest.raises(TypeError) as caught:
+        Pipeline([Const((1, "x", 3), name="getter"), Pair()]).execute()
+    assert "3 (int, str, int), which 'getter' returned; it takes at most 2" in str(caught.value)
+
+
+class Splitter(DataSplitter):
+    """Returns what it is told."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__(0.5, 0.5, 0.0)
+        self.output = output
+
+    def execute(self, dataset: Any) -> Any:
+        return self.output
+
+
+class Processor(DataProcessor):
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+    def execute(self, *datasets: Any) -> Any:
+        return self.output
+
+
+@pytest.mark.parametrize(
+    ("output", "came"), [([1, 2, 3], "one list"), ("all", "one str"), (None, "None")]
+)
+def test_several_data_sets_are_a_tuple(output: Any, came: str) -> None:
+    told = (
+        rf"execute\(\) returned {came}; expected a tuple of the training, validation and test set"
+    )
+    with pytest.raises(TypeError, match=f"'Splitter': {told}"):
+        Pipeline([Const(1), Splitter(output), Echo()]).execute()
+    with pytest.raises(TypeError, match=f"'Processor': {told}"):
+        Pipeline([Const((1, 2, 3)), Processor(output), Echo()]).execute()
+
+
+def test_a_processor_of_one_data_set_may_return_one() -> None:
+    assert Pipeline([Const(1), Processor([2, 3]), Echo()]).execute() == ([2, 3],)
+    assert Pipeline([Const(1), Splitter((1, 2)), Echo()]).execute() == (1, 2)
 
 
 def test_choosing_steps() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from itwinai.components import BaseComponent, monitor_exec
+from itwinai.components import BaseComponent, DataProcessor, DataSplitter, monitor_exec
 from itwinai.utils import SignatureInspector
 
 
@@ -52,13 +52,17 @@ class Pipeline(BaseComponent):
             What the last step returned.
 
         Raises:
-            TypeError: If a step cannot take what the step before it returned.
+            TypeError: If a step cannot take what the step before it returned, or returned one value
+                where several data sets are to go on.
         """
         output: Any = args
+        before = None
         for component in self._components():
             inputs = self._pack_args(output)
-            self.validate_args(inputs, component)
+            self.validate_args(inputs, component, before)
             output = component.execute(*inputs)
+            _check_returned(component, inputs, output)
+            before = component.name
         return output
 
     @staticmethod
@@ -68,14 +72,23 @@ class Pipeline(BaseComponent):
         return args if isinstance(args, tuple) else (args,)
 
     @staticmethod
-    def validate_args(input_args: Sequence[Any], component: BaseComponent) -> None:
+    def validate_args(
+        input_args: Sequence[Any], component: BaseComponent, before: str | None = None
+    ) -> None:
         """Check that ``component`` can be executed with this many arguments.
+
+        Args:
+            input_args: The arguments.
+            component: What is to be executed.
+            before: Name of the step that returned them, if one did.
 
         Raises:
             TypeError: If they are too few or too many.
         """
         signature = SignatureInspector(component.execute)
         received = f"{len(input_args)} ({', '.join(type(arg).__name__ for arg in input_args)})"
+        if before is not None:
+            received += f", which '{before}' returned"
         if len(input_args) < signature.min_params_num:
             raise TypeError(
                 f"Component '{component.name}' received too few input arguments: {received}; "
@@ -94,3 +107,15 @@ class Pipeline(BaseComponent):
         if isinstance(self.steps, dict):
             return dict(list(self.steps.items())[part])
         return self.steps[part]
+
+
+def _check_returned(component: BaseComponent, inputs: Sequence[Any], returned: Any) -> None:
+    """Refuse one value, such as a list, where several data sets are to go on."""
+    splits = isinstance(component, DataSplitter)
+    processes = isinstance(component, DataProcessor) and len(inputs) > 1
+    if (splits or processes) and not isinstance(returned, tuple):
+        came = "None" if returned is None else f"one {type(returned).__name__}"
+        raise TypeError(
+            f"'{component.name}': execute() returned {came}; expected a tuple of the training, "
+            "validation and test set"
+        )

@@ -117,6 +117,45 @@ def test_a_wrong_value_is_refused_with_its_key(values: dict[str, Any], message: 
         assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("schedule", "value", "complaint"),
+    [
+        ("step", [3, 6], "step takes one number of epochs; only multistep takes a list"),
+        ("linear", [], "linear takes one number of epochs; only multistep takes a list"),
+        ("step", 0, "expected a number of epochs above 0, or for multistep a list of them"),
+        ("multistep", -1, "expected a number of epochs above 0"),
+        ("multistep", [], "expected a number of epochs above 0"),
+        ("multistep", [3, 0], "expected a number of epochs above 0"),
+        (None, 0, "expected a number of epochs above 0"),
+    ],
+)
+def test_a_wrong_step_size_is_refused(schedule: str | None, value: Any, complaint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration({"lr_scheduler": schedule, "lr_scheduler_step_size": value})
+    assert str(caught.value).startswith(f"config.lr_scheduler_step_size={value!r}: {complaint}")
+
+
+@pytest.mark.parametrize(("schedule", "value"), [("multistep", [3, 6]), ("exponential", [3])])
+def test_a_list_of_step_sizes_is_taken(schedule: str, value: Any) -> None:
+    config = read_configuration({"lr_scheduler": schedule, "lr_scheduler_step_size": value})
+    assert config.lr_scheduler_step_size == value
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"lr_scheduler_gamma": 0},
+        {"lr_scheduler_gamma": -0.5},
+        {"lr_scheduler_gamma": float("nan")},
+        {"optim_betas": (1.0, 0.9)},
+        {"optim_betas": (0.9, -0.1)},
+    ],
+)
+def test_a_factor_that_cannot_work_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"config.{next(iter(values))}"):
+        read_configuration(values)
+
+
 def test_all_wrong_values_are_named_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_configuration({"batch_size": "many", "optim_lr": "1e-2", "loss": "l3"})

@@ -8,9 +8,16 @@ error (see :meth:`Configuration.unread`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+)
 
 from itwinai.config.model import validate
 
@@ -87,6 +94,12 @@ class Configuration(BaseModel):
             private["_read"].update(names)
 
 
+_DecayRate = Annotated[float, Field(ge=0, lt=1)]
+
+#: Schedules whose step size is no list.
+_OF_ONE_STEP_SIZE = ("step", "constant", "linear", "polynomial")
+
+
 class TrainingConfiguration(Configuration):
     """Configuration of a training; a user's own keys may stand beside these."""
 
@@ -115,7 +128,7 @@ class TrainingConfiguration(Configuration):
     #: Momentum, of sgd and rmsprop.
     optim_momentum: float = Field(default=0.9, ge=0)
     #: Decay rates of the two moments, of adam and adamw.
-    optim_betas: tuple[float, float] = (0.9, 0.999)
+    optim_betas: tuple[_DecayRate, _DecayRate] = (0.9, 0.999)
     #: Weight decay.
     optim_weight_decay: float = Field(default=0.0, ge=0)
     #: Learning-rate schedule; cosine and onecycle go on with each step, the others with each epoch.
@@ -132,10 +145,10 @@ class TrainingConfiguration(Configuration):
         ]
         | None
     ) = None
-    #: Epochs between steps (a list of epochs for multistep).
+    #: Epochs between steps, or of the whole way; of multistep, the epoch or epochs of its steps.
     lr_scheduler_step_size: int | list[int] = 10
     #: Factor of a step.
-    lr_scheduler_gamma: float = 0.95
+    lr_scheduler_gamma: float = Field(default=0.95, gt=0, allow_inf_nan=False)
     #: Epochs, also in fractions, in which the rate rises to ``optim_lr``, of cosine and onecycle.
     lr_warmup_epochs: float = Field(default=0.0, ge=0)
     #: Number format of the forward pass; bf16 and fp16 are autocast, and fp16 scales the loss.
@@ -168,6 +181,17 @@ class TrainingConfiguration(Configuration):
     gradient_predivide_factor: float = 1.0
     #: Communication between processes; without a GPU for each, nccl becomes gloo.
     dist_backend: Literal["nccl", "gloo", "mpi"] = "nccl"
+
+    @field_validator("lr_scheduler_step_size")
+    @classmethod
+    def _are_epochs(cls, value: int | list[int], info: ValidationInfo) -> int | list[int]:
+        name = info.data.get("lr_scheduler")
+        if isinstance(value, list) and name in _OF_ONE_STEP_SIZE:
+            raise ValueError(f"{name} takes one number of epochs; only multistep takes a list")
+        epochs = value if isinstance(value, list) else [value]
+        if not epochs or min(epochs) < 1:
+            raise ValueError("expected a number of epochs above 0, or for multistep a list of them")
+        return value
 
 
 def read_configuration(

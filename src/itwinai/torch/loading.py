@@ -8,8 +8,10 @@ from typing import Any, cast
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 import itwinai
+from itwinai.errors import ConfigurationError
 from itwinai.torch.data import ExactSampler, RankShare, is_iterable
 from itwinai.torch.reproducibility import seed_worker
+from itwinai.torch.type import described
 
 
 def make_dataloader(
@@ -37,6 +39,7 @@ def make_dataloader(
         options: As of ``torch.utils.data.DataLoader``.
 
     Raises:
+        ConfigurationError: If the data set is none.
         RuntimeError: If a user's own sampler cannot be shared by several processes.
     """
     options = {"worker_init_fn": seed_worker, **options}
@@ -45,6 +48,7 @@ def make_dataloader(
     if is_iterable(dataset):
         share = _share_of(cast("IterableDataset[Any]", dataset), rank, world_size)
         return DataLoader(share, batch_size=batch_size, **options)
+    _check_indexed(dataset)
     if _keeps_own_sampler(sampler, batch_sampler, world_size):
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
     generator = options.get("generator")
@@ -58,6 +62,16 @@ def make_dataloader(
         drop_last=bool(options.get("drop_last", False)),
     )
     return DataLoader(dataset, batch_size=batch_size, sampler=exact, **options)
+
+
+def _check_indexed(dataset: Any) -> None:
+    lacks = [name for name in ("__len__", "__getitem__") if not hasattr(dataset, name)]
+    if lacks:
+        raise ConfigurationError(
+            f"the data set is {described(dataset)}, which has no {' and no '.join(lacks)}; "
+            "expected a torch.utils.data.Dataset, or an IterableDataset for what is read from "
+            "front to back"
+        )
 
 
 def _share_of(dataset: IterableDataset[Any], rank: int, world_size: int) -> IterableDataset[Any]:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from itwinai.errors import ConfigurationError
 from itwinai.torch.strategies.base import TorchDistributedStrategy
-from itwinai.torch.type import Metric
+from itwinai.torch.type import HookError, Metric, Metrics, described
 
 if TYPE_CHECKING:
     from torchmetrics import Metric as TorchMetric
+
+_EXPECTED = "a number, or a tensor, list or dictionary of numbers"
 
 
 class EpochMetrics:
@@ -25,12 +32,18 @@ class EpochMetrics:
 
     Args:
         metrics: By name; each stage works on copies.
+
+    Raises:
+        ConfigurationError: If one of them is no metric.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric]) -> None:
-        self.metrics = {name: copy.deepcopy(metric) for name, metric in metrics.items()}
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = {name: copy.deepcopy(m) for name, m in metrics_by_name(metrics).items()}
         self._sums: dict[str, float | torch.Tensor] = {}
         self._counts: dict[str, float] = {}
+        #: Metrics that accumulate an epoch by themselves, and have seen some of this one.
+        self._accumulated: set[str] = set()
+        self._names_are_known = False
         self._counting = True
         #: Batches of this epoch on this rank.
         self.batches = 0
@@ -43,7 +56,7 @@ class EpochMetrics:
 
     def reset(self) -> None:
         """Begin an epoch."""
-        self._sums, self._counts = {}, {}
+        self._sums, self._counts, self._accumulated = {}, {}, set()
         self.batches = 0
         for metric in self._stateful().values():
             metric.reset()
@@ -53,10 +66,31 @@ class EpochMetrics:
         self._counting = not skip
 
     def observe(self, target: Any, prediction: Any) -> dict[str, Any]:
-        """Add a batch's predictions; return its metrics."""
+        """Add a batch's predictions; return its metrics.
+
+        Raises:
+            HookError: If a metric gives what is not one number for each name.
+            ConfigurationError: If two metrics give numbers of the same name.
+        """
         if not self._counting:
             return {}
-        return {name: metric(prediction, target) for name, metric in self.metrics.items()}
+        stateful = self._stateful()
+        values = {}
+        for name, metric in self.metrics.items():
+            if name in stateful and _holds_others(stateful[name]):
+                # The forward() of some makes the metric within forget the batches before.
+                stateful[name].update(prediction, target)
+            else:
+                values[name] = metric(prediction, target)
+        for name, value in values.items():
+            if value is None and name not in stateful:
+                raise self._error(name, value, "; {} where a batch has none")
+            self._check(name, value)
+        if not self._names_are_known:
+            _check_names(values)
+            self._names_are_known = True
+        self._accumulated.update(stateful)
+        return values
 
     def add(
         self,
@@ -76,10 +110,8 @@ class EpochMetrics:
         self.batches += 1
         if not self._counting:
             return
-        stateful = self._stateful() if self.metrics else {}
-        accumulated = {name for name, metric in stateful.items() if metric.update_called}
         for name, value in {"loss": loss, **batch_metrics}.items():
-            if name in accumulated:
+            if name in self._accumulated:
                 continue
             for part, number in flatten(name, value).items():
                 # On a GPU, reading a number would wait for all that is to be computed before it.
@@ -89,24 +121,45 @@ class EpochMetrics:
                 self._counts[part] = self._counts.get(part, 0) + weight
 
     def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
-        """Return the epoch's loss and metrics; the same on all ranks."""
-        stateful = self._stateful()
-        updated = [name for name, metric in stateful.items() if metric.update_called]
+        """Return the epoch's loss and metrics; the same on all ranks.
+
+        Raises:
+            HookError: If a metric gives what is not one number for each name.
+        """
         sums = {name: (float(total), self._counts[name]) for name, total in self._sums.items()}
         loss, count = sums.pop("loss", (0.0, 0))
-        own = [loss, float(count), float(bool(sums or updated))]
+        own = [loss, float(count), float(bool(sums or self._accumulated))]
         # Each message makes the ranks wait for each other: most trainings need only this one.
         loss, count, more = strategy.sum_over_ranks(torch.tensor(own, dtype=torch.float64)).tolist()
-        result = {"loss": loss / count} if count else {}
+        result = {"loss": _mean(loss, count)} if count or "loss" in self._sums else {}
         if not more:
             return result
         # A rank may have seen no batch of its own, so its names may be fewer than the others'.
-        ranks = strategy.allgather_obj((sums, updated))
+        ranks = strategy.allgather_obj((sums, self._accumulated))
         result |= _means([sums for sums, _ in ranks])
-        for name in sorted(set().union(*(updated for _, updated in ranks))):
-            values = flatten(name, stateful[name].compute())
-            result |= {part: number.item() for part, number in values.items()}
+        for name in sorted(set().union(*(accumulated for _, accumulated in ranks))):
+            result |= self._value_of_epoch(name)
         return result
+
+    def _value_of_epoch(self, name: str) -> dict[str, float]:
+        with warnings.catch_warnings():
+            # A rank without a batch, and torchmetrics' wrappers, were not updated themselves.
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+            value = self._stateful()[name].compute()
+        self._check(name, value)
+        return {part: float(number) for part, number in flatten(name, value).items()}
+
+    def _check(self, name: str, value: Any) -> None:
+        if not is_numbers(value):
+            raise self._error(name, value)
+
+    def _error(self, name: str, value: Any, hint: str = "") -> HookError:
+        kind = getattr(self.metrics[name], "__name__", type(self.metrics[name]).__name__)
+        came = described(value)
+        if isinstance(value, Mapping):
+            key = next(key for key, part in value.items() if not is_numbers(part))
+            came += f" whose {key!r} is {described(value[key])}"
+        return HookError(f"metrics: {name!r} ({kind}) gave {came}; expected {_EXPECTED}{hint}")
 
     def _stateful(self) -> dict[str, TorchMetric]:
         # Its import takes as long as torch's, so only those pay who have such a metric.
@@ -122,8 +175,82 @@ def _means(ranks: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, floa
     means = {}
     for name in sorted(set().union(*ranks)):
         own = [rank[name] for rank in ranks if name in rank]
-        means[name] = sum(total for total, _ in own) / sum(count for _, count in own)
+        means[name] = _mean(sum(total for total, _ in own), sum(count for _, count in own))
     return means
+
+
+def _mean(total: float, count: float) -> float:
+    if not count:
+        raise HookError(
+            "samples_in_batch() returned 0 for each batch of an epoch; expected the number of "
+            "samples, of which a loss is the mean"
+        )
+    return total / count
+
+
+def _holds_others(metric: TorchMetric) -> bool:
+    """Whether a torchmetrics object wraps others."""
+    from torchmetrics import Metric as TorchMetric
+
+    return any(isinstance(p, TorchMetric) for p in metric.modules() if p is not metric)
+
+
+def metrics_by_name(metrics: Metrics | None) -> dict[str, Metric]:
+    """Return all metrics, those of a collection each under a name of its own.
+
+    Raises:
+        ConfigurationError: If one of them is no metric.
+    """
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping | torch.nn.ModuleDict):
+        raise ConfigurationError(
+            f"metrics: {described(metrics)}; expected a dictionary of metrics by name, or a "
+            "MetricCollection"
+        )
+    found: dict[str, Metric] = {}
+    for name, metric in metrics.items():
+        if isinstance(metric, Mapping | torch.nn.ModuleDict):
+            members = metrics_by_name(metric)
+            found |= {f"{name}_{member}": one for member, one in members.items()}
+        elif isinstance(metric, type) or not callable(metric):
+            raise ConfigurationError(
+                f"metrics: {name!r} is {described(metric)}; expected a torchmetrics object or a "
+                "function metric(prediction, target)"
+            )
+        else:
+            found[str(name)] = metric
+    if "loss" in found:
+        raise ConfigurationError("metrics: 'loss' is the name of the loss; take another one")
+    return found
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is one real number."""
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return math.prod(value.shape) == 1 and _is_real(value)
+    return isinstance(value, int | float)
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether a metric's value is made of numbers, each of which can have a name.
+
+    Tensors within a list have one element each: with several they are a curve, which is as long as
+    it happens to be.
+    """
+    if isinstance(value, Mapping):
+        return all(map(is_numbers, value.values()))
+    if isinstance(value, list | tuple):
+        return all(is_numbers(p) if isinstance(p, list | tuple) else is_number(p) for p in value)
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return _is_real(value)
+    return value is None or is_number(value)
+
+
+def _is_real(value: torch.Tensor | np.ndarray[Any, Any] | np.generic) -> bool:
+    if isinstance(value, torch.Tensor):
+        return not value.is_complex()
+    return value.dtype.kind in "biuf"
 
 
 def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
@@ -138,7 +265,23 @@ def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
         return {key: number for part in parts for key, number in part.items()}
     if isinstance(value, torch.Tensor) and value.dim() == 0:
         return {name: value.detach()}
-    numbers = torch.as_tensor(value).detach().flatten()
+    numbers = _row(value)
     if len(numbers) == 1:
         return {name: numbers[0]}
     return {f"{name}_{index}": number for index, number in enumerate(numbers)}
+
+
+def _row(value: Any) -> Sequence[torch.Tensor]:
+    if isinstance(value, list | tuple):
+        return [number for part in value for number in _row(part)]
+    return list(torch.as_tensor(value).detach().flatten())
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    """Refuse metrics of which one's numbers would be lost behind another's of the same name."""
+    counts = Counter(part for name, value in values.items() for part in flatten(name, value))
+    twice = [part for part, count in counts.items() if count > 1]
+    if twice:
+        raise ConfigurationError(
+            f"metrics: two of them give a number of the name {twice[0]!r}; rename one"
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 from itwinai.errors import ItwinaiError
 
@@ -12,6 +14,9 @@ Batch = Any
 
 #: A metric: ``metric(prediction, target)``; torchmetrics objects are exact over batches and ranks.
 Metric = Callable[..., Any]
+
+#: Metrics by name; a torchmetrics ``MetricCollection`` is a ``ModuleDict``.
+Metrics = Mapping[str, Metric] | torch.nn.ModuleDict
 
 
 class UninitializedStrategyError(ItwinaiError):
@@ -28,3 +33,18 @@ class DistributedStrategyError(ItwinaiError):
 
 class RankError(DistributedStrategyError):
     """Another rank of a training has failed, is gone, or waits for something else."""
+
+
+def described(value: Any) -> str:
+    """Say of what kind a value is, for an error's message."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, list | tuple):
+        are_tensors = len(value) > 1 and all(isinstance(part, torch.Tensor) for part in value)
+        return f"a {type(value).__name__} of {len(value)}{' tensors' if are_tensors else ''}"
+    if isinstance(value, torch.Tensor):
+        return f"a {'complex ' if value.is_complex() else ''}tensor of shape {tuple(value.shape)}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

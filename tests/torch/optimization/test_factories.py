@@ -17,6 +17,7 @@ from itwinai.torch.optimization.factories import (
     build_lr_scheduler,
     build_model,
     build_optimizer,
+    warn_of_options_without_effect,
 )
 from itwinai.torch.optimization.schedules import Length
 
@@ -130,6 +131,36 @@ def test_every_schedule_gets_its_options(name: str) -> None:
     assert rates == pytest.approx(SCHEDULES[name])
 
 
+@pytest.mark.parametrize("name", [*SCHEDULES, *SPANNING])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_schedule_needs_no_option(name: str, optimizer: str) -> None:
+    config = TrainingConfiguration(optimizer=optimizer, lr_scheduler=name)
+    built = build_optimizer(nn.Linear(2, 2), config)
+    schedule = build_lr_scheduler(built, config, Length(epochs=12, steps=1))
+    assert schedule is not None
+    rates = set()
+    for _ in range(12):
+        rates.add(built.param_groups[0]["lr"])
+        built.step()
+        schedule.step()
+    assert len(rates) > 1
+
+
+def test_one_epoch_is_a_step_of_multistep_too() -> None:
+    config = TrainingConfiguration(
+        lr_scheduler="multistep", lr_scheduler_step_size=2, lr_scheduler_gamma=0.5, optim_lr=0.5
+    )
+    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    schedule = build_lr_scheduler(optimizer, config)
+    assert schedule is not None
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == [0.5, 0.5, 0.25, 0.25]
+
+
 @pytest.mark.parametrize("name", SPANNING)
 def test_a_schedule_that_spans_the_training(name: str) -> None:
     config = TrainingConfiguration(
@@ -159,6 +190,33 @@ def test_a_schedule_that_spans_the_training_needs_its_length() -> None:
     optimizer = build_optimizer(nn.Linear(2, 2), config)
     with pytest.raises(ConfigurationError, match=r"config\.lr_scheduler='cosine' spans the whole"):
         build_lr_scheduler(optimizer, config)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"optimizer": "sgd", "optim_betas": (0.8, 0.9)},
+            ["config.optim_betas=(0.8, 0.9) has no effect with optimizer='sgd'"],
+        ),
+        (
+            {"loss": "mse", "label_smoothing": 0.1, "lr_scheduler_gamma": 0.5},
+            [
+                "config.label_smoothing=0.1 has no effect with loss='mse'",
+                "config.lr_scheduler_gamma=0.5 has no effect with lr_scheduler=None",
+            ],
+        ),
+        ({"optimizer": "sgd", "optim_betas": (0.9, 0.999)}, []),
+        ({"optimizer": "adam", "optim_betas": (0.8, 0.9), "own": 1}, []),
+    ],
+)
+def test_an_option_without_effect_is_named(
+    values: dict[str, Any], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainingConfiguration(**values)
+    warn_of_options_without_effect(config)
+    assert capsys.readouterr().out.splitlines() == [f"warning: {line}" for line in told]
+    assert config.unread(["optim_betas", "loss"]) == ["optim_betas", "loss"]
 
 
 def test_label_smoothing_reaches_the_loss() -> None:

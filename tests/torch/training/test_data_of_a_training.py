@@ -211,7 +211,7 @@ def test_the_hook_says_how_many_samples_there_are(tmp_path):
         (lambda loss: float(loss), r"train_step\(\) returned a float; expected its loss"),
         (lambda loss: None, r"train_step\(\) returned None; expected"),
         (lambda loss: ({"loss": loss}, {}), "a dict as its loss; expected one number"),
-        (lambda loss: (loss, [loss]), "a list as its metrics; expected a dictionary"),
+        (lambda loss: (loss, [loss]), "a list of 1 as its metrics; expected a dictionary"),
         (lambda loss: (loss, {"note": "fine"}), "a str as its metric 'note'; expected numbers"),
     ],
 )

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
+import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.torch.config import Configuration, TrainingConfiguration
 from itwinai.torch.optimization.schedules import Length, OneCycle, WarmupCosine
+from itwinai.torch.type import HookError, described
 
 ModelFactory = Callable[..., nn.Module]
 
@@ -46,6 +48,13 @@ def _fused(optimizer: Callable[..., torch.optim.Optimizer]) -> Callable[..., tor
     return build
 
 
+def _multistep(
+    optimizer: torch.optim.Optimizer, milestones: int | list[int], gamma: float
+) -> schedules.MultiStepLR:
+    epochs = [milestones] if isinstance(milestones, int) else milestones
+    return schedules.MultiStepLR(optimizer, epochs, gamma)
+
+
 LOSSES: dict[str, Recipe] = {
     "mse": Recipe(nn.MSELoss),
     "l2": Recipe(nn.MSELoss),
@@ -72,7 +81,7 @@ _WARMUP = {"warmup_epochs": "lr_warmup_epochs"}
 
 LR_SCHEDULERS: dict[str, Recipe] = {
     "step": Recipe(schedules.StepLR, {"step_size": _STEP, "gamma": _GAMMA}),
-    "multistep": Recipe(schedules.MultiStepLR, {"milestones": _STEP, "gamma": _GAMMA}),
+    "multistep": Recipe(_multistep, {"milestones": _STEP, "gamma": _GAMMA}),
     "constant": Recipe(schedules.ConstantLR, {"total_iters": _STEP}),
     "linear": Recipe(schedules.LinearLR, {"total_iters": _STEP}),
     "exponential": Recipe(schedules.ExponentialLR, {"gamma": _GAMMA}),
@@ -100,6 +109,7 @@ def build_model(model: nn.Module | ModelFactory, config: Configuration) -> nn.Mo
 
     Raises:
         ConfigurationError: If a parameter without default is not in the configuration.
+        HookError: If the factory returns no model.
     """
     if isinstance(model, nn.Module):
         return model
@@ -115,7 +125,12 @@ def build_model(model: nn.Module | ModelFactory, config: Configuration) -> nn.Mo
         raise ConfigurationError(
             f"config.{missing[0]}: {_name(model)} needs it to build the model; set it in the config"
         )
-    return model(**given)
+    built = model(**given)
+    if not isinstance(built, nn.Module):
+        raise HookError(
+            f"model: {_name(model)}() returned {described(built)}; expected a torch.nn.Module"
+        )
+    return built
 
 
 def synchronised(model: nn.Module, device: str) -> nn.Module:
@@ -185,6 +200,21 @@ def build_lr_scheduler(
 
 
 _SPANNING = ("cosine", "onecycle")
+
+
+def warn_of_options_without_effect(config: TrainingConfiguration) -> None:
+    """Name the options that were set and that nothing chosen reads, such as betas of sgd."""
+    values, fields = config.snapshot(), type(config).model_fields
+    for chooser, table in CHOOSERS.items():
+        chosen = values[chooser]
+        read = table[chosen].fields.values() if chosen in table else ()
+        # Each once, in the table's order.
+        for name in dict.fromkeys(name for one in table.values() for name in one.fields.values()):
+            if name not in read and values[name] != fields[name].default:
+                itwinai.logger.warning(
+                    "warning: config.%s=%r has no effect with %s=%r",
+                    *(name, values[name], chooser, chosen),
+                )
 
 
 def _cook(

@@ -23,7 +23,7 @@ from itwinai.torch.ray.arguments import RayArguments
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
-from itwinai.torch.type import Metric
+from itwinai.torch.type import Metrics
 
 if TYPE_CHECKING:
     from itwinai.hpo.record import StudyResult
@@ -96,7 +96,7 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
         test_every: int | None = None,
         random_seed: int | None = None,
         logger: Logger | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Metrics | None = None,
         checkpoints_location: str | Path = "checkpoints",
         checkpoint_every: int | None = None,
         disable_tqdm: bool = False,

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-import torch
-
-from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.metrics import EpochMetrics, is_number, is_numbers
 from itwinai.torch.training.turns import Turn
-from itwinai.torch.type import HookError
+from itwinai.torch.type import HookError, described
 
 Step = Callable[[Any, int], tuple[Any, Mapping[str, Any]]]
 
@@ -33,7 +30,7 @@ def run_batches(
         Index, loss (None where it is a mean over nothing) and metrics of each batch.
 
     Raises:
-        HookError: If the step returned something else.
+        HookError: If the step, or the count, returned something else.
     """
     metrics.reset()
     for index, (batch, turn) in enumerate(turns):
@@ -50,39 +47,19 @@ def _checked(step: Step, returned: Any) -> tuple[Any, Mapping[str, Any]]:
     name = getattr(step, "__name__", "the step")
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise HookError(
-            f"{name}() returned {_kind(returned)}; expected its loss and a dictionary of metrics, "
-            "as in 'return loss, {}'"
+            f"{name}() returned {described(returned)}; expected its loss and a dictionary of "
+            "metrics, as in 'return loss, {}'"
         )
     loss, metrics = returned
-    if not (loss is None or _is_number(loss)):
-        raise HookError(f"{name}() returned {_kind(loss)} as its loss; expected one number")
+    if not (loss is None or is_number(loss)):
+        raise HookError(f"{name}() returned {described(loss)} as its loss; expected one number")
     if not isinstance(metrics, Mapping):
-        raise HookError(f"{name}() returned {_kind(metrics)} as its metrics; expected a dictionary")
+        raise HookError(
+            f"{name}() returned {described(metrics)} as its metrics; expected a dictionary"
+        )
     for key, value in metrics.items():
-        if not _is_metric(value):
+        if not is_numbers(value):
             raise HookError(
-                f"{name}() returned {_kind(value)} as its metric {key!r}; expected numbers"
+                f"{name}() returned {described(value)} as its metric {key!r}; expected numbers"
             )
     return loss, metrics
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return bool(np.prod(value.shape) == 1)
-    return isinstance(value, int | float)
-
-
-def _is_metric(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_is_metric, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_is_metric, value))
-    return value is None or isinstance(value, int | float | torch.Tensor | np.ndarray | np.generic)
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return "None" if value is None else f"a {type(value).__name__}"

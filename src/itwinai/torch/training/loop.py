@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 
-import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import itwinai
@@ -14,7 +13,7 @@ from itwinai import job
 from itwinai.errors import ConfigurationError, NotANumberError
 from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.optimization.schedules import goes_by_step
-from itwinai.torch.training import state
+from itwinai.torch.training import hooks, state
 from itwinai.torch.training.agreement import agree_on_metrics
 from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.reporting import report_epoch
@@ -28,6 +27,7 @@ def run_epochs(training: Training) -> None:
         TrialStopped: If told to stop before the last epoch.
         JobEnds: If the job asked the training to stop before the last epoch.
     """
+    hooks.check_loaders(training)
     for epoch in remaining_epochs(training):
         began = time.monotonic()
         _run(training, "train")
@@ -123,7 +123,7 @@ def _run(training: Training, stage: Stage) -> None:
     training.whereabouts.hook = f"{hook}()"
     loss = getattr(training, hook)()
     if loss is not None and name not in training.epoch_metrics:
-        training.epoch_metrics[name] = float(torch.as_tensor(loss).detach())
+        training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)
     if training.overrides(hook):
         agree_on_metrics(training)
 

@@ -10,6 +10,7 @@ import torch
 
 from itwinai.reporting import NullReporter
 from itwinai.torch.training.protocol import Training
+from itwinai.torch.type import HookError, described
 
 
 def report_as_one(training: Training, metrics: Mapping[str, Any]) -> bool:
@@ -18,13 +19,16 @@ def report_as_one(training: Training, metrics: Mapping[str, Any]) -> bool:
     Args:
         training: Whose ranks stop at the same step.
         metrics: Numbers, or tensors of one element.
+
+    Raises:
+        HookError: If a metric is not one number.
     """
     reporter, checkpoints = training.reporter, training.checkpoints
     if isinstance(reporter, NullReporter):
         return False
     stop = False
     if training.strategy.is_main_worker:
-        numbers = {name: _number(value) for name, value in metrics.items()}
+        numbers = {name: _number(name, value) for name, value in metrics.items()}
         stop = reporter.report(numbers, checkpoints.newest)
         # Whoever is told to stop cannot know whether that was the report's own consequence.
         if not stop:
@@ -46,5 +50,10 @@ def report_epoch(training: Training) -> bool:
     return stop
 
 
-def _number(value: Any) -> float:
-    return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError, RuntimeError):
+        raise HookError(
+            f"the metric {name!r} of a report is {described(value)}; expected one number"
+        ) from None

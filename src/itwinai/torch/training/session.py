@@ -15,7 +15,7 @@ from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.reproducibility import part_streams, set_seed
 from itwinai.torch.strategies import resolve_strategy
-from itwinai.torch.training import state
+from itwinai.torch.training import hooks, state
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.protocol import Datasets, Trainable
 from itwinai.torch.training.stateful import check_states
@@ -48,6 +48,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         training.create_dataloaders(*datasets)
         where.hook = "create_model_loss_optimizer()"
         training.create_model_loss_optimizer()
+        hooks.check_built(training)
         _make_ready(training)
         where.hook = "train()"
         training.train()

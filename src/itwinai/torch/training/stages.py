@@ -42,7 +42,7 @@ class NanWatch:
 
 def run_stage(
     training: Training, stage: Stage, loader: DataLoader[Any], metrics: EpochMetrics
-) -> torch.Tensor:
+) -> torch.Tensor | None:
     """Take all batches of a stage's data through its step, and log what they give.
 
     Args:
@@ -52,7 +52,7 @@ def run_stage(
         metrics: Adds the batches up.
 
     Returns:
-        The mean loss over all samples and ranks; NaN where there was none.
+        The mean loss over all samples and ranks; None where no step returned one.
     """
     where, steps_before = training.whereabouts, training.optimization.steps
     where.hook, watch = f"{stage}_step()", NanWatch()
@@ -73,7 +73,7 @@ def run_stage(
     for name, value in results.items():
         training.epoch_metrics[f"{stage}_{name}"] = value
         training.log(value, f"{stage}_{name}_epoch", step=training.current_epoch)
-    return torch.tensor(results.get("loss", float("nan")))
+    return torch.tensor(results["loss"]) if "loss" in results else None
 
 
 def _batches(

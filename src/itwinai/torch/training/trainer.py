@@ -29,7 +29,7 @@ from itwinai.torch.checkpoints import files
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
 from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import check_datasets, length_of, samples_in, set_epoch, to_device
-from itwinai.torch.metrics import EpochMetrics, flatten
+from itwinai.torch.metrics import EpochMetrics, flatten, metrics_by_name
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.factories import (
     ModelFactory,
@@ -38,13 +38,14 @@ from itwinai.torch.optimization.factories import (
     build_model,
     build_optimizer,
     synchronised,
+    warn_of_options_without_effect,
 )
 from itwinai.torch.optimization.schedules import Length
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.profiling.profiler import profile_torch_trainer
 from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy
 from itwinai.torch.strategies.watch import Whereabouts
-from itwinai.torch.training import session, state
+from itwinai.torch.training import hooks, session, state
 from itwinai.torch.training.agreement import agree_on_metrics
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.loop import end_epoch, remaining_epochs, run_epochs
@@ -52,7 +53,7 @@ from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.stages import evaluate, run_stage
 from itwinai.torch.training.turns import Turn, counted_targets, counts_targets
-from itwinai.torch.type import Batch, Metric
+from itwinai.torch.type import Batch, Metrics
 
 
 class LocalTrainer(Trainer, LogMixin):
@@ -68,7 +69,8 @@ class LocalTrainer(Trainer, LogMixin):
         test_every: Epochs between two evaluations on the test set; None: never.
         random_seed: Seed of all random numbers; None: not seeded.
         logger: Where metrics go.
-        metrics: By name; torchmetrics objects, or functions ``metric(prediction, target)``.
+        metrics: By name; torchmetrics objects, or functions ``metric(prediction, target)``. A
+            ``MetricCollection`` may stand for all of them, or for one.
         checkpoints_location: Folder of the checkpoints.
         checkpoint_every: Epochs between two checkpoints; None writes ``best_model`` only.
         checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
@@ -94,7 +96,8 @@ class LocalTrainer(Trainer, LogMixin):
     lr_scheduler: LRScheduler | None = None
     strategy: Any
     optimization: Optimization
-    train_dataloader: DataLoader[Any]
+    #: Whatever gives the batches of the training set, anew in each epoch.
+    train_dataloader: Any = None
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
@@ -126,7 +129,7 @@ class LocalTrainer(Trainer, LogMixin):
         test_every: int | None = None,
         random_seed: int | None = None,
         logger: Logger | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Metrics | None = None,
         checkpoints_location: str | Path = "checkpoints",
         checkpoint_every: int | None = None,
         checkpoint_last: int | None = None,
@@ -153,7 +156,7 @@ class LocalTrainer(Trainer, LogMixin):
         self.test_every = test_every
         self.random_seed = random_seed
         self.logger = logger
-        self.metrics = dict(metrics or {})
+        self.metrics = metrics_by_name(metrics)
         self.checkpoints_location = checkpoints_location
         self.checkpoint_every = checkpoint_every
         self.checkpoint_last = checkpoint_last
@@ -195,12 +198,14 @@ class LocalTrainer(Trainer, LogMixin):
             model = synchronised(model, self.device)
         if self.config.torch_compile:
             model.compile()
+        if self.strategy.is_main_worker and isinstance(self.reporter, NullReporter):
+            warn_of_options_without_effect(self.config)
         self.loss = build_loss(self.config)
         optimizer = build_optimizer(model, self.config)
         self.effects.watch(optimizer)
         schedule = build_lr_scheduler(optimizer, self.config, self._length())
         self.model, self.optimizer, self.lr_scheduler = self.strategy.distributed(
-            model, optimizer, schedule, **self.get_default_distributed_kwargs()
+            model, optimizer, schedule, **self._distributed_options()
         )
 
     def create_dataloaders(
@@ -252,7 +257,8 @@ class LocalTrainer(Trainer, LogMixin):
     def train_epoch(self) -> Any:
         """Train one epoch; return the mean loss over all samples and ranks."""
         self.model.train()
-        return run_stage(self, "train", self.train_dataloader, self._stage_metrics("train"))
+        loader = hooks.train_loader_of(self)
+        return run_stage(self, "train", loader, self._stage_metrics("train"))
 
     def validation_epoch(self) -> Any:
         """Evaluate on the validation set; return the mean loss, or None without such a set."""
@@ -266,12 +272,10 @@ class LocalTrainer(Trainer, LogMixin):
 
     def train_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
         """Train on one batch of inputs and targets; return its loss and metrics."""
-        inputs, target = to_device(batch, self.device)
-        with self.autocast():
-            prediction = self.model(inputs)
-            loss = self.loss(prediction, target)
+        prediction, target, loss = self._forward(batch, "train_step")
         self.optimize(loss)
-        return loss, self.compute_metrics(target, prediction, self.train_glob_step, batch_idx)
+        metrics = self.compute_metrics(target, prediction, self.train_glob_step, batch_idx)
+        return loss, hooks.dictionary("compute_metrics", metrics, "metrics")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> tuple[Any, dict[str, Any]]:
         """Evaluate on one batch of inputs and targets; return its loss and metrics."""
@@ -508,11 +512,21 @@ class LocalTrainer(Trainer, LogMixin):
     def _evaluation_step(
         self, batch: Batch, logger_step: int, batch_idx: int, stage: Stage
     ) -> tuple[Any, dict[str, Any]]:
-        inputs, target = to_device(batch, self.device)
+        prediction, target, loss = self._forward(batch, f"{stage}_step")
+        metrics = self.compute_metrics(target, prediction, logger_step, batch_idx, stage)
+        return loss, hooks.dictionary("compute_metrics", metrics, "metrics")
+
+    def _forward(self, batch: Batch, step: str) -> tuple[Any, Any, Any]:
+        """Prediction, target and loss of a batch, for a step that nobody overrode."""
+        inputs, target = to_device(hooks.inputs_and_targets(batch, step), self.device)
         with self.autocast():
             prediction = self.model(inputs)
-            loss = self.loss(prediction, target)
-        return loss, self.compute_metrics(target, prediction, logger_step, batch_idx, stage)
+            loss = hooks.loss_of(self)(prediction, target)
+        return prediction, target, loss
+
+    def _distributed_options(self) -> dict[str, Any]:
+        options = self.get_default_distributed_kwargs()
+        return hooks.dictionary("get_default_distributed_kwargs", options, "options")
 
 
 def _check_epochs(epochs: int) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from itwinai.errors import ConfigurationError
 from itwinai.torch.data import ExactSampler, batch_share
 from itwinai.torch.strategies.base import Communicator
+from itwinai.torch.training.hooks import sample_count
 
 #: Batches that the ranks tell each other about at once. Twice as many are loaded ahead.
 _TOGETHER = 4
@@ -61,7 +62,8 @@ class Counting:
 
     def turn(self, batch: Any, share: float, is_last: bool) -> Turn:
         """The turn of a batch whose place is known."""
-        return Turn(share, is_last, self.samples(batch), self.terms(batch), repeats=share == 0)
+        samples = sample_count(self.samples(batch))
+        return Turn(share, is_last, samples, self.terms(batch), repeats=share == 0)
 
 
 def take_turns(
