@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from itwinai.errors import ConfigurationError
+from itwinai.torch.type import HookError
 
 
 class ExactSampler(DistributedSampler[Any]):
@@ -201,6 +202,11 @@ def samples_in(batch: Any) -> int:
         return shallow
     if columns is not None:
         return columns
+    if batch is None:
+        raise HookError(
+            "the loader gave None (does its collate_fn lack a return?); expected a batch of inputs "
+            "and targets"
+        )
     raise TypeError(
         f"cannot count the samples of a batch of type {type(batch).__name__}. Override "
         "samples_in_batch() of the trainer, which returns their number."

@@ -117,7 +117,8 @@ class EpochMetrics:
                 # On a GPU, reading a number would wait for all that is to be computed before it.
                 precise = number.item() if number.is_cpu else number.double()
                 weight = samples if part != "loss" or terms is None else terms
-                self._sums[part] = self._sums.get(part, 0.0) + weight * precise
+                part_sum = weight * precise if weight else 0.0  # a mean over nothing may be NaN
+                self._sums[part] = self._sums.get(part, 0.0) + part_sum
                 self._counts[part] = self._counts.get(part, 0) + weight
 
     def compute(self, strategy: TorchDistributedStrategy) -> dict[str, float]:
@@ -182,8 +183,8 @@ def _means(ranks: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, floa
 def _mean(total: float, count: float) -> float:
     if not count:
         raise HookError(
-            "samples_in_batch() returned 0 for each batch of an epoch; expected the number of "
-            "samples, of which a loss is the mean"
+            "nothing counts in any batch of an epoch: all targets are ignored, or terms_in_loss() "
+            "or samples_in_batch() returned 0 for each"
         )
     return total / count
 

@@ -37,9 +37,8 @@ def run_batches(
         take_turn(turn)
         metrics.skip_batch(turn.repeats)
         loss, batch_metrics = _checked(step, step(batch, index))
-        loss = loss if turn.terms or turn.repeats else None
         metrics.add(loss, batch_metrics, turn.samples, turn.terms)
-        yield index, loss, batch_metrics
+        yield index, loss if turn.terms or turn.repeats else None, batch_metrics
 
 
 def _checked(step: Step, returned: Any) -> tuple[Any, Mapping[str, Any]]:

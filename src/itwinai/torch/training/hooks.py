@@ -83,9 +83,8 @@ def inputs_and_targets(batch: Any, step: str) -> tuple[Any, Any]:
         with suppress(TypeError, ValueError):
             inputs, targets = batch
             return inputs, targets
-    hint = " (does its collate_fn lack a return?)" if batch is None else ""
     raise HookError(
-        f"the loader gave {described(batch)}{hint}; expected a batch of inputs and targets. "
+        f"the loader gave {described(batch)}; expected a batch of inputs and targets. "
         f"Override {step}() for batches of another form."
     )
 
