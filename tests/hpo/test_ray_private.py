@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import pytest
+import ray
 from ray.tune.schedulers import (
     ASHAScheduler,
     AsyncHyperBandScheduler,
@@ -15,7 +17,8 @@ from ray.tune.schedulers import (
 )
 
 from itwinai.environ import environment
-from itwinai.hpo.ray_private import limits_of, reread_environment
+from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.ray_private import limits_of, object_store_at, reread_environment
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,19 @@ def test_an_imported_ray_reads_its_environment_anew() -> None:
     assert "RAY_AUTH_MODE" not in os.environ
     reread_environment()
     assert (is_token_auth_enabled(), ray_constants.ENABLE_RAY_CLUSTER) == before
+
+
+def test_what_ray_stores_is_found_in_a_file_that_can_be_mapped_once_more() -> None:
+    def look(array: Any) -> tuple[Any, bytes] | None:
+        found = object_store_at(array.ctypes.data)
+        own = object_store_at(np.ones(3).ctypes.data)
+        if found is None:
+            return None
+        path, offset = found
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return own, file.read(array.nbytes)
+
+    array = np.arange(100_000)
+    with ray_cluster():
+        assert ray.get(ray.remote(look).remote(ray.put(array))) == (None, array.tobytes())

@@ -55,6 +55,8 @@ class StudyConfiguration(StrictModel):
     resources_per_worker: dict[str, Amount] | None = None
     #: Trials at the same time; None: as many as the resources hold.
     max_concurrent_trials: int | None = Field(default=None, ge=1)
+    #: Whether each trial gets new processes; it costs the seconds in which they load PyTorch.
+    fresh_processes: bool = False
     #: Whether the first trial runs the configuration as it stands, to compare with.
     default_first: bool = True
     #: Seed of the search, and of each training that sets none itself; None: each draws its own.

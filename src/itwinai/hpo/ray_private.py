@@ -3,16 +3,19 @@
 A scheduler object does not tell its grace period and maximum; a study needs both to refuse a
 contradiction before it starts. Ray reads its environment when it is imported, which a user's script
 has often done already. And Tune gives a whole run up when Ray's memory monitor ends the process of
-one trial. ``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray
-renames any of it.
+one trial. What lies in a node's object store can be read, but not be mapped once more.
+``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames any of
+it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 #: Parts of a result that count epochs; a scheduler may also count seconds.
@@ -72,3 +75,30 @@ def memory_kills_as_losses() -> Iterator[None]:
     finally:
         for module in modules:
             module.RayActorError = before
+
+
+def object_store_at(address: int) -> tuple[Path, int] | None:
+    """Find the file of Ray's object store that is mapped at an address, and the place in it.
+
+    Its name is deleted; the raylet, which started this process, keeps it open.
+
+    Returns:
+        A path that can be opened, and an offset; None where nothing of the store lies there, or the
+        system does not tell: only Linux has ``/proc``.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            area, _, offset, _, inode, *name = line.split(maxsplit=5)
+            begin, end = (int(number, 16) for number in area.split("-"))
+            if begin <= address < end and name:
+                path = _opened_by_raylet(name[0], int(inode))
+                return None if path is None else (path, int(offset, 16) + address - begin)
+    return None
+
+
+def _opened_by_raylet(name: str, inode: int) -> Path | None:
+    for path in Path(f"/proc/{os.getppid()}/fd").iterdir():
+        with suppress(OSError):  # it may be closed by now
+            if os.readlink(path) == name and path.stat().st_ino == inode:
+                return path
+    return None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import pytest
@@ -23,11 +23,11 @@ from ray.tune.search import Searcher
 from toy_study import EPOCHS, ExpectOnRecord, Kill, Meet, Raise, ToyProgram, run_toy_study
 
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.errors import MissingMetricError
 from itwinai.hpo.record import StudyResult, load_study
 from itwinai.hpo.study import Study
-from itwinai.hpo.trial import TrialResult, TrialState
+from itwinai.hpo.trial import Assignment, TrialResult, TrialState
 
 Nodes = list[dict[str, float]]
 
@@ -120,6 +120,30 @@ def test_two_workers_train_one_trial_and_rank_0_speaks(tmp_path: Path, nodes: No
         logs = [log_of(study, trial.number, name) for name in ("log.txt", "log-1.txt")]
         processes |= {log.rsplit(maxsplit=1)[-1] for log in logs}
     assert len(processes) == 2
+
+
+class RememberInClass:
+    """Fails each trial but the first one of its process."""
+
+    trials: ClassVar[list[int]] = []
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        if epoch == 1:
+            self.trials.append(assignment.number)
+            assert self.trials == [assignment.number]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_fresh_processes_no_trial_finds_what_another_left_in_a_class(
+    tmp_path: Path, nodes: Nodes, workers: int
+) -> None:
+    program = ToyProgram(RememberInClass())
+    study = run(tmp_path, nodes, program, workers_per_trial=workers, fresh_processes=True)
+    assert states(study.result()) == ["completed"] * 3
+    logs = [path.read_text() for path in study.directory.glob("trials/*/log*.txt")]
+    assert len({log.rsplit(maxsplit=1)[-1] for log in logs}) == 3 * workers
+    warm = run(tmp_path / "warm", nodes, program, workers_per_trial=workers)
+    assert states(warm.result())[:2] == ["completed", "failed"]
 
 
 # -- errors and lost workers -------------------------------------------------------------------

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from itwinai.hpo.engine.group import Shipped
     from itwinai.hpo.engine.resources import TrialResources, check_cores, plan_resources
     from itwinai.hpo.engine.run import run_trials
-    from itwinai.hpo.engine.worker import Place, Program
+    from itwinai.hpo.engine.worker import Place, Program, TrialReporter
 
 __all__ = [
     "Place",
     "Program",
     "Shipped",
+    "TrialReporter",
     "TrialResources",
     "check_cores",
     "plan_resources",
@@ -31,7 +32,7 @@ __getattr__ = lazily(
         "cluster": "ray_cluster starts_embedded",
         "resources": "TrialResources check_cores plan_resources",
         "run": "run_trials",
-        "worker": "Place Program",
+        "worker": "Place Program TrialReporter",
         "group": "Shipped",
     },
 )

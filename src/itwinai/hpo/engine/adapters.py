@@ -6,7 +6,7 @@ user's own ``Searcher`` or ``TrialScheduler`` object is wrapped, and works as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+import itwinai
 from itwinai.hpo.engine import ends
 from itwinai.hpo.engine.events import Raised
 from itwinai.hpo.engine.slot import ASSIGNMENT
@@ -131,6 +132,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._study = study
         #: Trials that have ended although Tune would start them again.
         self._over: set[int] = set()
+        self._has_noted = False
         self._user = study.scheduler.ray is not None
         self._inner: TrialScheduler = study.scheduler.ray or FIFOScheduler()
         if self._user:
@@ -173,6 +175,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         if result["event"] == "raised":  # and has spoilt its process, so that Tune will retry it
             self._end(number, raised_end(self._study, number, result))
             return str(TrialScheduler.CONTINUE)
+        self._tell_user(result.get("notes", []))
         metrics = dict(result["metrics"])
         if self._study.report(number, metrics, result["saved"], result["epoch"]) == "stop":
             return str(TrialScheduler.STOP)
@@ -214,6 +217,12 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the record has it."""
+
+    def _tell_user(self, notes: Sequence[str]) -> None:
+        """Say the first note of all trials; the trials' logs have the others."""
+        if notes and not self._has_noted:
+            self._has_noted = True
+            itwinai.logger.warning(notes[0])
 
     def _end(self, number: int, end: ends.End) -> None:
         self._study.end(number, *end)

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reported:
-    """An epoch has ended."""
+    """An epoch has ended.
+
+    Attributes:
+        metrics: By name.
+        checkpoint: Folder of the newest checkpoint, or None.
+        notes: What the user should know, since the last report.
+    """
 
     metrics: Mapping[str, float]
     checkpoint: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -108,6 +110,7 @@ class RemoteWorker(Worker):
 
     def __init__(self, program: Shipped, timeout: float | None) -> None:
         super().__init__(program.unpack(), timeout)
+        self._folder = Path.cwd()
 
     def host(self) -> str:
         """Address of this process's node."""
@@ -121,6 +124,7 @@ class RemoteWorker(Worker):
 
     def first_event(self, assignment: Assignment, place: Place) -> Event:
         """Start a trial and wait for its first event, in one call between processes."""
+        os.chdir(self._folder)  # an earlier trial may have gone elsewhere
         self.begin(assignment, place)
         return self.next_event()
 

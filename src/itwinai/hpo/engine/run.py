@@ -59,7 +59,7 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=limit,
-            reuse_actors=True,
+            reuse_actors=not study.configuration.fresh_processes,
         ),
         run_config=tune.RunConfig(
             name="run",

@@ -112,7 +112,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             "saved": self._saved,
         }
         if isinstance(event, Reported):
-            return outcome | {"event": "reported"}
+            return outcome | {"event": "reported", "notes": list(event.notes)}
         if isinstance(event, Raised):
             self._spoilt = event.spoilt
             return outcome | {"event": "raised", "error": event, "done": not event.spoilt}

@@ -59,10 +59,18 @@ class Place:
         }
 
 
+class TrialReporter(Reporter, Protocol):
+    """Who hears of a trial's epochs, and of what the user should know besides."""
+
+    def note(self, text: str) -> None:
+        """Tell the user, with the next report."""
+        ...
+
+
 class Program(Protocol):
     """What a slot runs: one training, for given hyper-parameters, in one process of a trial."""
 
-    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
+    def __call__(self, assignment: Assignment, place: Place, reporter: TrialReporter) -> None:
         """Train, reporting each epoch, until the end or until the reporter says stop."""
         ...
 
@@ -84,6 +92,7 @@ class Worker:
         """Start a trial."""
         self._events: queue.Queue[Event] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
+        self._notes: list[str] = []
         # Only rank 0 reports; it waits for the other ranks, so their time is in its own.
         self._deadline = ReportDeadline(self._timeout if place.rank == 0 else None)
         self._thread = threading.Thread(
@@ -105,9 +114,15 @@ class Worker:
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
         """Hand an epoch over and wait for the answer (called by the training)."""
         plain = {name: float(value) for name, value in metrics.items()}
+        saved = None if checkpoint is None else str(checkpoint)
+        notes, self._notes = tuple(self._notes), []
         with self._deadline.paused():
-            self._events.put(Reported(plain, None if checkpoint is None else str(checkpoint)))
+            self._events.put(Reported(plain, saved, notes))
             return self._answers.get()
+
+    def note(self, text: str) -> None:
+        """Tell the user, with the next report (called by the training)."""
+        self._notes.append(text)
 
     def _train(self, assignment: Assignment, place: Place) -> None:
         directory = Path(assignment.directory)

@@ -20,7 +20,7 @@ from itwinai.loggers import RunContext
 from itwinai.torch.checkpoints import files as checkpoints
 from itwinai.torch.checkpoints.keeping import KeepEvery
 from itwinai.torch.ray.arguments import RayArguments
-from itwinai.torch.ray.program import fresh_copy, pickled_trainer
+from itwinai.torch.ray.pickling import SharedDatasets, fresh_copy, pickled_trainer
 from itwinai.torch.ray.rebuilding import rebuilt_model
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
@@ -40,7 +40,7 @@ class LongTraining:
 
     def __init__(self, trainer: LocalTrainer, datasets: Datasets, run: str) -> None:
         self._trainer = pickled_trainer(trainer)
-        self._datasets = datasets
+        self._datasets = SharedDatasets(datasets)
         self._run = run
         self._job = job.variables()
 
@@ -58,8 +58,9 @@ class LongTraining:
             trainer.checkpoint_last if regular else trainer.checkpoint_last or 2,
             final=trainer.epochs,
         )
-        with environment(self._job), suppress(job.JobEnds):  # whose program this process is not
-            trainer.train_in_this_process(*self._datasets)
+        # It is the job of the user's program, not of this process.
+        with self._datasets.copies() as datasets, environment(self._job), suppress(job.JobEnds):
+            trainer.train_in_this_process(*datasets)
 
 
 def train_on_ray(

@@ -5,20 +5,15 @@ These processes load this module, and nothing of the study that drives them.
 
 from __future__ import annotations
 
-import importlib
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 
 import itwinai
-from itwinai.errors import CheckpointError, ConfigurationError, did_you_mean
-from itwinai.hpo.engine import Place
+from itwinai.errors import CheckpointError, did_you_mean
+from itwinai.hpo.engine import Place, TrialReporter
 from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext
@@ -26,8 +21,11 @@ from itwinai.reporting import Reporter
 from itwinai.torch.checkpoints.files import check_whole
 from itwinai.torch.checkpoints.keeping import KeepNewest
 from itwinai.torch.optimization.factories import SCHEDULE_KEYS
+from itwinai.torch.ray.leftovers import Leftovers
+from itwinai.torch.ray.pickling import SharedDatasets, fresh_copy, pickled_trainer
 from itwinai.torch.ray.tunables import apply_values
-from itwinai.torch.training.effects import CALLS
+from itwinai.torch.ray.undoing import put_back
+from itwinai.torch.training.effects import CALLS, Effects
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
 
@@ -36,11 +34,14 @@ TRIAL = "itwinai.trial"
 
 
 class TrainerProgram:
-    """What every trial runs: a fresh copy of the trainer, with the trial's values.
+    """What every trial runs: fresh copies of trainer and data sets, with the trial's values.
 
     Args:
         trainer: The trainer as the user configured it.
-        datasets: Training, validation and test set; they cross to each process once.
+        datasets: Training, validation and test set; they cross to each node once.
+
+    Raises:
+        ConfigurationError: If one of these holds something that cannot leave its process.
     """
 
     def __init__(self, trainer: LocalTrainer, datasets: Datasets) -> None:
@@ -48,17 +49,30 @@ class TrainerProgram:
         start = trainer.from_checkpoint
         #: Where each trial begins; a trial works in another folder than the user's program.
         self._start = None if start is None else Path(start).absolute()
-        self._datasets = datasets
+        self._datasets = SharedDatasets(datasets)
+        self._leftovers = Leftovers()
         self._last: KeepNewest | None = None
         #: What the trials' runs belong to.
         self.run_context = RunContext()
 
-    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
+    def __call__(self, assignment: Assignment, place: Place, reporter: TrialReporter) -> None:
         """Train with a trial's values."""
         if self._last is not None:  # that trial has ended, and all of it is on record
             self._last.delete_superseded()
-        torch.set_num_threads(place.cpus)
-        trainer = fresh_copy(self._trainer)
+        with self._datasets.copies() as datasets:
+            trainer = fresh_copy(self._trainer)
+            self._leftovers.tell(assignment.number, reporter, trainer, trainer.model, *datasets)
+            with put_back():  # but not what modules do when they are imported for those two
+                torch.set_num_threads(place.cpus)
+                self._train(trainer, datasets, assignment, reporter)
+
+    def _train(
+        self,
+        trainer: LocalTrainer,
+        datasets: Datasets,
+        assignment: Assignment,
+        reporter: Reporter,
+    ) -> None:
         sampled = apply_values(trainer, assignment.params)
         continued = _sound_checkpoint(assignment)
         if continued is None:
@@ -79,7 +93,7 @@ class TrainerProgram:
         trainer.from_checkpoint = continued or self._start
         trainer.reports = 0 if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
-        trainer.train_in_this_process(*self._datasets)
+        trainer.train_in_this_process(*datasets)
 
 
 def _sound_checkpoint(assignment: Assignment) -> Path | None:
@@ -125,6 +139,7 @@ class ReadingCheck:
         self._trainer = trainer
         self._sampled = sampled
         self._reports = 0
+        trainer.effects = Effects(trainer.config)
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
         """Pass a report on.
@@ -150,48 +165,6 @@ class ReadingCheck:
             known = [name for name in self._trainer.config.snapshot() if name not in unread]
             raise UnusedParameterError(_unused(in_vain[0], known))
         return self._reporter.report(metrics, checkpoint)
-
-
-def pickled_trainer(trainer: LocalTrainer) -> bytes:
-    """Return a trainer as bytes, user-defined classes of the main program included.
-
-    Raises:
-        ConfigurationError: If it holds something that cannot leave its process.
-    """
-    buffer = io.BytesIO()
-    try:
-        _pickler(buffer).dump(trainer)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
-        raise ConfigurationError(
-            f"the trainer cannot be sent to a trial's process: {error}. Open files, locks and "
-            "connections must be made inside train(), not in the constructor."
-        ) from error
-    return buffer.getvalue()
-
-
-def _pickler(buffer: io.BytesIO) -> Any:
-    """A pickler that takes any module by its name.
-
-    cloudpickle looks for modules that a function may use, and tries to take those apart that are
-    objects of a class of their own, such as ``torch.distributed.config``.
-    """
-    from ray import cloudpickle
-
-    class ByName(cloudpickle.Pickler):  # type: ignore[misc]
-        def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, ModuleType) and type(obj) is not ModuleType:
-                return importlib.import_module, (obj.__name__,)
-            return super().reducer_override(obj)
-
-    return ByName(buffer)
-
-
-def fresh_copy(pickled: bytes) -> LocalTrainer:
-    """Return a trainer as it was pickled; nothing of an earlier trial is in it."""
-    from ray import cloudpickle
-
-    trainer: LocalTrainer = cloudpickle.loads(pickled)
-    return trainer
 
 
 def _unused(name: str, known: list[str]) -> str:

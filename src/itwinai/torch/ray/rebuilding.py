@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from itwinai.torch.checkpoints import files as checkpoints
-from itwinai.torch.ray.program import fresh_copy, pickled_trainer
+from itwinai.torch.ray.pickling import fresh_copy, pickled_trainer
 from itwinai.torch.ray.tunables import apply_values
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.strategies import NonDistributedStrategy

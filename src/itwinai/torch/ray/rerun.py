@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import itwinai
 from itwinai.errors import ConfigurationError
@@ -125,7 +124,7 @@ def rerun(
     place = Place(cpus=threads or result.threads or 1)
     # A trial that failed shall have the chance to fail again.
     until = None if epochs or chosen.state in FAILURES else chosen.epochs
-    with _folder(result, chosen, keep=not is_repetition) as folder, _threads_restored():
+    with _folder(result, chosen, keep=not is_repetition) as folder:
         runs = tuple(
             _train(
                 TrainerProgram(_prepared(trainer, seed, epochs), datasets),
@@ -166,6 +165,9 @@ class _Listener:
         values = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
         itwinai.logger.info("epoch %d  %s", len(self.history), values)
         return len(self.history) == self._until
+
+    def note(self, text: str) -> None:
+        """The training has logged it."""
 
 
 def _train(program: TrainerProgram, assignment: Assignment, place: Place, until: int | None) -> Run:
@@ -255,12 +257,3 @@ def _folder(result: StudyResult, trial: TrialResult, keep: bool) -> Iterator[Pat
         return
     with tempfile.TemporaryDirectory(prefix="itwinai-rerun-") as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _threads_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

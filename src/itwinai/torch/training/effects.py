@@ -38,21 +38,25 @@ class Effects:
 
     Args:
         config: The training's.
-        speaks: Whether this process says what has no effect.
     """
 
-    def __init__(self, config: TrainingConfiguration, speaks: bool) -> None:
+    def __init__(self, config: TrainingConfiguration) -> None:
         self._config = config
-        self._speaks = speaks
+        self._speaks = False
         self._schedule: LRScheduler | None = None
         self._began: int | None = None
         self._looks = 0
         #: Settings of an optimizer's groups that a state loaded by hand has brought.
         self._brought: Settings = []
 
-    def begin(self, schedule: LRScheduler | None) -> None:
-        """Hear that the training begins, with its schedule as it stands."""
-        self._schedule = schedule
+    def begin(self, schedule: LRScheduler | None, speaks: bool) -> None:
+        """Hear that the training begins.
+
+        Args:
+            schedule: As it stands.
+            speaks: Whether this process says what has no effect.
+        """
+        self._schedule, self._speaks = schedule, speaks
         self._began = self._schedules_step()
 
     def watch(self, optimizer: Optimizer) -> None:

@@ -42,7 +42,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
     """Build, train and return the model, whole."""
     _agree(training)
     given, where = state.untouched(training.model, training.strategy), training.whereabouts
-    training.effects = Effects(training.config, training.strategy.is_main_worker)
+    training.effects = Effects(training.config)
     with _logging(training):
         where.hook = "create_dataloaders()"
         training.create_dataloaders(*datasets)
@@ -111,7 +111,7 @@ def _make_ready(training: Trainable) -> None:
         with training.effects.restoring():
             state.restore(training, *training.restored)
         training.restored = None
-    training.effects.begin(training.lr_scheduler)
+    training.effects.begin(training.lr_scheduler, strategy.is_main_worker)
 
 
 @contextmanager

@@ -101,7 +101,6 @@ class LocalTrainer(Trainer, LogMixin):
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
-    effects: Effects
     current_epoch = 0
     train_glob_step = validation_glob_step = test_glob_step = 0
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
@@ -177,6 +176,7 @@ class LocalTrainer(Trainer, LogMixin):
         self.turn = Turn()
         #: Where this rank is, for the others to know.
         self.whereabouts = Whereabouts()
+        self.effects = Effects(self.config)
         self.early_stopping = EarlyStopping(None)
         #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
         self.random_states: list[Any] = []

@@ -1,0 +1,134 @@
+"""What trials leave in classes and modules, which later trials in the same process find there.
+
+Nobody can undo that in a process that goes on, but it can be noticed and said.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import FunctionType, ModuleType
+from typing import Any
+
+import itwinai
+from itwinai.hpo.engine import TrialReporter
+
+#: Packages whose state is not the user's.
+_OTHERS = {*sys.stdlib_module_names, "itwinai", "torch"}
+
+#: Values that are compared as they are.
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+#: Items up to which those of a collection are compared; of a larger one it is their number.
+_FEW = 16
+
+#: Names that are told of at once.
+_TOLD = 3
+
+#: Of each class and module: a print of each of its attributes.
+Prints = dict[str, dict[str, Any]]
+
+
+class Leftovers:
+    """Compares what each trial finds with what the one before it found.
+
+    That is enough to notice what matters: a class of the main program, which is made anew with each
+    copy of an object, has no leftovers.
+    """
+
+    def __init__(self) -> None:
+        self._found: Prints = {}
+        self._trial: int | None = None
+        self._told: set[str] = set()
+
+    def tell(self, trial: int, reporter: TrialReporter, *objects: Any) -> None:
+        """Say, at the begin of a trial, what the one before has left; each name once.
+
+        Args:
+            trial: Its number.
+            reporter: Who hears it too.
+            objects: Whose classes, and the modules that define them, are compared.
+        """
+        with suppress(Exception):  # a user's class may have attributes of any kind
+            found = _prints(objects)
+            new = sorted(set(_changed(self._found, found)) - self._told)
+            if new and self._trial is not None:
+                self._told.update(new)
+                text = _words(new, self._trial)
+                itwinai.logger.warning(text)
+                reporter.note(text)
+            self._found, self._trial = found, trial
+
+
+def _words(names: list[str], trial: int) -> str:
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    kept = "keep their values" if len(names) > 1 else "keeps its value"
+    return (
+        f"warning: trial {trial} has changed {', '.join(names[:_TOLD])}{more}, which {kept} for "
+        "later trials in the same process. Set fresh_processes: true in the study if they must "
+        "not see it."
+    )
+
+
+def _changed(before: Prints, now: Prints) -> Iterator[str]:
+    for owner in before.keys() & now.keys():
+        for name, value in now[owner].items():
+            if before[owner].get(name) != value:
+                yield f"{owner}.{name}"
+
+
+def _prints(objects: tuple[Any, ...]) -> Prints:
+    """Prints of the attributes of the objects' classes, and of the globals of their modules."""
+    classes = {cls for one in objects for cls in _classes_of(one)}
+    imported = {cls for cls in classes if _is_imported(cls)}
+    modules = {cls.__module__ for cls in imported}
+    return {cls.__qualname__: _attributes(vars(cls), cls in imported) for cls in classes} | {
+        name: _attributes(vars(sys.modules[name]), True) for name in modules
+    }
+
+
+def _classes_of(value: Any) -> Iterator[type]:
+    """The user's classes of an object (or the class itself), and of data sets that it wraps."""
+    cls = value if isinstance(value, type) else type(value)
+    yield from (c for c in cls.__mro__ if c.__module__.partition(".")[0] not in _OTHERS)
+    inner = vars(value).get("dataset") if hasattr(value, "__dict__") else None
+    if inner is not None:
+        yield from _classes_of(inner)
+
+
+def _is_imported(cls: type) -> bool:
+    """Whether a class is its module's, and not one that came with the objects."""
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls
+
+
+def _attributes(values: Mapping[str, Any], by_identity: bool) -> dict[str, Any]:
+    return {
+        name: _print(value, by_identity)
+        for name, value in values.items()
+        if not (name.startswith("__") or isinstance(value, type | ModuleType | FunctionType))
+    }
+
+
+def _print(value: Any, by_identity: bool) -> Any:
+    """What differs when a value was replaced, or a collection has other items."""
+    if isinstance(value, _PLAIN):
+        return _plain(value)
+    identity = id(value) if by_identity else None
+    if not isinstance(value, list | tuple | set | frozenset | dict):
+        return type(value), identity
+    items = value.items() if isinstance(value, dict) else value
+    few = [_plain(item) for item in items] if len(value) <= _FEW else []
+    ordered = not isinstance(value, set | frozenset)
+    return type(value), identity, len(value), few if ordered else set(few)
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, tuple):
+        return tuple(_plain(part) for part in item)
+    if isinstance(item, float):  # of which one, NaN, is not itself
+        return float, repr(item)
+    return type(item), item if isinstance(item, _PLAIN) else None

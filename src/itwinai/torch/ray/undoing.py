@@ -1,0 +1,93 @@
+"""What a trial changes in its process, and can be put back for the next one."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+#: How a setting is read, and how it is put back.
+Setting = tuple[Callable[[], Any], Callable[[Any], object]]
+
+
+@contextmanager
+def put_back() -> Iterator[None]:
+    """Put the settings of the process back when the block ends, as they were when it began.
+
+    Not the working directory: Ray Tune has set the next trial's when this one ends. Nor CUDA's
+    random numbers, which the next training's seed sets.
+    """
+    before = []
+    for read, write in _settings():
+        with suppress(RuntimeError):  # PyTorch refuses to read what was set in two ways
+            before.append((write, read()))
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for write, value in before:
+            write(value)
+
+
+def _settings() -> tuple[Setting, ...]:
+    backends = torch.backends
+    return (
+        (random.getstate, random.setstate),
+        (np.random.get_state, np.random.set_state),
+        (torch.get_rng_state, torch.set_rng_state),
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_default_device, _set_default_device),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+        _attribute(backends, "fp32_precision"),
+        *(_attribute(backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
+        _attribute(backends.cudnn, "allow_tf32"),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (partial(dict, os.environ), _set_environment),
+        (partial(list, sys.path), partial(sys.path.__setitem__, slice(None))),
+        (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+        (_levels, _set_levels),
+        (
+            partial(list, logging.root.handlers),
+            partial(logging.root.handlers.__setitem__, slice(None)),
+        ),
+    )
+
+
+def _attribute(owner: object, name: str) -> Setting:
+    return partial(getattr, owner, name), partial(setattr, owner, name)
+
+
+def _set_default_device(device: torch.device) -> None:
+    """The default is the CPU: to set that again would only slow PyTorch down."""
+    torch.set_default_device(None if device.type == "cpu" else device)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    for name in set(os.environ) - set(variables):
+        del os.environ[name]
+    os.environ.update(variables)
+
+
+def _levels() -> dict[logging.Logger, int]:
+    """The level of each logger that there is."""
+    named = logging.root.manager.loggerDict.values()
+    loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
+    return {logger: logger.level for logger in loggers}
+
+
+def _set_levels(levels: dict[logging.Logger, int]) -> None:
+    for logger, level in levels.items():
+        if logger.level != level:
+            logger.setLevel(level)
