@@ -44,7 +44,7 @@ class Slow(TorchTrainer):
 
 
 class Failing(TorchTrainer):
-    """One of its ranks raises in one of its hooks."""
+    """One of its ranks, or both, raise in one of its hooks."""
 
     def train_step(self, batch: Any, batch_idx: int) -> Any:
         if batch_idx == 1:
@@ -56,7 +56,7 @@ class Failing(TorchTrainer):
         return super().validation_step(batch, batch_idx)
 
     def fail(self, hook: str) -> None:
-        if self.config.fails_in == hook and self.config.fails_on == RANK:
+        if self.config.fails_in == hook and self.config.fails_on in (RANK, "both"):
             raise LookupError("as told")
 
 

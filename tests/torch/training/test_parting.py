@@ -70,6 +70,14 @@ def test_a_rank_that_fails_is_named_with_its_hook(tmp_path, hook, failing, place
     assert f"RankError: {sentence}" in outputs[1 - failing]
 
 
+def test_ranks_that_fail_alike_wait_for_none(tmp_path):
+    case = {"kind": "Failing", "fails_in": "train_step", "fails_on": "both"}
+    codes, outputs = run(tmp_path, case)
+    assert codes == [1, 1]
+    assert all("LookupError: as told" in output for output in outputs)
+    assert not any("timed out" in output for output in outputs)  # a message that never came
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [(signal.SIGKILL, "rank 1 is gone"), (signal.SIGSTOP, "rank 1 has been silent for 6 s")],

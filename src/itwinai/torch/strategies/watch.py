@@ -129,6 +129,8 @@ class Watch:
         elif self._first(own) == own:
             itwinai.logger.error(own)
             self._store.wait([f"heard-{other}" for other in self._others], _HEARING)
+        else:  # where all fail, none waits for another
+            self._note_heard()
 
     def _first(self, failure: str) -> str:
         """Put a failure on record, unless there is one; return the one on record."""
@@ -136,6 +138,9 @@ class Watch:
 
     def _hear(self, failure: str) -> None:
         self._cause = failure
+        self._note_heard()
+
+    def _note_heard(self) -> None:
         self._store.set(f"heard-{self._rank}", "")
 
     def _gone(self) -> str | None:
