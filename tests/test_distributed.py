@@ -10,6 +10,7 @@ import pytest
 
 import itwinai.distributed as cluster
 from itwinai.distributed import ClusterEnvironment
+from itwinai.environ import as_one_process
 
 PREFIXES = ("SLURM", "OMPI", "MASTER", "RANK", "WORLD", "LOCAL", "RAY")
 
@@ -66,6 +67,13 @@ def test_a_job_s_script_without_srun_is_one_process(launched):
     launched(SLURM_PROCID=0, SLURM_LOCALID=0)
     assert cluster.detect_distributed_environment() == ClusterEnvironment()
     assert cluster.rendezvous() == {}
+
+
+@pytest.mark.parametrize("task", [TORCHRUN, OPEN_MPI, SLURM, {"PMI_RANK": 1, "GROUP_RANK": 0}])
+def test_what_a_task_starts_may_be_one_process(launched, task):
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "HOME": "/home/me"}
+    variables = {name: str(value) for name, value in task.items()}
+    assert as_one_process(job | {**variables, **job}) == job
 
 
 def test_torchrun_within_a_slurm_job_wins(launched):

@@ -16,7 +16,6 @@ from itwinai.slurm import network
 from itwinai.slurm.allotment import allotment
 from itwinai.slurm.hostlist import expand
 from itwinai.slurm.network import AddressError, interfaces, own_address
-from itwinai.slurm.processes import outside_of_a_step
 from itwinai.slurm.rendezvous import Rendezvous, RendezvousError
 
 _MIB = 1024**2
@@ -57,12 +56,6 @@ def test_ray_gets_what_slurm_has_allotted() -> None:
 )
 def test_gpus_of_other_jobs_are_left_alone(variables: dict[str, str], gpus: int) -> None:
     assert allotment(variables).gpus == gpus
-
-
-def test_a_process_of_ray_does_not_take_itself_for_a_task_of_the_step() -> None:
-    left = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "HOME": "/home/me"}
-    task = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "PMI_RANK": "1"}
-    assert outside_of_a_step({**left, **task}) == left
 
 
 def test_an_interface_is_chosen_by_name() -> None:

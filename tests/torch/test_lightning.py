@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ def test_a_training_that_fails_leaves_a_failed_run(content: dict[str, Any]) -> N
     with pytest.raises(ValueError, match="no luck"):
         TorchLightningTrainer(content).execute()
     assert the_run()[1].info.status == "FAILED"
+
+
+def test_a_script_without_srun_trains_in_one_process(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"JOB_ID": "7", "JOB_NAME": "job", "NTASKS": "2", "NNODES": "2", "PROCID": "0"}
+    for name, value in {**job, "NODEID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert TorchLightningTrainer(content).execute().trainer.world_size == 1
+    assert os.environ["SLURM_NTASKS"] == "2"
 
 
 @pytest.mark.parametrize(("skip", "is_open"), [(True, True), (False, False)])

@@ -16,13 +16,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from itwinai.environ import as_one_process
 from itwinai.slurm.hostlist import expand
 from itwinai.slurm.processes import (
     EndSignals,
     adopt_orphans,
     end,
     end_descendants,
-    outside_of_a_step,
     start,
 )
 from itwinai.slurm.rendezvous import Rendezvous
@@ -55,7 +55,7 @@ class Driver:
         self._nodes = nodes
         self._timeout = timeout
         self._hosts = expand(variables.get("SLURM_JOB_NODELIST", ""))
-        self._variables = outside_of_a_step(variables) | meeting.credentials
+        self._variables = as_one_process(variables) | meeting.credentials
         self._signals = EndSignals()
 
     def run(self, command: Sequence[str]) -> int:

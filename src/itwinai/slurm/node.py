@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from itwinai.environ import as_one_process
 from itwinai.io.files import write_text
 from itwinai.slurm.allotment import allotment
 from itwinai.slurm.network import own_address
@@ -27,7 +28,6 @@ from itwinai.slurm.processes import (
     adopt_orphans,
     end,
     end_descendants,
-    outside_of_a_step,
     start,
 )
 from itwinai.slurm.rendezvous import Rendezvous
@@ -140,7 +140,7 @@ class Node:
 
     def _environment(self, interface: str) -> dict[str, str]:
         """What Ray's processes, and with them all trials, find in their environment."""
-        here = outside_of_a_step(self._variables)
+        here = as_one_process(self._variables)
         here.pop("RAY_ADDRESS", None)
         return {
             "GLOO_SOCKET_IFNAME": interface,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import signal
 import subprocess
 import time
@@ -16,9 +15,6 @@ from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-
-#: Of srun and, beneath it, the process managers of MPI; what describes the job stays.
-_OF_A_TASK = re.compile(r"SLURM_(STEP|TASK|NTASKS|NPROCS|PROCID|LOCALID|NODEID|GTIDS)|PMIX?_")
 
 _libc = ctypes.CDLL(None)
 
@@ -66,14 +62,6 @@ def start(
         start_new_session=True,
         preexec_fn=tie_to_parent,
     )
-
-
-def outside_of_a_step(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables without those that make a process one task of several.
-
-    A training would take a task's rank and count for its own.
-    """
-    return {name: value for name, value in variables.items() if not _OF_A_TASK.match(name)}
 
 
 def end(process: subprocess.Popen[bytes], patience: float) -> None:

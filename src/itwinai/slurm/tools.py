@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 
+from itwinai.environ import as_one_process
 from itwinai.errors import ItwinaiError
 
 _PATIENCE_S = 60
@@ -25,7 +27,8 @@ class RefusedError(SlurmError):
 def run_tool(name: str, *arguments: str) -> str:
     """Run one of Slurm's commands; return what it writes.
 
-    What it makes belongs to the user alone, as do the files of a job that it submits.
+    What it makes belongs to the user alone, as do the files of a job that it submits. Such a job
+    inherits this process's environment, but not its rank.
 
     Raises:
         RefusedError: If it ended with an error.
@@ -34,6 +37,7 @@ def run_tool(name: str, *arguments: str) -> str:
     try:
         done = subprocess.run(
             [name, *arguments],
+            env=as_one_process(os.environ),
             capture_output=True,
             text=True,
             errors="replace",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from itwinai.components import Trainer, monitor_exec
 from itwinai.config.reading import read_mapping
+from itwinai.distributed import detect_distributed_environment
+from itwinai.environ import environment
 from itwinai.errors import MissingPackageError
 
 
@@ -40,6 +44,10 @@ class TorchLightningTrainer(Trainer):
         Raises:
             MissingPackageError: If Lightning or its command line's parser is not installed.
         """
+        with _without_other_tasks():
+            return self._fit()
+
+    def _fit(self) -> Any:
         command_line, module, data, callback = _import_lightning()
         name = self.mlflow_saved_model
 
@@ -62,6 +70,16 @@ class TorchLightningTrainer(Trainer):
             )
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         return cli.model
+
+
+def _without_other_tasks() -> AbstractContextManager[None]:
+    """Where a job's script started this process without srun, though the job is of several tasks.
+
+    Lightning would wait for the other ones.
+    """
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    is_alone = detect_distributed_environment().global_world_size == 1
+    return environment({"SLURM_NTASKS": None} if is_alone and tasks != "1" else {})
 
 
 def _keep_model(trainer: Any, module: Any, name: str) -> None:

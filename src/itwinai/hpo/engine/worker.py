@@ -6,6 +6,7 @@ for the next event (a report, or the end) like any other method call.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import traceback
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from itwinai.environ import environment
+from itwinai.environ import as_one_process, environment
 from itwinai.hpo.engine.deadline import ReportDeadline
 from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
 from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
@@ -45,11 +46,14 @@ class Place:
     address: str = "127.0.0.1"
     port: int = 0
 
-    def environment(self) -> dict[str, str]:
-        """The variables of torchrun that describe this place; empty for a single process."""
+    def environment(self) -> dict[str, str | None]:
+        """The variables of torchrun that describe this place; None: those of who started Ray."""
+        others: dict[str, str | None]
+        others = dict.fromkeys(os.environ.keys() - as_one_process(os.environ).keys())
         if self.world_size == 1:
-            return {}
+            return others
         return {
+            **others,
             "RANK": str(self.rank),
             "WORLD_SIZE": str(self.world_size),
             "LOCAL_RANK": str(self.local_rank),
