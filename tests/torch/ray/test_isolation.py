@@ -93,8 +93,11 @@ def state_of_process() -> dict[str, Any]:
         "anomaly": torch.is_anomaly_enabled(),
         "environment": dict(os.environ),
         "path": list(sys.path),
-        "levels": [logging.root.level, logging.getLogger("itwinai").level],
-        "handlers": len(logging.root.handlers),
+        "logging": [
+            (logger.level, logger.propagate, logger.disabled, len(logger.handlers))
+            for logger in (logging.root, logging.getLogger("itwinai"))
+        ],
+        "below which nobody logs": logging.root.manager.disable,
         "warnings": [repr(rule) for rule in warnings.filters],
         "gc": gc.isenabled(),
     }
@@ -121,7 +124,11 @@ def change_process(folder: Path) -> None:
     sys.path.insert(0, "/of/a/trial")
     logging.root.setLevel(logging.DEBUG)
     logging.root.addHandler(logging.NullHandler())
-    logging.getLogger("itwinai").setLevel(logging.ERROR)
+    ours = logging.getLogger("itwinai")
+    ours.setLevel(logging.ERROR)
+    ours.addHandler(logging.NullHandler())
+    ours.propagate, ours.disabled = not ours.propagate, True
+    logging.disable(logging.CRITICAL)
     warnings.simplefilter("error")
     gc.disable()
     os.chdir(folder)

@@ -110,7 +110,7 @@ def _pickler_class() -> Any:
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, ModuleType) and type(obj) is not ModuleType:
                 return importlib.import_module, (obj.__name__,)
-            if self.share is not None and _is_on_cpu(obj):
+            if self.share is not None and _is_in_memory(obj):
                 return _reduced(obj)
             return super().reducer_override(obj)
 
@@ -124,7 +124,7 @@ def _pickler_class() -> Any:
     return Pickler
 
 
-def _is_on_cpu(value: Any) -> bool:
+def _is_in_memory(value: Any) -> bool:
     """Whether a value is a plain tensor in this process's memory, or its storage."""
     if type(value) is torch.UntypedStorage:
         return value.device.type == "cpu"

@@ -57,11 +57,8 @@ def _settings() -> tuple[Setting, ...]:
         (partial(dict, os.environ), _set_environment),
         (partial(list, sys.path), partial(sys.path.__setitem__, slice(None))),
         (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
-        (_levels, _set_levels),
-        (
-            partial(list, logging.root.handlers),
-            partial(logging.root.handlers.__setitem__, slice(None)),
-        ),
+        _attribute(logging.root.manager, "disable"),
+        (_loggers, _set_loggers),
     )
 
 
@@ -80,14 +77,22 @@ def _set_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
-def _levels() -> dict[logging.Logger, int]:
-    """The level of each logger that there is."""
+#: Level of a logger, whether it propagates, whether it is disabled, and its handlers.
+LoggerState = tuple[int, bool, bool, list[logging.Handler]]
+
+
+def _loggers() -> dict[logging.Logger, LoggerState]:
+    """The state of each logger that there is."""
     named = logging.root.manager.loggerDict.values()
     loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
-    return {logger: logger.level for logger in loggers}
+    return {
+        logger: (logger.level, logger.propagate, logger.disabled, list(logger.handlers))
+        for logger in loggers
+    }
 
 
-def _set_levels(levels: dict[logging.Logger, int]) -> None:
-    for logger, level in levels.items():
-        if logger.level != level:
+def _set_loggers(states: dict[logging.Logger, LoggerState]) -> None:
+    for logger, (level, propagate, disabled, handlers) in states.items():
+        logger.propagate, logger.disabled, logger.handlers[:] = propagate, disabled, handlers
+        if logger.level != level:  # each setting empties the caches of all loggers
             logger.setLevel(level)
