@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -85,3 +86,18 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def random_numbers_kept(generator: torch.Generator) -> Iterator[None]:
+    """Let all random numbers go on after a block as if it had drawn none.
+
+    Args:
+        generator: The data loaders'.
+    """
+    state, of_loaders = random_state(), generator.get_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)
+        generator.set_state(of_loaders)

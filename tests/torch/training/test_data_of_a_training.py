@@ -287,6 +287,32 @@ def test_an_order_without_a_seed_survives_a_resume(tmp_path):
     assert orders(tmp_path / "b", random_seed=None, epochs=4, from_checkpoint=start) == whole[2:]
 
 
+class Noisy(Dataset[Any]):
+    """Each reading of a sample is another one."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = make_data(samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, target = self.samples[index]
+        return inputs + torch.randn(4), target
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_training_does_not_depend_on_how_often_it_is_evaluated(tmp_path, workers):
+    def weights(name: str, *data: Any, **changes: Any) -> list[Any]:
+        config = {"num_workers_dataloader": workers}
+        trainer = trained(tmp_path / name, data=data, config=config, **changes)
+        return [weight.tolist() for weight in trainer.model.parameters()]
+
+    alone = weights("alone", Noisy(40))
+    assert weights("validated", Noisy(40), Noisy(9)) == alone
+    assert weights("tested", Noisy(40), None, Noisy(9), test_every=2) == alone
+
+
 # -- a checkpoint belongs to a run ---------------------------------------------------------------
 
 

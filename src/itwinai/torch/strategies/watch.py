@@ -128,7 +128,7 @@ class Watch:
             self._hear(self._first(self._cause or self._gone() or own))
         elif self._first(own) == own:
             itwinai.logger.error(own)
-            self._store.wait([f"heard-{other}" for other in self._others], _HEARING)
+            self._await_hearing()
         else:  # where all fail, none waits for another
             self._note_heard()
 
@@ -142,6 +142,10 @@ class Watch:
 
     def _note_heard(self) -> None:
         self._store.set(f"heard-{self._rank}", "")
+
+    def _await_hearing(self) -> None:
+        """Stay until the others have heard; with rank 0 the store goes that tells them."""
+        self._store.wait([f"heard-{other}" for other in self._others], _HEARING)
 
     def _gone(self) -> str | None:
         """Which rank gives no sign of life any more, so that its messages do not come."""
@@ -167,6 +171,8 @@ class Watch:
             stuck = self._stuck.beats(astuple(here)) >= _PATIENCE and here.hook != SAVING
             if self._cause is not None and stuck:
                 itwinai.logger.error("%s. Rank %d ends with it.", self._cause, self._rank)
+                with suppress(DistError):
+                    self._await_hearing()
                 os._exit(1)  # nothing else ends the wait for a message
 
     def _beat(self) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from itwinai.errors import ConfigurationError
 from itwinai.torch.metrics import EpochMetrics, flatten
+from itwinai.torch.reproducibility import random_numbers_kept
 from itwinai.torch.training.batches import Step, run_batches
 from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
@@ -125,10 +126,17 @@ def _synchronised_at_last(training: Training, step: Step) -> Step:
 def evaluate(
     training: Training, stage: Stage, loader: DataLoader[Any] | None, metrics: EpochMetrics
 ) -> torch.Tensor | None:
-    """Run a stage on the weights that are kept, without gradients; None without data."""
+    """Run a stage on the weights that are kept, without gradients; None without data.
+
+    A training does not depend on how often it is evaluated, even where that draws random numbers.
+    """
     if loader is None:
         return None
     training.model.eval()
     training.strategy.share_buffers(training.model)
-    with torch.no_grad(), training.optimization.evaluated():
+    with (
+        torch.no_grad(),
+        training.optimization.evaluated(),
+        random_numbers_kept(training.torch_rng),
+    ):
         return run_stage(training, stage, loader, metrics)
