@@ -83,7 +83,7 @@ def circle() -> Holding:
         (Holding(lambda x: x), "its 'held' is the function <lambda>"),
         (lambda x: x, "it is the function <lambda>"),
         (local_function(), "it is the function local that is defined within another"),
-        (functools.partial(print, connection()), "its 'args[0]' is a sqlite3.Connection"),
+        (functools.partial(len, connection()), "its 'args[0]' is a sqlite3.Connection"),
         (Method().collate, "its '__self__.connection' is a sqlite3.Connection"),
         (circle(), "its 'held.held' is a sqlite3.Connection"),
     ],
