@@ -76,6 +76,80 @@ def test_more_parameters_than_one_request_holds(tmp_path: Path) -> None:
     assert run.data.params == {f"p{number}": str(number) for number in range(250)}
 
 
+def test_an_odd_name_costs_nothing_but_its_odd_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = MLFlowLogger(savedir=tmp_path)
+    with logger.start_logging():
+        logger.save_hyperparameters({"lr": 0.1, "odd [1]": 1, "none": None, "deep": {"a": [1]}})
+        for step in range(2):
+            logger.log(0.5, "mAP@50 (val) %", step=step)
+            logger.log(0.25, "mAP_50 _val_ _", step=step)
+        logger.log(1.0, "top")
+        logger.log(2.0, "top/5")
+        logger.log("x", "tag [1]", kind="tag")
+    (run,) = runs_of(tmp_path / "mlflow")
+    assert run.data.params == {"lr": "0.1", "odd _1_": "1", "none": "None", "deep": "{'a': [1]}"}
+    metrics = {"mAP_50 _val_ _": 0.5, "mAP_50 _val_ __2": 0.25, "top": 1.0, "top_5": 2.0}
+    assert run.data.metrics == metrics
+    assert run.data.tags["tag _1_"] == "x"
+    history = client_of(tmp_path / "mlflow").get_metric_history(run.info.run_id, "mAP_50 _val_ _")
+    assert [metric.step for metric in history] == [0, 1]
+    assert capsys.readouterr().out.count("mAP@50") == 1
+
+
+def test_no_name_is_lost(tmp_path: Path) -> None:
+    paths = ("/a", "a//b", "../a", "..a", "a/", ".", "..", "", ".a", "line\nbreak")
+    names = (*paths, "=SUM(A1)", "日本語", "é" * 200, "x" * 250, "x" * 251, "x" * 300, "%s", "{0}")
+    logger = MLFlowLogger(savedir=tmp_path)
+    with logger.start_logging():
+        logger.save_hyperparameters({name: name for name in names})
+        for value, name in enumerate(names):
+            logger.log(value, name)
+    (run,) = runs_of(tmp_path / "mlflow")
+    assert sorted(run.data.params.values()) == sorted(name.strip() for name in names)
+    assert sorted(run.data.metrics.values()) == list(range(len(names)))
+
+
+def test_all_of_a_long_parameter_is_kept(tmp_path: Path) -> None:
+    logger, whole = MLFlowLogger(savedir=tmp_path), "v" * 9000
+    with logger.start_logging():
+        logger.save_hyperparameters({"long": whole, "short": 1})
+        logger.log(whole, "another/one", kind="param")
+    (run,) = runs_of(tmp_path / "mlflow")
+    assert run.data.params["short"] == "1"
+    assert run.data.params["long"] == run.data.params["another/one"] == "v" * 5997 + "..."
+    kept = artifacts_of(logger, tmp_path / "kept") / "params"
+    assert (kept / "long.txt").read_text() == (kept / "another/one.txt").read_text() == whole
+
+
+def test_a_parameter_that_has_changed_is_a_tag(tmp_path: Path) -> None:
+    first, again = MLFlowLogger(savedir=tmp_path), MLFlowLogger(savedir=tmp_path)
+    with first.start_logging():
+        first.save_hyperparameters({"lr": 0.1, "layers": 2, "note": "n" * 9000})
+    again.create_logger_context(run_id=first.run_id)
+    again.save_hyperparameters({"lr": 0.2, "layers": 2, "note": "n" * 9000, "new": 1})
+    again.log("ddp", "new", kind="param")
+    again.destroy_logger_context()
+    (run,) = runs_of(tmp_path / "mlflow")
+    known = {"lr": "0.1", "layers": "2", "new": "1"}
+    assert {name: run.data.params[name] for name in known} == known
+    changed = {name: v for name, v in run.data.tags.items() if name.startswith("now.")}
+    assert changed == {"now.lr": "0.2", "now.new": "ddp"}
+
+
+def test_a_parameter_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
+    logger = LoggersCollection([MLFlowLogger(savedir=tmp_path)])
+    with logger.start_logging():
+        (one,) = logger.loggers
+        # Another process was faster.
+        client_of(tmp_path / "mlflow").log_param(one.run_id, "lr", 0.5)
+        logger.save_hyperparameters({"layers": 2, "lr": 0.1, "width": 8})
+        assert logger.failures == {"MLFlowLogger": 1}
+    (run,) = runs_of(tmp_path / "mlflow")
+    assert run.data.params == {"layers": "2", "lr": "0.5", "width": "8"}
+
+
 def test_files_and_objects_become_artifacts(tmp_path: Path) -> None:
     source = tmp_path / "checkpoint"
     source.mkdir()

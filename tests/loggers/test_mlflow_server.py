@@ -131,6 +131,22 @@ def test_a_run_goes_on_with_the_parameters_it_has(server: str, tmp_path: Path) -
     assert again.failures == {"MLFlowLogger": 0}
     (run,) = runs_of(server, "continued").values()
     assert (run.info.status, run.data.params) == ("FINISHED", {"lr": "0.1", "new": "1"})
+    assert run.data.tags["now.lr"] == "0.2"
+
+
+def test_odd_names_on_a_server(server: str, tmp_path: Path) -> None:
+    logger = MLFlowLogger(tmp_path, "odd", tracking_uri=server)
+    collection = LoggersCollection([logger])
+    with collection.start_logging():
+        # Another process was faster: one is refused, and no other with it.
+        mlflow.MlflowClient(server).log_param(logger.run_id, "lr", 0.1)
+        collection.save_hyperparameters({"lr": 0.2, "a [b]": 1, "long": "x" * 9000})
+        for name in ("mAP@50", "top", "top/5", "präzision", "y" * 300):
+            collection.log(0.5, name)
+    assert collection.failures == {"MLFlowLogger": 1}
+    (run,) = runs_of(server, "odd").values()
+    assert run.data.params == {"lr": "0.1", "a _b_": "1", "long": "x" * 5997 + "..."}
+    assert set(run.data.metrics) == {"mAP_50", "top", "top/5", "präzision", "y" * 250}
 
 
 def test_trials_that_start_together_share_one_experiment(server: str, tmp_path: Path) -> None:

@@ -88,6 +88,19 @@ def test_metrics_are_scalars_of_a_run_of_their_own(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in second] == [(0, 7.0)]
 
 
+@pytest.mark.parametrize(
+    "name", ["mAP@50 (val) %", "F1 [macro]", "acc/train", "präzision", "x" * 300]
+)
+def test_any_name_is_kept(name: str, tmp_path: Path) -> None:
+    logger = TensorBoardLogger(savedir=tmp_path)
+    with logger.start_logging():
+        logger.save_hyperparameters({name: 1.0})
+        logger.log(0.5, name, step=0)
+    (event,) = read(tmp_path / "tensorboard" / "1").Scalars(name)
+    assert event.value == 0.5
+    assert table(tmp_path / "tensorboard")["1"][:2] == ({name: 1.0}, {name: 0.5})
+
+
 def test_texts_images_figures_and_histograms(tmp_path: Path) -> None:
     figure = pytest.importorskip("matplotlib.pyplot").figure()
     logger = TensorBoardLogger(savedir=tmp_path)

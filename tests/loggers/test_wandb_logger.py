@@ -56,6 +56,18 @@ def test_metrics_params_and_status_are_in_the_file(tmp_path: Path) -> None:
     assert (wandb.run, logger.active_run) == (None, None)
 
 
+def test_any_name_is_kept(tmp_path: Path) -> None:
+    names = ("mAP@50 (val) %", "F1 [macro]", "acc/train", "präzision", "a.b", "x" * 300)
+    logger = offline(tmp_path)
+    with logger.start_logging():
+        logger.save_hyperparameters(dict.fromkeys(names, 1))
+        for name in names:
+            logger.log(0.5, name, step=0)
+    (run,) = runs_in(tmp_path)
+    assert run.config == dict.fromkeys(names, 1)
+    assert run.history == [{name: 0.5, "step": 0} for name in names]
+
+
 @pytest.mark.parametrize(("status", "code"), [("FAILED", 1), ("KILLED", 255)])
 def test_the_end_is_in_the_file(status: str, code: int, tmp_path: Path) -> None:
     logger = offline(tmp_path)

@@ -21,9 +21,13 @@ from urllib.parse import unquote, urlparse
 from itwinai import logger as library_logger
 from itwinai.errors import MissingPackageError
 from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger, StatusOf
+from itwinai.loggers.naming import Names
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARAMS_PER_REQUEST = 100
+
+#: Tags of the values that parameters have in a run that goes on, where they have changed.
+NOW = "now"
 
 #: Tag of all runs below a study's, its trials' and their workers': id of the study's run.
 ROOT = "itwinai.root"
@@ -64,6 +68,9 @@ class MLFlowLogger(Logger):
         self._client: Any = None
         self._run: Any = None
         self._globals = ExitStack()
+        #: Parameters of the run, which MLflow lets nobody change.
+        self._params: dict[str, str] = {}
+        self._names: dict[str, Names] = {}
 
     @property
     def mlflow(self) -> Any:
@@ -120,6 +127,9 @@ class MLFlowLogger(Logger):
         self._run = run
         self.run_id = run.info.run_id
         self.experiment_id = run.info.experiment_id
+        self._params = dict(run.data.params)
+        are_files = local_folder(self.tracking_uri) is not None
+        self._names = {kind: Names(are_files) for kind in ("metric", "param", "tag")}
         self._globals.enter_context(_global_uri(self.tracking_uri))
         self._globals.enter_context(_global_run(run.info.run_id))
 
@@ -142,21 +152,58 @@ class MLFlowLogger(Logger):
                 self._client.set_terminated(run.info.run_id, status, run.info.end_time)
 
     def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
-        param, known = self.mlflow.entities.Param, self._run.data.params
-        # A run that goes on has its parameters already, and MLflow lets none be changed.
-        new = {name: value for name, value in params.items() if name not in known}
-        rest = iter([param(name, str(value)) for name, value in new.items()])
-        while batch := list(islice(rest, PARAMS_PER_REQUEST)):
-            self._client.log_batch(self.run_id, params=batch)
+        whole = {self._name(name, "param"): str(value) for name, value in params.items()}
+        values = {name: _shortened(value) for name, value in whole.items()}
+        changed = {n: v for n, v in values.items() if self._params.get(n, v) != v}
+        new = iter([(n, v) for n, v in values.items() if n not in self._params])
+        refused = []
+        while batch := dict(islice(new, PARAMS_PER_REQUEST)):
+            refused += self._log_params(batch)
+        self._keep_beside(changed, {n: v for n, v in whole.items() if v != values[n]})
+        if refused:
+            raise refused[0]
+
+    def _log_params(self, params: Mapping[str, str]) -> list[Exception]:
+        """Log parameters, and return the errors about those that the server refuses."""
+        param = self.mlflow.entities.Param
+        try:
+            self._client.log_batch(self.run_id, params=[param(n, v) for n, v in params.items()])
+        except self.mlflow.MlflowException as error:
+            # In a folder the error has another code, but there nothing can be away.
+            is_folder = local_folder(self.tracking_uri) is not None
+            if error.error_code != "INVALID_PARAMETER_VALUE" and not is_folder:
+                raise
+            if len(params) == 1:
+                return [error]
+            # One that is refused takes no other with it.
+            return [e for name in params for e in self._log_params({name: params[name]})]
+        self._params |= params
+        return []
+
+    def _keep_beside(self, changed: Mapping[str, str], long: Mapping[str, str]) -> None:
+        """Keep what MLflow does not take as a parameter: another value of one, and a long one."""
+        for name, value in changed.items():
+            self._tag(value, f"{NOW}.{name}", None)
+        for name, value in long.items():
+            self._client.log_text(self.run_id, value, f"params/{name}.txt")
+        if changed:
+            names = ", ".join(changed)
+            library_logger.warning("MLflow lets no parameter change: tags %s.* tell %s", NOW, names)
+        if long:
+            names = ", ".join(long)
+            library_logger.warning("MLflow cuts a long parameter: all of %s is in params/", names)
 
     def _metric(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
-        self._client.log_metric(self.run_id, identifier, item, step=step)
+        self._client.log_metric(self.run_id, self._name(identifier, "metric"), item, step=step)
 
     def _param(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
-        self._client.log_param(self.run_id, identifier, item)
+        self._write_hyperparameters({identifier: item})
 
     def _tag(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
-        self._client.set_tag(self.run_id, identifier, str(item))
+        self._client.set_tag(self.run_id, self._name(identifier, "tag"), str(item))
+
+    def _name(self, name: Any, kind: str) -> str:
+        return self._names[kind].of(str(name))
 
     def _figure(self, item: Any, identifier: str, step: int | None, **kwargs: Any) -> None:
         self._client.log_figure(self.run_id, item, identifier, **kwargs)
@@ -232,6 +279,13 @@ class MLFlowLogger(Logger):
         "dataset": _dataset,
     }
     supported_kinds = tuple(_writers)
+
+
+def _shortened(value: str) -> str:
+    """Cut a parameter's value to what MLflow takes."""
+    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH as LONGEST
+
+    return value if len(value) <= LONGEST else f"{value[: LONGEST - 3]}..."
 
 
 def connect(tracking_uri: str) -> Any:

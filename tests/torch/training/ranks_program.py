@@ -1,4 +1,4 @@
-"""Two ranks: the noise that each sees, or the loss of a model with batch statistics."""
+"""Two ranks: the noise that each sees, the loss of a model with batch statistics, or metrics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.wrappers import MinMaxMetric
 
 from itwinai.torch.trainer import TorchTrainer
 
@@ -79,11 +82,31 @@ def statistics(folder: Path, choices: dict[str, Any]) -> None:
     write(folder, {"reported": trainer.epoch_metrics["validation_loss"], "models": loss})
 
 
+def metrics(folder: Path, choices: dict[str, Any]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(9, 4, generator=generator)
+    data = TensorDataset(inputs, torch.randint(3, (9,), generator=generator))
+    accuracy = MulticlassAccuracy(3, average="macro")
+    torch.manual_seed(1)
+    trainer = TorchTrainer(
+        {"batch_size": 2, "num_workers_dataloader": 0},
+        epochs=1,
+        model=nn.Linear(4, 3),
+        metrics={"all": MetricCollection({"acc": accuracy}), "range": MinMaxMetric(accuracy)},
+        random_seed=1,
+        checkpoints_location=folder / "checkpoints",
+    )
+    *_, model = trainer.execute(data, data)
+    with torch.no_grad():
+        exact = float(accuracy(model(inputs), data.tensors[1]))
+    names = ("validation_all_acc", "validation_range_raw")
+    write(folder, {"reported": [trainer.epoch_metrics[n] for n in names], "exact": exact})
+
+
 def write(folder: Path, outcome: dict[str, Any]) -> None:
     (folder / f"outcome-{os.environ['RANK']}.json").write_text(json.dumps(outcome))
 
 
 if __name__ == "__main__":
-    {"noise": noise, "statistics": statistics}[sys.argv[1]](
-        Path(sys.argv[2]), json.loads(sys.argv[3])
-    )
+    cases = {"noise": noise, "statistics": statistics, "metrics": metrics}
+    cases[sys.argv[1]](Path(sys.argv[2]), json.loads(sys.argv[3]))

@@ -50,3 +50,8 @@ def test_the_noise_of_ranks_follows_from_the_seed(tmp_path):
 def test_the_metric_is_that_of_the_model_that_is_returned(tmp_path, strategy):
     for rank in run("statistics", tmp_path, strategy=strategy):
         assert rank["reported"] == pytest.approx(rank["models"], rel=1e-5)
+
+
+def test_metrics_of_collections_and_within_others_are_exact_over_ranks(tmp_path):
+    for rank in run("metrics", tmp_path):
+        assert rank["reported"] == pytest.approx([rank["exact"]] * 2)
