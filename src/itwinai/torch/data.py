@@ -193,7 +193,9 @@ def samples_in(batch: Any) -> int:
     Raises:
         TypeError: If there is no tensor and no column in it.
     """
-    lengths = [len(tensor) for tensor in _tensors_in(batch) if tensor.dim() > 0]
+    if isinstance(batch, list | tuple) and batch and _has_length(batch[0]):
+        return len(batch[0])
+    lengths = [len(tensor) for tensor in tensors_in(batch) if _has_length(tensor)]
     columns = _columns_of(batch)
     if columns is not None and (len(set(lengths)) != 1 or _has_scalars(batch)):
         return columns
@@ -213,17 +215,22 @@ def samples_in(batch: Any) -> int:
     )
 
 
-def _tensors_in(batch: Any) -> Iterator[torch.Tensor]:
+def _has_length(part: Any) -> bool:
+    return isinstance(part, torch.Tensor) and part.dim() > 0
+
+
+def tensors_in(batch: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a batch, however deep they lie."""
     if isinstance(batch, torch.Tensor):
         yield batch
     elif isinstance(batch, Mapping):
-        yield from (tensor for part in batch.values() for tensor in _tensors_in(part))
+        yield from (tensor for part in batch.values() for tensor in tensors_in(part))
     elif isinstance(batch, list | tuple):
-        yield from (tensor for part in batch for tensor in _tensors_in(part))
+        yield from (tensor for part in batch for tensor in tensors_in(part))
 
 
 def _has_scalars(batch: Any) -> bool:
-    return any(tensor.dim() == 0 for tensor in _tensors_in(batch))
+    return any(tensor.dim() == 0 for tensor in tensors_in(batch))
 
 
 def _columns_of(batch: Any) -> int | None:
@@ -242,7 +249,7 @@ def _shallowest(batch: Any) -> int | None:
     level = [batch]
     while level:
         for part in level:
-            if isinstance(part, torch.Tensor) and part.dim() > 0:
+            if _has_length(part):
                 return len(part)
         inner = [list(p.values()) if isinstance(p, Mapping) else p for p in level]
         level = [part for p in inner if isinstance(p, list | tuple) for part in p]

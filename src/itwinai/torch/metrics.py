@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import sys
 import warnings
 from collections import Counter
@@ -228,8 +227,10 @@ def metrics_by_name(metrics: Metrics | None) -> dict[str, Metric]:
 
 def is_number(value: Any) -> bool:
     """Whether a value is one real number."""
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return math.prod(value.shape) == 1 and _is_real(value)
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1 and _is_real(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.size == 1 and _is_real(value)
     return isinstance(value, int | float)
 
 
@@ -259,13 +260,13 @@ def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
 
     A vector (per class, say) becomes ``name_0``, ``name_1``, ..., and a dictionary ``name_key``.
     """
+    if isinstance(value, torch.Tensor) and value.dim() == 0:
+        return {name: value.detach()}
     if value is None:
         return {}
     if isinstance(value, Mapping):
         parts = (flatten(f"{name}_{key}", part) for key, part in value.items())
         return {key: number for part in parts for key, number in part.items()}
-    if isinstance(value, torch.Tensor) and value.dim() == 0:
-        return {name: value.detach()}
     numbers = _row(value)
     if len(numbers) == 1:
         return {name: numbers[0]}

@@ -43,22 +43,20 @@ def run_batches(
 
 def _checked(step: Step, returned: Any) -> tuple[Any, Mapping[str, Any]]:
     """Refuse what is not a loss and a dictionary of metrics, naming the hook."""
-    name = getattr(step, "__name__", "the step")
     if not isinstance(returned, tuple) or len(returned) != 2:
-        raise HookError(
-            f"{name}() returned {described(returned)}; expected its loss and a dictionary of "
-            "metrics, as in 'return loss, {}'"
-        )
+        expected = "; expected its loss and a dictionary of metrics, as in 'return loss, {}'"
+        raise _returned(step, returned, expected)
     loss, metrics = returned
     if not (loss is None or is_number(loss)):
-        raise HookError(f"{name}() returned {described(loss)} as its loss; expected one number")
+        raise _returned(step, loss, " as its loss; expected one number")
     if not isinstance(metrics, Mapping):
-        raise HookError(
-            f"{name}() returned {described(metrics)} as its metrics; expected a dictionary"
-        )
+        raise _returned(step, metrics, " as its metrics; expected a dictionary")
     for key, value in metrics.items():
         if not is_numbers(value):
-            raise HookError(
-                f"{name}() returned {described(value)} as its metric {key!r}; expected numbers"
-            )
+            raise _returned(step, value, f" as its metric {key!r}; expected numbers")
     return loss, metrics
+
+
+def _returned(step: Step, value: Any, complaint: str) -> HookError:
+    name = getattr(step, "__name__", "the step")
+    return HookError(f"{name}() returned {described(value)}{complaint}")

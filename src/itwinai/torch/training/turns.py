@@ -10,25 +10,25 @@ have: before the forward pass, because gradients in parts cannot be weighed anew
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from itwinai.errors import ConfigurationError
-from itwinai.torch.data import ExactSampler, batch_share
+from itwinai.torch.data import ExactSampler, batch_share, tensors_in
 from itwinai.torch.strategies.base import Communicator
 from itwinai.torch.training.hooks import sample_count
 
-#: Batches that the ranks tell each other about at once. Twice as many are loaded ahead.
-_TOGETHER = 4
+#: Batches that the ranks tell each other about at once, at first and at most: each message costs
+#: time. Twice as many are loaded ahead, so it is fewer of large batches, up to so many bytes.
+_FIRST, _MOST, _BYTES = 4, 16, 64 * 2**20
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """The place of a batch in its optimizer step.
 
     Attributes:
@@ -100,13 +100,12 @@ def _told(
     loader: Any, window: int, counting: Counting, ranks: Communicator
 ) -> Iterator[tuple[Any, Turn]]:
     """Turns that the ranks tell each other, those of some batches while they train on others."""
-    size = window * max(1, _TOGETHER // window)
-    batches = _counted(loader, counting)
+    batches, size = _counted(loader, counting), _whole_steps(_FIRST, window)
     coming = _Stretch(list(islice(batches, size)), size, window, ranks)
     coming.check_begin()
     stand_in = None
     while coming.length:
-        stretch = coming
+        stretch, size = coming, coming.size_of_next
         coming = _Stretch(list(islice(batches, size)), size, window, ranks)
         stand_in = stretch.own[-1] if stretch.own else stand_in
         yield from stretch.turns(stand_in)
@@ -116,7 +115,17 @@ def _counted(loader: Any, counting: Counting) -> Iterator[tuple[Any, Turn]]:
     """This rank's batches, with what they count."""
     for index, batch in enumerate(loader):
         turn = counting.turn(batch, batch_share(loader, index), is_last=False)
-        yield batch, replace(turn, terms=0.0) if turn.repeats else turn
+        yield batch, turn._replace(terms=0.0) if turn.repeats else turn
+
+
+def _whole_steps(batches: float, window: int) -> int:
+    return window * max(1, int(batches) // window)
+
+
+def _fitting(batches: Sequence[tuple[Any, Turn]]) -> int:
+    """How many batches such as these are few bytes."""
+    sizes = (sum(part.nbytes for part in tensors_in(batch)) for batch, _ in batches)
+    return min(max(_FIRST, _BYTES // max([1, *sizes])), _MOST)
 
 
 class _Stretch:
@@ -139,7 +148,8 @@ class _Stretch:
             sum(turn.terms for _, turn in own[first : first + window])
             for first in range(0, size, window)
         ]
-        self._sums = ranks.begin_sum(torch.tensor([*here, *terms], dtype=torch.float64))
+        told = torch.tensor([*here, *terms, _fitting(own)], dtype=torch.float64)
+        self._sums = ranks.begin_sum(told)
 
     @cached_property
     def _totals(self) -> list[float]:
@@ -150,6 +160,11 @@ class _Stretch:
     def length(self) -> int:
         """Batches of the rank that has most."""
         return sum(ranks > 0 for ranks in self._totals[: self._size])
+
+    @property
+    def size_of_next(self) -> int:
+        """Batches of the next stretch: as many as fit, on average over the ranks."""
+        return _whole_steps(self._totals[-1] / self._ranks.global_world_size(), self._window)
 
     def check_begin(self) -> None:
         """Refuse an epoch in which one rank has no batch at all, and another one has."""
@@ -169,13 +184,13 @@ class _Stretch:
         own = list(self.own)
         if stand_in is not None:
             batch, turn = stand_in
-            repeated = batch, replace(turn, terms=0.0, repeats=True)
+            repeated = batch, turn._replace(terms=0.0, repeats=True)
             own += [repeated] * (self.length - len(own))
         for place, (batch, turn) in enumerate(own):
             is_last = (place + 1) % self._window == 0 or place + 1 == self.length
             total = self._totals[self._size + place // self._window]
             share = turn.terms * self._ranks.global_world_size() / total if total else 0.0
-            yield batch, replace(turn, share=share, is_last=is_last)
+            yield batch, turn._replace(share=share, is_last=is_last)
 
 
 def counts_targets(loss: Any) -> bool:
