@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,14 @@ from itwinai import job
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.display import StudyProgress
 from itwinai.hpo.display.summary import summary
-from itwinai.hpo.engine import Program, check_cores, plan_resources, ray_cluster, starts_embedded
+from itwinai.hpo.engine import (
+    Program,
+    check_cores,
+    check_nodes,
+    plan_resources,
+    ray_cluster,
+    starts_embedded,
+)
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.record import StudyResult, keep_job, keep_pipeline, quiet_optuna
 from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
@@ -157,6 +165,7 @@ def run_study(
     with quiet_optuna(), ray_cluster() as nodes:
         from itwinai.hpo.engine import run_trials
 
+        check_nodes(os.getcwd())
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)
         study = plan.open(listener=progress.update)

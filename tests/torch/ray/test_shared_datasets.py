@@ -170,7 +170,7 @@ class Listener(NullReporter):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
+    def note(self, about: str, text: str) -> None:
         self.notes.append(text)
 
 

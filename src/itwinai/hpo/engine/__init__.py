@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.engine.cluster import ray_cluster, starts_embedded
+    from itwinai.hpo.engine.cluster import check_nodes, ray_cluster, starts_embedded
     from itwinai.hpo.engine.group import Shipped
     from itwinai.hpo.engine.resources import TrialResources, check_cores, plan_resources
     from itwinai.hpo.engine.run import run_trials
@@ -20,6 +20,7 @@ __all__ = [
     "TrialReporter",
     "TrialResources",
     "check_cores",
+    "check_nodes",
     "plan_resources",
     "ray_cluster",
     "run_trials",
@@ -29,7 +30,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "cluster": "ray_cluster starts_embedded",
+        "cluster": "check_nodes ray_cluster starts_embedded",
         "resources": "TrialResources check_cores plan_resources",
         "run": "run_trials",
         "worker": "Place Program TrialReporter",

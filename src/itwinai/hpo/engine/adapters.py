@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 import itwinai
 from itwinai.hpo.engine import ends
-from itwinai.hpo.engine.events import Raised
+from itwinai.hpo.engine.events import Note, Raised
 from itwinai.hpo.engine.slot import ASSIGNMENT
 from itwinai.hpo.errors import StudyError, UnusedParameterError
 from itwinai.hpo.space import write_domains
@@ -132,7 +132,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._study = study
         #: Trials that have ended although Tune would start them again.
         self._over: set[int] = set()
-        self._has_noted = False
+        self._noted: set[str] = set()
         self._user = study.scheduler.ray is not None
         self._inner: TrialScheduler = study.scheduler.ray or FIFOScheduler()
         if self._user:
@@ -218,11 +218,12 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the record has it."""
 
-    def _tell_user(self, notes: Sequence[str]) -> None:
-        """Say the first note of all trials; the trials' logs have the others."""
-        if notes and not self._has_noted:
-            self._has_noted = True
-            itwinai.logger.warning(notes[0])
+    def _tell_user(self, notes: Sequence[Note]) -> None:
+        """Say the first note of all trials about something."""
+        for about, text in notes:
+            if about not in self._noted:
+                self._noted.add(about)
+                itwinai.logger.warning(text)
 
     def _end(self, number: int, end: ends.End) -> None:
         self._study.end(number, *end)

@@ -17,6 +17,7 @@ from typing import Any
 
 from itwinai.environ import environment
 from itwinai.hpo.engine.resources import TrialResources, this_machine
+from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
@@ -87,6 +88,30 @@ def nodes_alive() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_nodes(folder: str) -> None:
+    """Refuse a cluster with a node on which the folder, where this program works, is not there.
+
+    Raises:
+        StudyError: With the addresses of those nodes.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:  # it is this program's own
+        return
+    has = ray.remote(num_cpus=0)(os.path.isdir)
+    places = [OnNode(node["NodeID"], soft=False) for node in nodes]
+    asked = [has.options(scheduling_strategy=place).remote(folder) for place in places]
+    found = zip(nodes, ray.get(asked), strict=True)
+    without = [str(node["NodeManagerAddress"]) for node, is_there in found if not is_there]
+    if without:
+        raise StudyError(
+            f"{folder}, where this program works, is not there on {', '.join(without)}. All "
+            "processes work in the same folder: start this in one that all nodes share."
+        )
 
 
 def starts_embedded() -> bool:

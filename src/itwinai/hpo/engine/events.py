@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+#: What a note is about, and its text.
+Note = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -18,7 +21,7 @@ class Reported:
 
     metrics: Mapping[str, float]
     checkpoint: str | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)

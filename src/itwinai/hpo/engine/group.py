@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -33,13 +32,21 @@ class Shipped:
         reference: A list of one object reference, so that Ray leaves it unresolved and only those
             processes load the program that run it.
         import_path: The driver's ``sys.path``; the user's modules must be found before loading.
+        folder: The driver's working directory, from which relative paths go.
     """
 
     reference: list[ray.ObjectRef]
     import_path: tuple[str, ...]
+    folder: str
+
+    @classmethod
+    def of(cls, program: Any) -> Shipped:
+        """Pack a program of the driver's."""
+        return cls([ray.put(program)], tuple(sys.path), os.getcwd())
 
     def unpack(self) -> Program:
-        """Load the program into this process."""
+        """Load the program into this process, which works where the driver does from now on."""
+        os.chdir(self.folder)
         sys.path.extend(entry for entry in self.import_path if entry not in sys.path)
         with paused_collection():  # it brings PyTorch with it
             program: Program = ray.get(self.reference[0])
@@ -110,7 +117,6 @@ class RemoteWorker(Worker):
 
     def __init__(self, program: Shipped, timeout: float | None) -> None:
         super().__init__(program.unpack(), timeout)
-        self._folder = Path.cwd()
 
     def host(self) -> str:
         """Address of this process's node."""
@@ -124,7 +130,6 @@ class RemoteWorker(Worker):
 
     def first_event(self, assignment: Assignment, place: Place) -> Event:
         """Start a trial and wait for its first event, in one call between processes."""
-        os.chdir(self._folder)  # an earlier trial may have gone elsewhere
         self.begin(assignment, place)
         return self.next_event()
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import ray
 from ray import tune
 
 from itwinai import job
@@ -30,6 +28,7 @@ _TUNE_SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 
@@ -83,7 +82,7 @@ def _slot(program: Program, resources: TrialResources, timeout: float | None) ->
     groups = bundles if resources.workers == 1 else [{}, *bundles]
     trainable = tune.with_parameters(
         TrialSlot,
-        program=Shipped([ray.put(program)], tuple(sys.path)),
+        program=Shipped.of(program),
         workers=resources.workers,
         resources=dict(resources.per_worker),
         timeout=timeout,

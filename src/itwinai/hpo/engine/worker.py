@@ -18,8 +18,9 @@ from typing import Protocol
 from itwinai.environ import as_one_process, environment
 from itwinai.hpo.engine.deadline import ReportDeadline
 from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
-from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
+from itwinai.hpo.engine.events import Ended, Event, Note, Raised, Reported
 from itwinai.hpo.engine.output import captured_output
+from itwinai.hpo.engine.writes import RelativeWrites
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import Reporter, TrialStopped
 
@@ -66,8 +67,8 @@ class Place:
 class TrialReporter(Reporter, Protocol):
     """Who hears of a trial's epochs, and of what the user should know besides."""
 
-    def note(self, text: str) -> None:
-        """Tell the user, with the next report."""
+    def note(self, about: str, text: str) -> None:
+        """Tell the user, with the next report; the first of all trials about something is shown."""
         ...
 
 
@@ -91,12 +92,14 @@ class Worker:
         self._program = program
         self._timeout = timeout
         self._thread: threading.Thread | None = None
+        self._folder = Path.cwd()
+        self._notes: list[Note] = []
+        self._writes = RelativeWrites(self.note)
 
     def begin(self, assignment: Assignment, place: Place) -> None:
         """Start a trial."""
         self._events: queue.Queue[Event] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
-        self._notes: list[str] = []
         # Only rank 0 reports; it waits for the other ranks, so their time is in its own.
         self._deadline = ReportDeadline(self._timeout if place.rank == 0 else None)
         self._thread = threading.Thread(
@@ -124,17 +127,19 @@ class Worker:
             self._events.put(Reported(plain, saved, notes))
             return self._answers.get()
 
-    def note(self, text: str) -> None:
+    def note(self, about: str, text: str) -> None:
         """Tell the user, with the next report (called by the training)."""
-        self._notes.append(text)
+        self._notes.append((about, text))
 
     def _train(self, assignment: Assignment, place: Place) -> None:
         directory = Path(assignment.directory)
         log = "log.txt" if place.rank == 0 else f"log-{place.rank}.txt"
         event: Event = Ended()
         try:
+            os.chdir(self._folder)  # an earlier trial may have gone elsewhere
             with (
                 captured_output(directory / log),
+                self._writes.of(assignment.number),
                 environment(place.environment()),
                 self._deadline.watch(directory),
             ):

@@ -57,7 +57,7 @@ class Leftovers:
                 self._told.update(new)
                 text = _words(new, self._trial)
                 itwinai.logger.warning(text)
-                reporter.note(text)
+                reporter.note("leftovers", text)
             self._found, self._trial = found, trial
 
 

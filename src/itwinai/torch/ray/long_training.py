@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer as RayTrain
 from torch import nn
 
 from itwinai import job
 from itwinai.environ import environment
-from itwinai.hpo.engine import Shipped, ray_cluster
+from itwinai.hpo.engine import Shipped, check_nodes, ray_cluster
 from itwinai.loggers import RunContext
 from itwinai.torch.checkpoints import files as checkpoints
 from itwinai.torch.checkpoints.keeping import KeepEvery
@@ -80,9 +79,10 @@ def train_on_ray(
     """
     run = job.run_id() or uuid.uuid4().hex
     location = Path(trainer.checkpoints_location).absolute()
-    trainer.checkpoints_location = location  # the workers' folder is another one
-    with environment({"RAY_TRAIN_V2_ENABLED": "1"}), ray_cluster(show_output=True):
-        program = Shipped([ray.put(LongTraining(trainer, datasets, run))], tuple(sys.path))
+    settings = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    with environment(settings), ray_cluster(show_output=True):
+        check_nodes(os.getcwd())
+        program = Shipped.of(LongTraining(trainer, datasets, run))
         RayTrain(
             _train_in_worker,
             train_loop_config={"program": program},

@@ -21,6 +21,7 @@ from itwinai.reporting import Reporter
 from itwinai.torch.checkpoints.files import check_whole
 from itwinai.torch.checkpoints.keeping import KeepNewest
 from itwinai.torch.optimization.factories import SCHEDULE_KEYS
+from itwinai.torch.ray.auditing import saves_are_heard
 from itwinai.torch.ray.leftovers import Leftovers
 from itwinai.torch.ray.pickling import SharedDatasets, fresh_copy, pickled_trainer
 from itwinai.torch.ray.tunables import apply_values
@@ -46,9 +47,6 @@ class TrainerProgram:
 
     def __init__(self, trainer: LocalTrainer, datasets: Datasets) -> None:
         self._trainer = pickled_trainer(trainer)
-        start = trainer.from_checkpoint
-        #: Where each trial begins; a trial works in another folder than the user's program.
-        self._start = None if start is None else Path(start).absolute()
         self._datasets = SharedDatasets(datasets)
         self._leftovers = Leftovers()
         self._last: KeepNewest | None = None
@@ -62,7 +60,8 @@ class TrainerProgram:
         with self._datasets.copies() as datasets:
             trainer = fresh_copy(self._trainer)
             self._leftovers.tell(assignment.number, reporter, trainer, trainer.model, *datasets)
-            with put_back():  # but not what modules do when they are imported for those two
+            # But not what modules do when they are imported for those two.
+            with put_back(), saves_are_heard():
                 torch.set_num_threads(place.cpus)
                 self._train(trainer, datasets, assignment, reporter)
 
@@ -90,7 +89,7 @@ class TrainerProgram:
         trainer.checkpoints = self._last = KeepNewest(
             trainer.checkpoint_every, trainer.epochs, continued
         )
-        trainer.from_checkpoint = continued or self._start
+        trainer.from_checkpoint = continued or trainer.from_checkpoint
         trainer.reports = 0 if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
         trainer.train_in_this_process(*datasets)

@@ -166,7 +166,7 @@ class _Listener:
         itwinai.logger.info("epoch %d  %s", len(self.history), values)
         return len(self.history) == self._until
 
-    def note(self, text: str) -> None:
+    def note(self, about: str, text: str) -> None:
         """The training has logged it."""
 
 

@@ -24,8 +24,8 @@ Setting = tuple[Callable[[], Any], Callable[[Any], object]]
 def put_back() -> Iterator[None]:
     """Put the settings of the process back when the block ends, as they were when it began.
 
-    Not the working directory: Ray Tune has set the next trial's when this one ends. Nor CUDA's
-    random numbers, which the next training's seed sets.
+    Not the working directory, which each trial begins in anew. Nor CUDA's random numbers, which the
+    next training's seed sets.
     """
     before = []
     for read, write in _settings():

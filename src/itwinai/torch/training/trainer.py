@@ -311,6 +311,17 @@ class LocalTrainer(Trainer, LogMixin):
         """Device of this process."""
         return str(self.strategy.device())
 
+    @property
+    def run_directory(self) -> Path:
+        """Folder of what this training writes: a trial's own in a study, else its checkpoints'.
+
+        It is made if it does not exist. All trials work in the folder in which the program was
+        started, so a file that each of them writes under one relative name is written over.
+        """
+        folder = Path(self.checkpoints_location)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Context of a forward pass, in the configuration's precision."""
         return self.optimization.autocast()
