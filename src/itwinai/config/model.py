@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from itwinai.config.values import is_numpy_number, plain
 from itwinai.errors import ConfigurationError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,7 +32,7 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         ConfigurationError: If a key is unknown, missing or holds a wrong value; names all of them.
     """
     try:
-        return model.model_validate(dict(data))
+        return model.model_validate({key: _taken(model, key, data[key]) for key in data})
     except ValidationError as error:
         known = list(model.model_fields)
         # Of a key that may have several types, the first one's complaint is enough.
@@ -40,6 +41,11 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
             key = _key(detail, data)
             lines.setdefault(key, _sentence(detail, where, key, known))
         raise ConfigurationError("\n".join(lines.values())) from None
+
+
+def _taken(model: type[BaseModel], key: str, value: Any) -> Any:
+    """Numbers of numpy and PyTorch as Python's; what is under an own key of the user's stays."""
+    return plain(value) if key in model.model_fields or is_numpy_number(value) else value
 
 
 def _key(detail: ErrorDetails, data: Any) -> str:

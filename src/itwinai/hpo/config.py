@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from itwinai.config.model import StrictModel
-from itwinai.config.values import on_a_file_system
+from itwinai.config.values import on_a_file_system, plain
 from itwinai.hpo.objectives import Mode, Objective
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -46,9 +46,9 @@ class StudyConfiguration(StrictModel):
     #: What must hold between hyper-parameters, such as ``batch_size * width <= 4096``.
     constraints: list[str] = Field(default_factory=list)
     #: Points to try first; what one leaves out is proposed.
-    points: list[dict[str, Any]] = Field(default_factory=list)
+    points: Annotated[list[dict[str, Any]], BeforeValidator(plain)] = Field(default_factory=list)
     #: Study, by its folder, whose trials the search learns from before its first own one.
-    warm_start: Path | None = None
+    warm_start: Annotated[Path | None, BeforeValidator(on_a_file_system)] = None
     #: Processes that train one trial together.
     workers_per_trial: int = Field(default=1, ge=1)
     #: Resources of each of them; None: the machine divided evenly.
@@ -60,7 +60,7 @@ class StudyConfiguration(StrictModel):
     #: Whether the first trial runs the configuration as it stands, to compare with.
     default_first: bool = True
     #: Seed of the search, and of each training that sets none itself; None: each draws its own.
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
     #: Whether an existing study of this name is continued.
     resume: bool = False
     #: How often a trial whose worker was lost starts again from its checkpoint.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from itwinai import job
+from itwinai.config.values import plain
+from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.display import StudyProgress
 from itwinai.hpo.display.summary import summary
@@ -112,9 +115,7 @@ def plan_study(
     check_combination(
         algorithm.rule, scheduler.rule, len(objectives), configuration.primary is not None
     )
-    if default is not None:
-        default = space.existing({**default, **space.defaults})
-    default = default if configuration.default_first else None
+    default = _recordable(space, default) if configuration.default_first else None
     check_total(configuration, algorithm, default is not None)
     if starts_embedded():
         check_cores(configuration)
@@ -126,14 +127,39 @@ def plan_study(
         default,
         algorithm,
         scheduler,
-        _told(chosen.reason, algorithm),
+        _told(chosen.reason, algorithm, space, configuration.num_samples),
         source,
     )
 
 
-def _told(reason: str, algorithm: Algorithm) -> str:
+def _recordable(space: SearchSpace, default: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The default configuration, as a record can keep it.
+
+    Raises:
+        ConfigurationError: If one of its values is none that a record can keep.
+    """
+    if default is None:
+        return None
+    values: dict[str, Any] = plain(default)
+    for name, value in values.items():
+        try:
+            space.keep({name: value})
+        except TypeError:
+            raise ConfigurationError(
+                f"config.{name}={value!r}: the study's first trial trains with this value, and its "
+                "record keeps numbers, strings, paths and lists, tuples and mappings of them. Give "
+                "another one, a default in the search space, or set study.default_first: false"
+            ) from None
+    return space.existing({**values, **space.defaults})
+
+
+def _told(reason: str, algorithm: Algorithm, space: SearchSpace, trials: int | None) -> str:
     """What the user is told before the start: what ``auto`` became, and the size of a grid."""
     grid = "" if algorithm.points is None else f"grid: {len(algorithm.points)} points"
+    sizes = [parameter.size for parameter in space.values()]
+    points = math.prod(size for size in sizes if size is not None)
+    if algorithm.points is None and None not in sizes and points < (trials or 0):
+        grid = f"the space has {points} points, all of which algorithm: grid would try"
     return "; ".join(filter(None, [reason, grid]))
 
 

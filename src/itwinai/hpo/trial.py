@@ -40,6 +40,10 @@ OPEN = (TrialState.INTERRUPTED, TrialState.PAUSED)
 FAILURES = (TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialState.LOST, TrialState.HUNG)
 
 
+#: Ends by a trial's own fault, from which a search learns not to go there.
+POOR = (TrialState.DIVERGED, TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialState.HUNG)
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One trial as it is handed to a slot.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from itwinai import logger as library_logger
+from itwinai.config.values import expanded
 from itwinai.constants import BASE_EXP_NAME as BASE_EXP_NAME
 from itwinai.errors import ConfigurationError
 
@@ -111,7 +112,7 @@ class Logger(LogMixin):
         experiment_id: str | None = None,
         run_id: str | None = None,
     ) -> None:
-        self.savedir = savedir
+        self.savedir = expanded(savedir)
         self.log_freq = log_freq
         self.log_on_workers = log_on_workers
         self.experiment_id = experiment_id

@@ -60,7 +60,7 @@ class MLFlowLogger(Logger):
         log_on_workers: int | list[int] = 0,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
-        uri = tracking_uri or os.environ.get(URI_VARIABLE) or str(Path(savedir) / "mlflow")
+        uri = tracking_uri or os.environ.get(URI_VARIABLE) or str(self.savedir / "mlflow")
         self.tracking_uri = absolute_uri(uri)
         self.experiment_name = experiment_name
         self.run_description = run_description

@@ -684,7 +684,7 @@ def test_ddp_wants_its_init_once() -> None:
 def test_no_epochs() -> None:
     with pytest.raises(ConfigurationError) as caught:
         TorchTrainer({}, epochs=0)
-    assert str(caught.value) == "epochs=0: a training has at least one epoch"
+    assert str(caught.value) == "epochs=0: expected a whole number of at least 1"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,8 @@ class Plan:
 
     Attributes:
         number: Its number, or None for the next free one.
-        given: Values that are set beforehand; the sampler proposes the others.
+        given: Values that are set beforehand, as the space keeps them; the sampler proposes the
+            others.
         checkpoint: Checkpoint to continue from.
         epochs: Epochs that the checkpoint holds.
         is_default: Whether it is the default configuration.
@@ -147,7 +148,7 @@ class Plan:
         )
 
     def attributes(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What a queued trial carries."""
+        """What a queued trial carries, with its given values as the space keeps them."""
         attrs: dict[str, Any] = {GIVEN: dict(given)}
         if self.number is not None:
             attrs[NUMBER] = self.number

@@ -19,7 +19,7 @@ from itwinai.hpo.record.listing import state_of
 from itwinai.hpo.record.quiet import quiet_optuna
 from itwinai.hpo.record.reading import load_optuna_study, load_study
 from itwinai.hpo.record.results import StudyResult
-from itwinai.hpo.trial import TrialResult
+from itwinai.hpo.trial import POOR, TrialResult
 from itwinai.io.files import write_text
 
 if TYPE_CHECKING:
@@ -174,14 +174,15 @@ def _for_optuna(
     trial: TrialResult, last: FrozenTrial, objectives: Sequence[Objective]
 ) -> FrozenTrial:
     """Make one Optuna trial of all attempts; its user attributes are ours, in words."""
+    poor = trial.state in POOR  # for a sampler they are completed, with the worst of values
     facts = {"state": trial.state.value, "reason": trial.reason, "seed": trial.seed}
     metrics = {f"metrics.{name}": value for name, value in plain(trial.metrics).items()}
     return optuna.trial.FrozenTrial(
         number=trial.number,
         trial_id=trial.number,
-        state=last.state,
+        state=optuna.trial.TrialState.FAIL if poor else last.state,
         value=None,
-        values=last.values,
+        values=None if poor else last.values,
         datetime_start=last.datetime_start,
         datetime_complete=last.datetime_complete,
         params=last.params,
@@ -214,7 +215,7 @@ def _cell(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+    return json.dumps(plain(value)) if isinstance(value, list | tuple | dict) else str(value)
 
 
 def _safe(value: Any) -> Any:

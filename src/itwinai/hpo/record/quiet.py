@@ -11,12 +11,14 @@ import optuna
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna from announcing studies, and from calling parts of itself experimental."""
+    """Keep Optuna from announcing studies, from calling parts of itself experimental, and so on."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Trials that failed count as infinitely poor, which its Gaussian process clips.
+            warnings.filterwarnings("ignore", "Clip non-finite values")
             yield
     finally:
         optuna.logging.set_verbosity(level)

@@ -18,7 +18,7 @@ from itwinai.hpo.record.attempts import attempts_of
 from itwinai.hpo.record.cost import cost_of
 from itwinai.hpo.record.journal import FILE_NAME, ReadRecord
 from itwinai.hpo.record.results import StudyResult
-from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.space import SearchSpace, from_json
 from itwinai.hpo.trial import TrialResult, TrialState
 
 
@@ -69,7 +69,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
             f"{record}: written in format {facts.get('format')}, but this version of itwinai reads "
             f"format {attributes.FORMAT}. Use the version that wrote it."
         )
-    space = SearchSpace.parse(facts["space"])
+    space = SearchSpace.parse(from_json(facts["space"]))
     seeds = attributes.Seeds(*attrs.get(attributes.SEEDS, (0, True)))
     attempts = attempts_of(study)
     trials: dict[int, TrialResult] = {}
@@ -116,7 +116,7 @@ def _merge(
     return TrialResult(
         number=number,
         state=_state(last),
-        params=space.decode(last.params) | last.user_attrs.get(attributes.GIVEN, {}),
+        params=space.existing(space.decode(last.params) | space.restore(plan.given)),
         history=tuple(history[epoch][0] for epoch in sorted(history)),
         seconds=tuple(history[epoch][1] for epoch in sorted(history)),
         checkpoint=None if checkpoint is None else _existing(Path(checkpoint), folder),

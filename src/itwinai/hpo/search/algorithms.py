@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from optuna.samplers import (
     BaseSampler,
@@ -29,7 +29,7 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.options import check_object, name_and_options
 from itwinai.hpo.search.multifidelity import Observation, Proposer
 from itwinai.hpo.search.rung_sampler import RungSampler
-from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.space import Choice, Parameter, SearchSpace
 
 
 class Proposes(Protocol):
@@ -66,6 +66,10 @@ class Task:
 class AlgorithmOptions(StrictModel):
     """What all algorithms have in common."""
 
+    #: Whether a proposal beside trials that failed is replaced by another one: not of those that
+    #: fill the space evenly, or have a model of failures.
+    avoids: ClassVar[bool] = False
+
     def sampler(self, task: Task) -> BaseSampler:
         """Build the sampler that proposes, or that fills in what planned points leave out."""
         return RandomSampler(seed=task.seed)
@@ -98,6 +102,8 @@ class QMCOptions(AlgorithmOptions):
 
 class TPEOptions(AlgorithmOptions):
     """Tree-structured Parzen estimator (Bergstra et al. 2011, section 4)."""
+
+    avoids = True
 
     #: Random trials before the model proposes.
     n_startup_trials: int = Field(default=10, ge=1)
@@ -132,7 +138,17 @@ class GPOptions(AlgorithmOptions):
     n_startup_trials: int = Field(default=10, ge=1)
 
     def sampler(self, task: Task) -> BaseSampler:
-        """Build the sampler; a conditional parameter is drawn at random."""
+        """Build the sampler; a conditional parameter is drawn at random.
+
+        Raises:
+            ConfigurationError: For a range of so many steps that Optuna cannot list them.
+        """
+        for name, parameter in task.space.items():
+            if not isinstance(parameter, Choice) and (parameter.size or 0) > _MOST_STEPS:
+                raise ConfigurationError(
+                    f"search_space.{name}: gp lists all {parameter.size:,} steps of the range. "
+                    "Use larger steps, a real range (uniform, loguniform), or algorithm: mfgp."
+                )
         return GPSampler(
             seed=task.seed,
             n_startup_trials=self.n_startup_trials,
@@ -151,6 +167,8 @@ class MFGPOptions(AlgorithmOptions):
 class CmaEsOptions(AlgorithmOptions):
     """Covariance matrix adaptation (Hansen 2016); for numbers, categories are drawn at random."""
 
+    avoids = True
+
     #: Step size at the beginning, of the unit cube; None: a sixth.
     sigma0: float | None = Field(default=None, gt=0)
 
@@ -161,6 +179,8 @@ class CmaEsOptions(AlgorithmOptions):
 
 class GeneticOptions(AlgorithmOptions):
     """Genetic algorithm: NSGA-II, with one objective."""
+
+    avoids = True
 
     #: Trials of a generation; None: 50, but at most a quarter of the study.
     population_size: int | None = Field(default=None, ge=2)
@@ -217,6 +237,7 @@ class Algorithm:
         points: Points to run, where the algorithm lists them beforehand (a grid).
         searcher: A Ray Tune ``Searcher`` that proposes in the sampler's place, or None.
         proposer: What proposes from learning curves in the sampler's place, or None.
+        avoids: Whether its proposals beside trials that failed are replaced.
     """
 
     name: str
@@ -225,6 +246,7 @@ class Algorithm:
     points: tuple[dict[str, Any], ...] | None = None
     searcher: Any = None
     proposer: Proposes | None = None
+    avoids: bool = False
 
 
 def build_algorithm(value: Any, task: Task) -> Algorithm:
@@ -239,7 +261,8 @@ def build_algorithm(value: Any, task: Task) -> Algorithm:
     model = validate(ALGORITHMS[name], options, f"study.algorithm({name})")
     _check_exhaustive(name, task.space)
     points = tuple(grid_points(task.space)) if name == "grid" else None
-    return Algorithm(name, model.sampler(task), name, points, proposer=model.proposer(task))
+    proposer = model.proposer(task)
+    return Algorithm(name, model.sampler(task), name, points, None, proposer, model.avoids)
 
 
 def _from_object(value: Any, task: Task) -> Algorithm:
@@ -262,13 +285,13 @@ def grid_points(space: SearchSpace) -> list[dict[str, Any]]:
     Raises:
         ConfigurationError: If a range is continuous, or there are more than a million points.
     """
-    axes = _axes(space)
-    count = math.prod(map(len, axes.values()))
+    count = math.prod(_size(name, parameter) for name, parameter in space.items())
     if count > _MOST_POINTS:
         raise ConfigurationError(
             f"search_space: the grid has {count:,} points. Use larger steps, fewer values, or "
             "another algorithm than grid."
         )
+    axes = {name: parameter.grid() or [] for name, parameter in space.items()}
     points: dict[str, dict[str, Any]] = {}
     for values in itertools.product(*axes.values()):
         point: dict[str, Any] = {}
@@ -280,21 +303,17 @@ def grid_points(space: SearchSpace) -> list[dict[str, Any]]:
     return list(points.values())
 
 
-#: Points of a grid that nobody means to run.
-_MOST_POINTS = 1_000_000
+#: Points of a grid that nobody means to run, and steps of a range that fit into memory.
+_MOST_POINTS = _MOST_STEPS = 1_000_000
 
 
-def _axes(space: SearchSpace) -> dict[str, list[Any]]:
-    axes = {}
-    for name, parameter in space.items():
-        axis = parameter.grid()
-        if axis is None:
-            raise ConfigurationError(
-                f"search_space.{name}: a grid needs a step or a list of values. "
-                "Use quniform with q, or choice, or another algorithm than grid."
-            )
-        axes[name] = axis
-    return axes
+def _size(name: str, parameter: Parameter) -> int:
+    if parameter.size is None:
+        raise ConfigurationError(
+            f"search_space.{name}: a grid needs a step or a list of values. "
+            "Use quniform with q, or choice, or another algorithm than grid."
+        )
+    return parameter.size
 
 
 def _check_exhaustive(name: str, space: SearchSpace) -> None:

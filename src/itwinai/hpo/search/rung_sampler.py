@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -68,12 +69,15 @@ class RungSampler(BaseSampler):
         useful = [step for step, count in reached.items() if count >= self._least]
         view = optuna.create_study(direction=study.direction)
         if useful:
-            view.add_trials(
-                _at(trial, max(useful))
-                for trial in trials
-                if max(useful) in trial.intermediate_values
-            )
+            reached_it = (t for t in trials if max(useful) in t.intermediate_values)
+            view.add_trials(_at(trial, max(useful)) for trial in reached_it)
+        view.add_trials(trial for trial in trials if _is_poor(trial))
         return view
+
+
+def _is_poor(trial: FrozenTrial) -> bool:
+    """Whether a trial ended without a value, by its own fault."""
+    return trial.values is not None and math.isinf(trial.values[0])
 
 
 def _at(trial: FrozenTrial, step: int) -> FrozenTrial:

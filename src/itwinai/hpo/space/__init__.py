@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.space.ray_domains import write_domains
     from itwinai.hpo.space.schema import json_schema
     from itwinai.hpo.space.search_space import SearchSpace
+    from itwinai.hpo.space.values import from_json, to_json
 
 __all__ = [
     "Choice",
@@ -18,7 +19,9 @@ __all__ = [
     "Integer",
     "Parameter",
     "SearchSpace",
+    "from_json",
     "json_schema",
+    "to_json",
     "write_domains",
 ]
 
@@ -29,5 +32,6 @@ __getattr__ = lazily(
         "search_space": "SearchSpace",
         "ray_domains": "write_domains",
         "schema": "json_schema",
+        "values": "from_json to_json",
     },
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
+
+from itwinai.hpo.space.values import index_of, labels, same
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -26,8 +28,17 @@ class Parameter(Protocol):
         """Turn a value of the record into the user's value."""
         ...
 
+    def canonical(self, value: Any) -> Any:
+        """Return the domain's own value that a given one stands for; one outside as it is."""
+        ...
+
     def encode(self, value: Any) -> Any:
         """Turn the user's value into what the record stores."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """Number of values, or None if the domain is continuous."""
         ...
 
     def grid(self) -> list[Any] | None:
@@ -79,16 +90,24 @@ class Float:
             return float(stored)
         return self._at(round((stored - self.lower) / self.step))
 
+    def canonical(self, value: Any) -> Any:
+        """Return the number, moved onto its step."""
+        return self.decode(value) if self.contains(value) else value
+
     def encode(self, value: Any) -> float:
         """Return the number."""
         return float(value)
 
-    def grid(self) -> list[Any] | None:
-        """Return the steps from lower to upper, or None without a step."""
+    @property
+    def size(self) -> int | None:
+        """Number of steps, or None without a step."""
         if self.step is None:
             return None
-        count = math.floor((self.upper - self.lower) / self.step + 1e-9) + 1
-        return [self._at(index) for index in range(count)]
+        return math.floor((self.upper - self.lower) / self.step + 1e-9) + 1
+
+    def grid(self) -> list[Any] | None:
+        """Return the steps from lower to upper, or None without a step."""
+        return None if self.size is None else [self._at(index) for index in range(self.size)]
 
     def at(self, position: float) -> float:
         """Return the value at a position, on the logarithmic scale if that is the range's."""
@@ -142,9 +161,18 @@ class Integer:
         """Round to the nearest step, counted from ``lower``."""
         return int(self.lower + round((stored - self.lower) / self.step) * self.step)
 
+    def canonical(self, value: Any) -> Any:
+        """Return the integer that a number is."""
+        return self.decode(value) if self.contains(value) else value
+
     def encode(self, value: Any) -> int:
         """Return the integer."""
         return int(value)
+
+    @property
+    def size(self) -> int:
+        """Number of steps."""
+        return (self.upper - self.lower) // self.step + 1
 
     def grid(self) -> list[Any]:
         """Return all steps from lower to upper."""
@@ -181,29 +209,54 @@ class Integer:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values of any kind that YAML can write."""
+    """One of several values of any kind that YAML can write, and tuples and paths of Python."""
 
     categories: tuple[Any, ...]
     #: Written as ``grid_search``: the study must try every value.
     exhaustive: bool = False
 
+    @cached_property
+    def _labels(self) -> list[Any]:
+        """What stands for each category in the record, which takes only scalars."""
+        return labels(self.categories)
+
     def suggest(self, trial: Trial, name: str) -> Any:
         """Let the study's sampler propose a value."""
-        choices = [self.encode(category) for category in self.categories]
-        return self.decode(trial.suggest_categorical(name, choices))
+        return self.decode(trial.suggest_categorical(name, self._labels))
 
     def contains(self, value: Any) -> bool:
         """Tell whether ``value`` is one of the categories."""
-        return self.encode(value) in [self.encode(category) for category in self.categories]
+        return self.index(value) is not None
+
+    def index(self, value: Any) -> int | None:
+        """Return which category a value is, or None."""
+        return index_of(value, self.categories)
+
+    def canonical(self, value: Any) -> Any:
+        """Return the category, as it was written, that a value stands for."""
+        index = self.index(value)
+        return value if index is None else self.categories[index]
 
     def decode(self, stored: Any) -> Any:
         """Return the category that ``stored`` stands for."""
-        return next((c for c in self.categories if self.encode(c) == stored), stored)
+        index = index_of(stored, self._labels)
+        return self.canonical(stored) if index is None else self.categories[index]
 
     def encode(self, value: Any) -> Any:
-        """Return scalars as they are, lists and mappings as JSON (the record takes no others)."""
-        scalar = value is None or isinstance(value, bool | int | float | str)
-        return value if scalar else json.dumps(value, sort_keys=True)
+        """Return what stands for a category in the record.
+
+        Raises:
+            ValueError: If it is no category.
+        """
+        index = self.index(value)
+        if index is None:
+            raise ValueError(f"{value!r} is none of {self.categories}")
+        return self._labels[index]
+
+    @property
+    def size(self) -> int:
+        """Number of categories."""
+        return len(self.categories)
 
     def grid(self) -> list[Any]:
         """Return the categories."""
@@ -215,12 +268,16 @@ class Choice:
 
     def position(self, value: Any) -> float:
         """Return the middle of a category's share."""
-        index = [self.encode(category) for category in self.categories].index(self.encode(value))
+        index = self.index(value)
+        if index is None:
+            raise ValueError(f"{value!r} is none of {self.categories}")
         return (index + 0.5) / len(self.categories)
 
     def widens(self, other: Parameter) -> bool:
-        """Tell whether these are the same categories; the record cannot take other ones."""
-        return self == other
+        """Tell whether the record takes these for the same categories; it cannot take others."""
+        if not isinstance(other, Choice) or self.exhaustive != other.exhaustive:
+            return False
+        return same(self._labels, other._labels)
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""

@@ -7,23 +7,29 @@ functions. Any form may say ``only_if: {parent: [values]}`` and ``default: value
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from itwinai.config.model import StrictModel
+from itwinai.config.values import plain
 from itwinai.hpo.space.domains import Choice, Parameter
 from itwinai.hpo.space.ranges import real, up_to, whole
+from itwinai.hpo.space.values import same, to_json
 
 
 def _finite(value: Any) -> float:
+    """A number; an integer stays one, because it can be larger than a float tells exactly."""
+    value = plain(value)
     try:
-        number = float(value)
+        number = value if isinstance(value, int) else float(value)
+        finite = math.isfinite(number)
     except (TypeError, ValueError):
         raise ValueError("expected a number") from None
-    if not math.isfinite(number):
+    except OverflowError:
+        raise ValueError("this number is too large") from None
+    if not finite:
         raise ValueError("a range must be finite")
     return number
 
@@ -31,24 +37,38 @@ def _finite(value: Any) -> float:
 def _step(value: Any) -> float:
     if _finite(value) <= 0:
         raise ValueError("a step must be above 0")
-    return float(value)
+    return _finite(value)
 
 
-def _categories(value: Any) -> list[Any]:
+def _values(value: Any) -> Any:
+    """A list of values, each of which a record can keep."""
+    value = plain(value)
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("a choice needs a list of at least one value")
     try:
-        json.dumps(value)
+        to_json(list(value))
     except TypeError as error:
         raise ValueError(
-            f"{error}. Choices are numbers, strings, true, false, null, "
-            "or lists and mappings of them."
+            f"{error}. Choices are numbers, strings, paths, true, false, null, "
+            "or lists, tuples and mappings of them."
         ) from None
     return list(value)
 
 
-Number = Annotated[float, BeforeValidator(_finite)]
-Step = Annotated[float, BeforeValidator(_step)]
+def _categories(value: Any) -> list[Any]:
+    values: list[Any] = _values(value)
+    twice = next((v for i, v in enumerate(values) if any(same(v, w) for w in values[:i])), _NONE)
+    if twice is not _NONE:
+        raise ValueError(f"{twice!r} is there twice")
+    return values
+
+
+#: No value at all.
+_NONE = object()
+
+Number = Annotated[int | float, BeforeValidator(_finite)]
+Step = Annotated[int | float, BeforeValidator(_step)]
+Values = Annotated[list[Any], BeforeValidator(_values)]
 Categories = Annotated[list[Any], BeforeValidator(_categories)]
 
 
@@ -56,9 +76,9 @@ class Form(StrictModel):
     """What all forms may say."""
 
     #: For which values of its parents the parameter exists.
-    only_if: dict[str, list[Any]] = Field(default_factory=dict)
+    only_if: dict[str, Values] = Field(default_factory=dict)
     #: Its value in the default configuration; otherwise the trainer's own.
-    default: Any = None
+    default: Annotated[Any, BeforeValidator(plain)] = None
 
     def domain(self, where: str) -> Parameter:
         """Build the domain; ``where`` starts an error's message."""
@@ -106,7 +126,7 @@ class BoolForm(Form):
 class ConstantForm(Form):
     """A fixed value."""
 
-    value: Any
+    value: Annotated[Any, BeforeValidator(plain)]
 
     def domain(self, where: str) -> Parameter:
         """Build the domain."""

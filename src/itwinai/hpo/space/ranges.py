@@ -11,18 +11,21 @@ from dataclasses import replace
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.space.domains import Float, Integer
 
+#: Integers up to here are exact as floating-point numbers.
+_EXACT = 2**53
+
 
 def real(where: str, lower: float, upper: float, log: bool, step: float | None) -> Float:
     """A real range, both bounds included; the upper one moves down to a step."""
     _check_range(where, lower, upper, log)
     if step is None:
-        return Float(lower, upper, log)
+        return Float(float(lower), float(upper), log)
     steps = math.floor((upper - lower) / step + 1e-9)
     if steps == 0:
         raise ConfigurationError(
             f"{where}: not one step of {step:g} fits between {lower:g} and {upper:g}"
         )
-    domain = Float(lower, upper, log, step)
+    domain = Float(float(lower), float(upper), log, float(step))
     return replace(domain, upper=domain.decode(lower + steps * step))
 
 
@@ -42,6 +45,11 @@ def whole(where: str, lower: float, upper: float, log: bool, step: float) -> Int
     if upper < lower:
         raise ConfigurationError(f"{where}: the range from {lower:g} to {upper:g} is empty")
     _check_range(where, lower, max(upper, lower + 1), log)
+    if max(abs(lower), abs(upper)) > _EXACT:
+        raise ConfigurationError(
+            f"{where}: samplers reckon in floating point, which tells integers beyond 2**53 "
+            "not from their neighbours. Keep the range within -2**53 to 2**53."
+        )
     low, width = int(lower), int(step)
     return Integer(low, low + (int(upper) - low) // width * width, log, width)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from itwinai.config.model import validate
+from itwinai.config.values import plain
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.space.domains import Choice, Float, Integer, Parameter
 from itwinai.hpo.space.forms import FORMS, ConstantForm, Form, GridSearchForm
@@ -75,10 +77,11 @@ def _is_nested(form: Any) -> bool:
 
 
 def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
+    return value is None or isinstance(value, bool | int | float | str | Path)
 
 
 def _model(where: str, form: Any) -> Form:
+    form = plain(form)
     if _is_scalar(form):
         return ConstantForm(value=form)
     if not isinstance(form, Mapping):

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.space.constraints import Constraint
-from itwinai.hpo.space.domains import Parameter
+from itwinai.hpo.space.domains import Choice, Parameter
+from itwinai.hpo.space.values import from_json, same, to_json
 
 if TYPE_CHECKING:
     import numpy as np
     from optuna.trial import Trial
+
+
+#: How a value outside the space is kept: a mapping of this one key.
+_OUTSIDE = "__outside__"
 
 
 class SearchSpace(Mapping[str, Parameter]):
@@ -41,11 +46,15 @@ class SearchSpace(Mapping[str, Parameter]):
         constraints: Sequence[Constraint] = (),
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        self.conditions = dict(conditions or {})
         self.constraints = tuple(constraints)
-        self.defaults = dict(defaults or {})
-        for child, parents in self.conditions.items():
+        for child, parents in (conditions or {}).items():
             _check_parents(child, parents, parameters)
+        #: For each conditional name its parents and, of each, the values for which it exists.
+        self.conditions = {
+            child: {p: tuple(map(parameters[p].canonical, values)) for p, values in parents.items()}
+            for child, parents in (conditions or {}).items()
+        }
+        self.defaults = {n: parameters[n].canonical(v) for n, v in (defaults or {}).items()}
         for constraint in self.constraints:
             constraint.check_names(parameters)
         order = _parents_first(parameters, self.conditions)
@@ -87,13 +96,14 @@ class SearchSpace(Mapping[str, Parameter]):
             if name not in given or parameter.contains(given[name]):
                 params[name] = parameter.suggest(trial, name)
             if name in given:
-                params[name] = given[name]
+                params[name] = parameter.canonical(given[name])
         return params
 
     def exists(self, name: str, params: Mapping[str, Any]) -> bool:
         """Tell whether a parameter exists beside the values of its parents."""
         return all(
-            parent in params and _one_of(params[parent], values)
+            parent in params
+            and any(same(self[parent].canonical(params[parent]), value) for value in values)
             for parent, values in self.conditions.get(name, {}).items()
         )
 
@@ -102,7 +112,7 @@ class SearchSpace(Mapping[str, Parameter]):
         kept: dict[str, Any] = {}
         for name in self:
             if name in params and self.exists(name, kept):
-                kept[name] = params[name]
+                kept[name] = self[name].canonical(params[name])
         return kept
 
     def feasible(self, params: Mapping[str, Any]) -> bool:
@@ -111,8 +121,9 @@ class SearchSpace(Mapping[str, Parameter]):
 
     def widens(self, other: SearchSpace) -> bool:
         """Tell whether this space is the other one, with the same or wider ranges of numbers."""
-        same = list(self) == list(other) and self.conditions == other.conditions
-        return same and all(self[name].widens(other[name]) for name in self)
+        if list(self) != list(other) or not all(self[n].widens(other[n]) for n in self):
+            return False
+        return self._recorded_conditions() == other._recorded_conditions()
 
     def sample(self, rng: np.random.Generator, tries: int = 10_000) -> dict[str, Any] | None:
         """Draw a feasible point at random; None if ``tries`` draws found none."""
@@ -130,12 +141,38 @@ class SearchSpace(Mapping[str, Parameter]):
         return {name: self[name].decode(stored[name]) for name in self if name in stored}
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn the user's values into the record's."""
-        return {name: self[name].encode(params[name]) for name in self if name in params}
+        """Turn the user's values into the record's; those outside the space are left out."""
+        return {
+            name: parameter.encode(params[name])
+            for name, parameter in self.items()
+            if name in params and parameter.contains(params[name])
+        }
+
+    def keep(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn the user's values into a form that JSON keeps, those outside the space too."""
+        known = {name: params[name] for name in self if name in params}
+        outside = {name: {_OUTSIDE: to_json(value)} for name, value in known.items()}
+        return outside | self.encode(known)
+
+    def restore(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn what :meth:`keep` returned, or an earlier version kept, into the values."""
+        return {
+            name: from_json(value[_OUTSIDE])
+            if isinstance(value, Mapping) and set(value) == {_OUTSIDE}
+            else _inside(self[name], value)
+            for name, value in kept.items()
+            if name in self
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form that reads back as this space, constraints aside."""
         return {name: self._describe(name) for name in self}
+
+    def _recorded_conditions(self) -> dict[str, dict[str, list[Any]]]:
+        return {
+            child: {p: [self[p].encode(value) for value in values] for p, values in parents.items()}
+            for child, parents in self.conditions.items()
+        }
 
     def _describe(self, name: str) -> dict[str, Any]:
         form = self[name].describe()
@@ -163,7 +200,7 @@ def _check_parents(
         if parent not in parameters:
             hint = did_you_mean(parent, parameters) or f"; known names: {', '.join(parameters)}"
             raise ConfigurationError(f"{where}: no such parameter in the search space{hint}")
-        if parameters[parent].grid() is None:
+        if parameters[parent].size is None:
             raise ConfigurationError(
                 f"{where}: a condition needs a parent with a list of values; {parent!r} is "
                 "continuous"
@@ -193,7 +230,8 @@ def _parents_first(
     return order
 
 
-def _one_of(value: Any, values: Sequence[Any]) -> bool:
-    return any(
-        value == other and isinstance(value, bool) == isinstance(other, bool) for other in values
-    )
+def _inside(parameter: Parameter, stored: Any) -> Any:
+    """A value that was kept; an earlier version kept those outside alike."""
+    if isinstance(parameter, Choice):
+        return parameter.decode(stored)
+    return parameter.canonical(stored)

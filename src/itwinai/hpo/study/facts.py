@@ -14,7 +14,7 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import attributes
-from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.space import SearchSpace, from_json, to_json
 
 
 def keep_fact(study: optuna.Study, key: str, value: Any) -> None:
@@ -37,7 +37,7 @@ def facts_of(configuration: StudyConfiguration, space: SearchSpace, epochs: int)
         "format": attributes.FORMAT,
         "objectives": [vars(objective) for objective in configuration.objectives],
         "epochs": epochs,
-        "space": space.describe(),
+        "space": to_json(space.describe()),
         "constraints": [constraint.text for constraint in space.constraints],
     }
     restored: dict[str, Any] = json.loads(json.dumps(facts))
@@ -72,7 +72,11 @@ def keep_or_refuse(study: optuna.Study, facts: Mapping[str, Any], record: Path) 
 def _widened(known: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     """Tell whether the ranges of numbers have become wider, which finished trials do not mind."""
     before, now = known.get("space"), facts["space"]
-    return before != now and SearchSpace.parse(now).widens(SearchSpace.parse(before or now))
+    return before != now and _space(now).widens(_space(before or now))
+
+
+def _space(kept: Any) -> SearchSpace:
+    return SearchSpace.parse(from_json(kept))
 
 
 def _changed(key: str, before: Any, now: Any) -> str:

@@ -11,7 +11,7 @@ from itwinai.hpo.record import StudyResult
 from itwinai.hpo.schedulers import Judge, Report
 from itwinai.hpo.search import Observation
 from itwinai.hpo.study.running import RunningTrial
-from itwinai.hpo.trial import OPEN, TrialResult, TrialState
+from itwinai.hpo.trial import OPEN, POOR, TrialResult, TrialState
 
 #: How a model sees a trial's state; it does not see the states that are missing here.
 _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] = {
@@ -20,10 +20,7 @@ _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] 
     TrialState.INTERRUPTED: "running",
     TrialState.COMPLETED: "completed",
     TrialState.STOPPED: "stopped",
-    TrialState.DIVERGED: "diverged",
-    # What runs out of memory, or raises, had better not be proposed again.
-    TrialState.OUT_OF_MEMORY: "diverged",
-    TrialState.FAILED: "diverged",
+    **dict.fromkeys(POOR, "diverged"),
 }
 
 
@@ -77,6 +74,10 @@ class Memory:
     def params(self, number: int) -> Mapping[str, Any]:
         """A trial's values."""
         return self._curves[number].params
+
+    def known(self) -> list[tuple[Mapping[str, Any], TrialState]]:
+        """Values and state of each trial of this study."""
+        return [(curve.params, curve.state) for curve in self._curves.values()]
 
     def ended(self, number: int, state: TrialState) -> None:
         """Note how a trial ended."""

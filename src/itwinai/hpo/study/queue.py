@@ -15,9 +15,11 @@ from itwinai.hpo.record import attributes
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.copying import copy_checkpoint, perturbed
 from itwinai.hpo.study.running import RunningTrial
-from itwinai.hpo.trial import Assignment, TrialResult
+from itwinai.hpo.study.telling import tell_optuna
+from itwinai.hpo.trial import Assignment, TrialResult, TrialState
 
-#: Proposals in a row that break a constraint, after which a feasible point is drawn at random.
+#: Proposals in a row that break a constraint, after which a feasible point is drawn at random, or
+#: that are avoided, after which the next one is taken.
 _TRIES = 10
 
 
@@ -95,18 +97,24 @@ class TrialQueue:
         self._enqueue(perturbed(self._space, params, self._rng), plan)
         self.total += 1
 
-    def next(self) -> RunningTrial:
-        """Take the next trial."""
+    def next(self, avoid: Callable[[Mapping[str, Any]], bool]) -> RunningTrial:
+        """Take the next trial.
+
+        Args:
+            avoid: Whether a proposal had better be replaced by another one, if there is one.
+        """
         for _ in range(_TRIES):
             trial = self._study.ask()
             plan = attributes.Plan.read(trial.user_attrs)
-            params = self._space.suggest(trial, plan.given)
-            if plan.number is not None or self._space.feasible(params):
+            params = self._space.suggest(trial, self._space.restore(plan.given))
+            feasible = self._space.feasible(params)
+            if plan.number is not None or (feasible and not avoid(params)):
                 return self._begun(trial, plan, params)
-            # It has no number, so it was never handed out.
-            self._study.tell(trial.number, state=OptunaState.FAIL)
-        self.plan_next(self._space.sample(self._rng) or params)
-        return self.next()
+            # It has no number, so it was never handed out. The sampler learns what is avoided.
+            state = TrialState.FAILED if feasible else TrialState.INTERRUPTED
+            tell_optuna(self._study, trial.number, state, {})
+        self.plan_next(params if feasible else self._space.sample(self._rng) or params)
+        return self.next(avoid)
 
     def _begun(
         self, trial: optuna.Trial, plan: attributes.Plan, params: dict[str, Any]
@@ -131,9 +139,7 @@ class TrialQueue:
 
     def _enqueue(self, params: Mapping[str, Any], plan: attributes.Plan) -> None:
         space = self._space
-        known = {name: value for name, value in params.items() if name in space}
-        inside = {name: value for name, value in known.items() if space[name].contains(value)}
-        self._study.enqueue_trial(space.encode(inside), plan.attributes(known))
+        self._study.enqueue_trial(space.encode(params), plan.attributes(space.keep(params)))
         self._waiting.add(plan.number)
 
 

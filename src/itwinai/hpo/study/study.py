@@ -18,6 +18,7 @@ from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.search import Algorithm
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.advisor import Advisor
+from itwinai.hpo.study.avoiding import fails_nearby
 from itwinai.hpo.study.facts import keep_fact, seeds_of
 from itwinai.hpo.study.keeping import CheckpointKeeper
 from itwinai.hpo.study.limits import Limits
@@ -294,9 +295,13 @@ class Study:
             self.tell(number, TrialState.STOPPED, reason)
             self._paused.plan_copy(model, self._running.get(model))
 
+    def _avoid(self, params: Mapping[str, Any]) -> bool:
+        """Whether the algorithm cares for failures, and trials beside these values have failed."""
+        return self.algorithm.avoids and fails_nearby(self.space, params, self._memory.known())
+
     def _begin(self) -> RunningTrial:
         """Take the queue's next trial."""
-        trial = self._queue.next()
+        trial = self._queue.next(self._avoid)
         number = trial.assignment.number
         trial.earlier = self._memory.begun(trial)
         if trial.checkpoint is not None:

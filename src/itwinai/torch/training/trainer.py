@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from itwinai import job
 from itwinai.components import Trainer, monitor_exec
+from itwinai.config.values import expanded, plain
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.io.files import newest_complete
 from itwinai.loggers import Logger, LogMixin, RunContext
@@ -146,7 +147,9 @@ class LocalTrainer(Trainer, LogMixin):
         super().__init__(name)
         self.save_parameters(**self.locals2params(locals()))
         check_strategy(strategy)
-        _check_epochs(epochs)
+        epochs = _whole("epochs", epochs, range(1, 2**63))
+        if random_seed is not None:
+            random_seed = _whole("random_seed", random_seed, range(2**32))
         _check_exists(from_checkpoint)
         self.config: Any = read_configuration(config)
         self.epochs = epochs
@@ -156,11 +159,11 @@ class LocalTrainer(Trainer, LogMixin):
         self.random_seed = random_seed
         self.logger = logger
         self.metrics = metrics_by_name(metrics)
-        self.checkpoints_location = checkpoints_location
+        self.checkpoints_location: str | Path = str(expanded(checkpoints_location))
         self.checkpoint_every = checkpoint_every
         self.checkpoint_last = checkpoint_last
         self.checkpoint_sharded = checkpoint_sharded
-        self.from_checkpoint = from_checkpoint
+        self.from_checkpoint = None if from_checkpoint is None else expanded(from_checkpoint)
         self.best_validation_metric = float(initial_best_validation_metric)
         self.run_name = run_name
         self.enable_torch_profiling = enable_torch_profiling
@@ -540,11 +543,18 @@ class LocalTrainer(Trainer, LogMixin):
         return hooks.dictionary("get_default_distributed_kwargs", options, "options")
 
 
-def _check_epochs(epochs: int) -> None:
-    if epochs < 1:
-        raise ConfigurationError(f"epochs={epochs}: a training has at least one epoch")
+def _whole(name: str, value: Any, allowed: range) -> int:
+    """A whole number of those that are allowed, whatever type it came in."""
+    number = plain(value)
+    is_whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
+    if isinstance(number, bool) or not is_whole or int(number) not in allowed:
+        most = "" if allowed.stop > 2**32 else f" and at most {allowed.stop - 1}"
+        raise ConfigurationError(
+            f"{name}={value!r}: expected a whole number of at least {allowed.start}{most}"
+        )
+    return int(number)
 
 
 def _check_exists(checkpoint: str | Path | None) -> None:
-    if checkpoint is not None and newest_complete(Path(checkpoint)) is None:
+    if checkpoint is not None and newest_complete(expanded(checkpoint)) is None:
         raise CheckpointError(f"from_checkpoint={str(checkpoint)!r}: there is no such folder")

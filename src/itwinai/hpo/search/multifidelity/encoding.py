@@ -43,7 +43,12 @@ class NumberAxis:
         self._width = high - self._low or 1.0
 
     def encode(self, value: Any) -> float:
-        """Return the place of a number, at an end if it lies beyond (users may train those)."""
+        """Return the place of a number, at an end if it lies beyond (users may train those).
+
+        What is no number, as a default of None, is at the centre.
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            return CENTRE
         return (self._scaled(self._clipped(value)) - self._low) / self._width
 
     def decode(self, unit: float) -> Any:
@@ -63,6 +68,13 @@ class NumberAxis:
         numbers = np.clip(low + np.round((numbers - low) / step) * step, low, high)
         return ((np.log(numbers) if self._domain.log else numbers) - self._low) / self._width
 
+    def matches(self, units: Array, value: Any) -> NDArray[np.bool_]:
+        """Tell which of the places (n,) are those of a value."""
+        scaled = self._low + units * self._width
+        numbers = np.exp(scaled) if self._domain.log else scaled
+        near: NDArray[np.bool_] = np.abs(numbers - value) < (self._domain.step or 0) / 2
+        return near
+
     def columns(self, units: Array) -> Array:
         """Return places (n,) as the regression's one column (n, 1)."""
         return units[:, None]
@@ -79,12 +91,10 @@ class ChoiceAxis:
 
     def __init__(self, domain: Choice) -> None:
         self._domain, self._categories = domain, domain.categories
-        # Text tells 1 from True and takes what the record keeps of lists.
-        self._index = {repr(domain.encode(c)): i for i, c in enumerate(domain.categories)}
 
     def encode(self, value: Any) -> float:
         """Return the middle of the category's slice, the centre if it is none of them."""
-        index = self._index.get(repr(self._domain.encode(value)))
+        index = self._domain.index(value)
         return CENTRE if index is None else (index + 0.5) / len(self._categories)
 
     def decode(self, unit: float) -> Any:
@@ -94,6 +104,11 @@ class ChoiceAxis:
     def snap(self, units: Array) -> Array:
         """Move places to the middle of their slice."""
         return (self._slices(units) + 0.5) / len(self._categories)
+
+    def matches(self, units: Array, value: Any) -> NDArray[np.bool_]:
+        """Tell which of the places (n,) are those of a value."""
+        same: NDArray[np.bool_] = self._slices(units) == self._domain.index(value)
+        return same
 
     def columns(self, units: Array) -> Array:
         """Return columns (n, k), one a category, in which two categories are 1 apart."""
@@ -114,13 +129,7 @@ class Encoder:
     def __init__(self, space: SearchSpaceLike) -> None:
         self._axes = {name: _axis(domain) for name, domain in space.items()}
         self._places = {name: place for place, name in enumerate(self._axes)}
-        self._conditions = {
-            child: {
-                parent: np.array([self._axes[parent].encode(value) for value in allowed])
-                for parent, allowed in parents.items()
-            }
-            for child, parents in space.conditions.items()
-        }
+        self._conditions = space.conditions
         widths = [axis.columns(np.zeros(1)).shape[1] for axis in self._axes.values()]
         #: For each column (c,) the coordinate it belongs to.
         self.owners = np.repeat(np.arange(len(widths)), widths)
@@ -165,8 +174,8 @@ class Encoder:
     def _exists(self, name: str, points: Array) -> NDArray[np.bool_]:
         exists = np.ones(len(points), dtype=bool)
         for parent, allowed in self._conditions.get(name, {}).items():
-            units = self._axes[parent].snap(points[:, self._places[parent]])
-            exists &= np.isclose(units[:, None], allowed).any(axis=1)
+            axis, units = self._axes[parent], points[:, self._places[parent]]
+            exists &= np.any([axis.matches(units, value) for value in allowed], axis=0)
             exists &= self._exists(parent, points)
         return exists
 
