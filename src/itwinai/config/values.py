@@ -31,8 +31,11 @@ def is_numpy_number(value: Any) -> bool:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path in which ``~`` and environment variables (``$SCRATCH``) have become their values."""
-    return Path(os.path.expandvars(path)).expanduser()
+    """A path in which ``~`` and environment variables (``$SCRATCH``) have become their values.
+
+    What names no user or variable stays as it is: a file may be called so.
+    """
+    return Path(os.path.expanduser(os.path.expandvars(path)))
 
 
 def on_a_file_system(value: Any) -> Any:

@@ -57,8 +57,9 @@ class StudyConfiguration(StrictModel):
     max_concurrent_trials: int | None = Field(default=None, ge=1)
     #: Whether each trial gets new processes; it costs the seconds in which they load PyTorch.
     fresh_processes: bool = False
-    #: Whether the first trial runs the configuration as it stands, to compare with.
-    default_first: bool = True
+    #: Whether the first trial runs the configuration as it stands, to compare with: to the last
+    #: epoch, or with ``stop_early`` only as far as the scheduler lets it.
+    default_first: bool | Literal["stop_early"] = True
     #: Seed of the search, and of each training that sets none itself; None: each draws its own.
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     #: Whether an existing study of this name is continued.

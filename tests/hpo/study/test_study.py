@@ -626,6 +626,18 @@ def test_loss_means_validation_loss_unless_a_loss_is_reported(make_study: MakeSt
     assert best.number == 0
 
 
+@pytest.mark.parametrize(("default_first", "epochs"), [(True, 4), ("stop_early", 2)])
+def test_the_default_trains_to_the_end_as_the_measure(
+    make_study: MakeStudy, default_first: bool | str, epochs: int
+) -> None:
+    study = make_study(scheduler="asha", default={"x": 0.5}, default_first=default_first)
+    default, good = ask(study), ask(study)
+    run_trial(study, [0.1] * 4, trial=good)
+    run_trial(study, [0.9] * 4, trial=default)
+    run_trial(study, [0.9] * 4)  # as poor, and not the default
+    assert [trial.epochs for trial in study.result().trials] == [epochs, 4, 2]
+
+
 def test_the_dataframe_has_one_row_per_trial(make_study: MakeStudy) -> None:
     study = make_study(scheduler="asha", default={"x": 0.5})
     run_trial(study, [0.1] * 4)

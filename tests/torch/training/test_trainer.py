@@ -725,14 +725,17 @@ def test_importing_the_trainer_loads_no_package_that_it_does_not_need() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_study_without_a_search_space_is_refused(tmp_path: Path) -> None:
+    trainer = RayTorchTrainer(**options(tmp_path), study={"mode": "min"})
+    with pytest.raises(ConfigurationError, match=r"^search_space: there is none, and study says"):
+        train(trainer)
+
+
 def test_a_study_trainer_without_a_search_space_trains_once(tmp_path: Path) -> None:
     expected = train(TorchTrainer(**options(tmp_path / "a")))
-    trainer = RayTorchTrainer(
-        **options(tmp_path / "b"), study={"storage_path": tmp_path / "studies", "mode": "min"}
-    )
+    trainer = RayTorchTrainer(**options(tmp_path / "b"))
     assert_same(weights(train(trainer)), weights(expected))
     assert trainer.study_result is None
-    assert not (tmp_path / "studies").exists()
 
 
 def test_a_metric_may_be_any_function(tmp_path: Path) -> None:

@@ -183,7 +183,8 @@ class Study:
         if state is TrialState.PAUSED:
             self._paused.add(trial)
         else:
-            self.scheduler.judge.ended(number, state is TrialState.COMPLETED)
+            completed = state is TrialState.COMPLETED and not trial.spared
+            self.scheduler.judge.ended(number, completed)
         self._limits.ended(state, reason)
         self._listener(trial, state)
 

@@ -43,6 +43,7 @@ class Verdicts:
         self._memory = memory
         self._limits = limits
         self._epochs = epochs
+        self._spares_default = configuration.default_first is True
 
     def after_epoch(self, trial: RunningTrial) -> Ending | None:
         """Return how the trial ends now, or None if it goes on."""
@@ -73,7 +74,9 @@ class Verdicts:
         losses = losses_of(self._judged, trial.metrics)
         assert losses is not None
         report = self._memory.heard(trial.assignment.number, losses, trial.seconds)
-        verdict = self._scheduler.judge.hear(report)
+        verdict = "continue" if trial.spared else self._scheduler.judge.hear(report)
+        if verdict == "stop" and trial.plan.is_default and self._spares_default:
+            trial.spared, verdict = True, "continue"
         if trial.epochs >= self._epochs:
             return None
         if verdict != "continue":

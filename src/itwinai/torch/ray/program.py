@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import itwinai
-from itwinai.errors import CheckpointError, did_you_mean
+from itwinai.errors import CheckpointError
 from itwinai.hpo.engine import Place, TrialReporter
 from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
@@ -27,6 +27,7 @@ from itwinai.torch.ray.pickling import SharedDatasets, fresh_copy, pickled_train
 from itwinai.torch.ray.tunables import apply_values
 from itwinai.torch.ray.undoing import put_back
 from itwinai.torch.training.effects import CALLS, Effects
+from itwinai.torch.training.names import suggestion
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
 
@@ -169,7 +170,7 @@ class ReadingCheck:
 def _unused(name: str, known: list[str]) -> str:
     if name in CALLS:
         return f"{name!r} was sampled but had no effect: nothing called {CALLS[name]}"
-    hint = did_you_mean(name, known)
+    hint = suggestion(name, known)
     return (
         f"{name!r} was sampled but never read{hint or '.'} If only some configurations need it, "
         "read it before the branch."

@@ -14,6 +14,7 @@ from torch import nn
 
 from itwinai.compatibility.trainer import TrainerAttributes
 from itwinai.config.model import validate
+from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
 from itwinai.loggers import Logger
@@ -203,11 +204,18 @@ class RayTorchTrainer(TorchTrainer):
         super().__init__(config, epochs, **options)
         self.update_parameters(search_space=search_space, study=study)
         self.search_space = None if search_space is None else SearchSpace.parse(search_space)
+        self._has_study = bool(study)
         self.study = study if isinstance(study, StudyConfiguration) else _read_study(study)
 
     def _trained_model(self, datasets: Datasets) -> Any:
         """Run the study; return the best trial's model, or None where it kept no checkpoint."""
         if self.search_space is None:
+            if self._has_study:
+                raise ConfigurationError(
+                    "search_space: there is none, and study says how it would be searched. Give "
+                    "one, such as {optim_lr: {type: loguniform, lower: 1e-4, upper: 1e-1}}, or "
+                    "leave study out to train once."
+                )
             return super()._trained_model(datasets)
         return self._best_model(self.search_space, self.study, datasets)
 

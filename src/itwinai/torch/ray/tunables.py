@@ -8,24 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.errors import ConfigurationError
+from itwinai.hpo.space import Choice
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
-from itwinai.torch.training.trainer import LocalTrainer
-
-#: Hooks in which a subclass may read any key of its configuration.
-_READING_HOOKS = (
-    "create_model_loss_optimizer",
-    "create_dataloaders",
-    "train",
-    "train_epoch",
-    "train_step",
-    "validation_epoch",
-    "validation_step",
-    "test_epoch",
-    "test_step",
-    "compute_metrics",
-    "get_default_distributed_kwargs",
+from itwinai.torch.training.names import (
+    READING_HOOKS,
+    constructor,
+    known_names,
+    own_arguments,
+    suggestion,
 )
+from itwinai.torch.training.trainer import LocalTrainer
 
 
 def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str, Any]) -> None:
@@ -36,22 +29,22 @@ def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str,
     """
     for name in names:
         _check_choosers(trainer, name, space)
-        if _innermost(name) in _known_names(trainer) or name in _known_names(trainer):
+        if _innermost(name) in known_names(trainer) or name in known_names(trainer):
             continue
-        if isinstance(trainer.model, nn.Module) and name in _constructor(type(trainer.model)):
+        if isinstance(trainer.model, nn.Module) and name in constructor(type(trainer.model)):
             raise ConfigurationError(
                 f"search_space.{name}: the model is built already, so its {name!r} cannot change. "
                 f"Pass the class (model={type(trainer.model).__name__}), or in YAML add "
                 "_partial_: true to the model."
             )
-        if not trainer.overrides(*_READING_HOOKS):
+        if not trainer.overrides(*READING_HOOKS):
             _refuse(trainer, name)
 
 
 def default_values(trainer: LocalTrainer, names: Iterable[str]) -> dict[str, Any] | None:
     """Values of the tuned names in the configuration as it stands; None if one has no value."""
     defaults: dict[str, Any] = {
-        **_own_arguments(trainer),
+        **own_arguments(trainer),
         **{
             name: default
             for name, default in factory_parameters(trainer.model).items()
@@ -91,7 +84,7 @@ def apply_values(trainer: LocalTrainer, values: Mapping[str, Any]) -> list[str]:
     A dotted name goes into a mapping of the configuration: ``model.width`` is
     ``config.model["width"]``.
     """
-    arguments = _own_arguments(trainer)
+    arguments = own_arguments(trainer)
     in_config = {name: value for name, value in values.items() if name not in arguments}
     for name in set(values) & set(arguments):
         setattr(trainer, name, values[name])
@@ -114,18 +107,6 @@ def _nested(values: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
     return nested
 
 
-def _known_names(trainer: LocalTrainer) -> set[str]:
-    fields = set(type(trainer.config).model_fields)
-    return fields | set(factory_parameters(trainer.model)) | set(_own_arguments(trainer))
-
-
-def _own_arguments(trainer: LocalTrainer) -> dict[str, Any]:
-    """Constructor arguments that a user's subclass adds and keeps under their names."""
-    ours = next(c for c in type(trainer).__mro__ if c.__module__.startswith("itwinai.torch."))
-    own = _constructor(type(trainer)) - _constructor(ours)
-    return {name: getattr(trainer, name) for name in own if hasattr(trainer, name)}
-
-
 def _check_choosers(trainer: LocalTrainer, name: str, space: Mapping[str, Any]) -> None:
     """Refuse an option of an optimizer (or schedule) that none of the possible ones takes."""
     if trainer.overrides("create_model_loss_optimizer"):
@@ -133,7 +114,7 @@ def _check_choosers(trainer: LocalTrainer, name: str, space: Mapping[str, Any]) 
     for field, table in CHOOSERS.items():
         if not any(name in recipe.fields.values() for recipe in table.values()):
             continue
-        chosen = space[field].grid() if field in space else [trainer.config.snapshot()[field]]
+        chosen = _categories(space[field]) if field in space else [trainer.config.snapshot()[field]]
         if not any(name in table[c].fields.values() for c in chosen or () if c in table):
             takers = [key for key, recipe in table.items() if name in recipe.fields.values()]
             raise ConfigurationError(
@@ -142,26 +123,11 @@ def _check_choosers(trainer: LocalTrainer, name: str, space: Mapping[str, Any]) 
             )
 
 
+def _categories(parameter: Any) -> list[Any]:
+    return list(parameter.categories) if isinstance(parameter, Choice) else []
+
+
 def _refuse(trainer: LocalTrainer, name: str) -> None:
-    known = sorted(_known_names(trainer))
-    hint = did_you_mean(_torch_names().get(name, name), known)
-    hint = hint or f". Names that are read: {', '.join(known)}"
+    known = sorted(known_names(trainer))
+    hint = suggestion(name, known) or f". Names that are read: {', '.join(known)}"
     raise ConfigurationError(f"search_space.{name}: nothing would read it{hint}")
-
-
-def _torch_names() -> dict[str, str]:
-    """Fields by what PyTorch and most people call them."""
-    recipes = [recipe for table in CHOOSERS.values() for recipe in table.values()]
-    fields = {option: field for recipe in recipes for option, field in recipe.fields.items()}
-    return {**fields, "learning_rate": fields["lr"]}
-
-
-def _constructor(cls: type) -> set[str]:
-    names: set[str] = set()
-    for base in cls.__mro__[:-1]:
-        if "__init__" in vars(base):
-            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-            names |= {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-            if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
-                break
-    return names - {"self", "args"}

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 import itwinai
 from itwinai.torch.config import TrainingConfiguration
 from itwinai.torch.optimization.factories import OPTIMIZERS, SCHEDULE_KEYS
+from itwinai.torch.training.names import own_keys
 from itwinai.torch.training.precedence import Settings, settings_of
 
 _STEP, _EPOCH = "self.optimize(loss)", "self.end_epoch(metrics)"
@@ -107,6 +108,11 @@ class Effects:
         self._speaks = False
         fields, values = TrainingConfiguration.model_fields, self._config.snapshot()
         chosen = [name for name in CALLS if values[name] != fields[name].default]
+        own = self._config.unread(own_keys(self._config))
+        if own:
+            itwinai.logger.warning(
+                "warning: nothing has read config.%s in the first epoch", ", config.".join(own)
+            )
         for name in self.missing(chosen):
             itwinai.logger.warning(
                 "warning: config.%s=%r has had no effect: nothing called %s",

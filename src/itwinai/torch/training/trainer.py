@@ -50,6 +50,7 @@ from itwinai.torch.training import hooks, session, state
 from itwinai.torch.training.agreement import agree_on_metrics
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.loop import end_epoch, remaining_epochs, run_epochs
+from itwinai.torch.training.names import check_config
 from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.stages import evaluate, run_stage
@@ -245,6 +246,7 @@ class LocalTrainer(Trainer, LogMixin):
         """Train, and return the three data sets and the model."""
         datasets = (train_dataset, validation_dataset, test_dataset)
         check_datasets(*datasets)
+        check_config(self)
         return *datasets, self._trained_model(datasets)
 
     @profile_torch_trainer
