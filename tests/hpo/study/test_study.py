@@ -272,6 +272,21 @@ def test_a_trial_that_reports_nothing_at_all_ends_the_study(make_study: MakeStud
     assert trial_of(study, 0).state is TrialState.FAILED
 
 
+def test_a_report_that_lacks_the_metric_costs_its_trial_alone(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=2)
+    trial = ask(study)
+    report(study, trial, [0.5])
+    assert study.report(trial.number, {"train_loss": 1.0}, None, 2) == "stop"
+    study.tell(trial.number, TrialState.COMPLETED)
+    failed = trial_of(study, 0)
+    assert (failed.state, failed.reason) == (
+        TrialState.FAILED,
+        "study.metric='loss' is missing in the report of epoch 2, though earlier reports had it. "
+        "Report it each time, or report only the epochs that have it",
+    )
+    assert (study.fatal, drain(study)) == (None, [1])
+
+
 def test_a_failed_trial_keeps_its_reason_and_the_study_goes_on(make_study: MakeStudy) -> None:
     study = make_study(num_samples=2)
     trial = ask(study)
@@ -491,7 +506,9 @@ def test_a_larger_total_goes_on_with_new_trials(make_study: MakeStudy) -> None:
 def test_a_changed_study_is_refused_and_can_be_resumed_as_it_was(
     make_study: MakeStudy, change: dict[str, Any], message: str
 ) -> None:
-    make_study().close()
+    study = make_study()
+    run_trial(study, [0.5] * 4)
+    study.close()
     with pytest.raises(ConfigurationError, match=message):
         make_study(resume=True, **change)
     make_study(resume=True)
@@ -504,9 +521,34 @@ def test_a_space_that_json_writes_differently_is_the_same_space(make_study: Make
 
 
 def test_an_existing_study_is_refused_without_resume(make_study: MakeStudy) -> None:
-    make_study().close()
+    study = make_study()
+    run_trial(study, [0.5] * 4)
+    study.close()
     with pytest.raises(StudyError, match=r"exists already in .*study\.resume=true.*study\.name"):
         make_study()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_study_without_any_report_gives_way_to_a_corrected_one(
+    make_study: MakeStudy, resume: bool
+) -> None:
+    wrong = make_study(metric="acuracy")
+    wrong.report(ask(wrong).number, {}, None, 1)
+    directory = wrong.close().record.parent
+    study = make_study(resume=resume)
+    assert drain(study) == [0, 1, 2, 3]
+    study.close()
+    aside = directory.with_name(f"{directory.name}.empty-1")
+    assert load_study(aside).metric == "acuracy"
+    assert load_study(directory).metric == "loss"
+
+
+def test_a_study_without_reports_that_is_the_same_is_continued(make_study: MakeStudy) -> None:
+    first = make_study(num_samples=2)
+    ask(first)
+    directory = first.close().record.parent
+    assert drain(make_study(num_samples=2, resume=True)) == [0, 1]
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name]
 
 
 def test_resume_without_an_existing_study_starts_one(make_study: MakeStudy) -> None:

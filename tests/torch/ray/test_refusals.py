@@ -268,7 +268,7 @@ def test_an_empty_search_space(tmp_path: Path) -> None:
 
 
 def test_a_name_that_nothing_reads(tmp_path: Path) -> None:
-    assert refused(tmp_path, {"learning_rate": BOUNDS}, config={"learning_rate": 0.1}) == (
+    assert refused(tmp_path, {"learning_rate": BOUNDS}) == (
         "search_space.learning_rate: nothing would read it; did you mean 'optim_lr'?"
     )
     assert refused(tmp_path, {"gamma": BOUNDS}, kind=OwnMetrics) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -20,11 +21,12 @@ from ray import tune
 from small_trainings import MLP, make_data, options
 from torch import nn
 
+from itwinai.errors import ConfigurationError
 from itwinai.hpo import load_study
 from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import (
-    MissingMetricError,
     StudyInterrupted,
+    TrialsFailedError,
     UnusedParameterError,
 )
 from itwinai.hpo.record import StudyResult
@@ -538,19 +540,45 @@ def test_what_the_training_does_not_use_is_not_tuned(tmp_path, kind, space, word
         trainer.execute(*DATA[:2])
 
 
-def test_a_metric_that_is_never_logged_ends_the_study(tmp_path: Path) -> None:
-    trainer = study_trainer(
-        tmp_path, study={"num_samples": 5, "metric": "validation_acc", "mode": "max"}, test_every=1
-    )
-    with pytest.raises(MissingMetricError) as caught:
+@pytest.mark.parametrize(
+    ("metric", "data", "words"),
+    [
+        ("validation_acc", DATA, "; did you mean 'validation_accuracy'? It reports "),
+        ("test_loss", DATA, "; did you mean 'train_loss'? It reports "),
+        ("validation_loss", DATA[:1], ": there is no validation set. It reports train_accuracy"),
+        (["loss", "train_los"], DATA, "; did you mean 'train_loss'? It reports "),
+    ],
+)
+def test_a_metric_that_the_training_never_reports_is_refused(
+    tmp_path: Path, metric: Any, data: Any, words: str
+) -> None:
+    study = {"metric": metric, "mode": ["min"] * 2 if isinstance(metric, list) else "max"}
+    trainer = study_trainer(tmp_path, study=study, test_every=1)
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        trainer.execute(*data)
+    assert not (tmp_path / "studies").exists()
+
+
+class Talkative(RayTorchTrainer):
+    """Reports what is no number, and leaves its metric out once."""
+
+    def train(self) -> None:
+        """Report twice."""
+        self.ray_report({"validation_loss": 1.0, "phase": "warm-up", "f1": None, "big": 10**400})
+        self.ray_report({"phase": "cool-down"})
+
+
+def test_a_metric_that_is_no_number_costs_only_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = study_trainer(tmp_path, kind=Talkative, study={"num_samples": 2, "fail_fast": 9})
+    with pytest.raises(TrialsFailedError, match=r"is missing in the report of epoch 2, though"):
         trainer.execute(*DATA)
-    assert str(caught.value) == (
-        "study.metric='validation_acc' was never reported; did you mean 'validation_accuracy'? "
-        "Reported: train_accuracy, train_error, train_loss, validation_accuracy, "
-        "validation_error, validation_loss"
-    )
-    (trial,) = load_study(tmp_path / "studies/study").trials
-    assert (trial.state, trial.epochs) == (TrialState.FAILED, 1)
+    trials = load_study(tmp_path / "studies/study").trials
+    assert [dict(trial.history[0]) for trial in trials] == [{"validation_loss": 1.0}] * 2
+    for name, kind in [("phase", "a str"), ("f1", "None"), ("big", "an int")]:
+        text = f"warning: the metric {name!r} of a report is {kind}; expected one number"
+        assert sum(text in line for line in caplog.messages) == 1
 
 
 class Troubled(RayTorchTrainer):

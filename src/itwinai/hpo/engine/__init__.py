@@ -11,13 +11,12 @@ if TYPE_CHECKING:
     from itwinai.hpo.engine.group import Shipped
     from itwinai.hpo.engine.resources import TrialResources, check_cores, plan_resources
     from itwinai.hpo.engine.run import run_trials
-    from itwinai.hpo.engine.worker import Place, Program, TrialReporter
+    from itwinai.hpo.engine.worker import Place, Program
 
 __all__ = [
     "Place",
     "Program",
     "Shipped",
-    "TrialReporter",
     "TrialResources",
     "check_cores",
     "check_nodes",
@@ -33,7 +32,7 @@ __getattr__ = lazily(
         "cluster": "check_nodes ray_cluster starts_embedded",
         "resources": "TrialResources check_cores plan_resources",
         "run": "run_trials",
-        "worker": "Place Program TrialReporter",
+        "worker": "Place Program",
         "group": "Shipped",
     },
 )

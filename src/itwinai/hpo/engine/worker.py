@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import itwinai
 from itwinai.environ import as_one_process, environment
 from itwinai.hpo.engine.deadline import ReportDeadline
 from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
@@ -64,18 +65,10 @@ class Place:
         }
 
 
-class TrialReporter(Reporter, Protocol):
-    """Who hears of a trial's epochs, and of what the user should know besides."""
-
-    def note(self, about: str, text: str) -> None:
-        """Tell the user, with the next report; the first of all trials about something is shown."""
-        ...
-
-
 class Program(Protocol):
     """What a slot runs: one training, for given hyper-parameters, in one process of a trial."""
 
-    def __call__(self, assignment: Assignment, place: Place, reporter: TrialReporter) -> None:
+    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Train, reporting each epoch, until the end or until the reporter says stop."""
         ...
 
@@ -94,10 +87,12 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._folder = Path.cwd()
         self._notes: list[Note] = []
+        self._noted: set[str] = set()
         self._writes = RelativeWrites(self.note)
 
     def begin(self, assignment: Assignment, place: Place) -> None:
         """Start a trial."""
+        self._noted.clear()
         self._events: queue.Queue[Event] = queue.Queue()
         self._answers: queue.Queue[bool] = queue.Queue()
         # Only rank 0 reports; it waits for the other ranks, so their time is in its own.
@@ -128,8 +123,11 @@ class Worker:
             return self._answers.get()
 
     def note(self, about: str, text: str) -> None:
-        """Tell the user, with the next report (called by the training)."""
-        self._notes.append((about, text))
+        """Tell the user once, in the log and with the next report (called by the training)."""
+        if about not in self._noted:
+            self._noted.add(about)
+            itwinai.logger.warning(text)
+            self._notes.append((about, text))
 
     def _train(self, assignment: Assignment, place: Place) -> None:
         directory = Path(assignment.directory)

@@ -71,6 +71,11 @@ class Memory:
         curve.seconds.append(seconds)
         return Report(number, len(curve.losses), seconds, losses)
 
+    @property
+    def knows_losses(self) -> bool:
+        """Whether a trial of this study has reported all objectives once."""
+        return any(curve.losses for curve in self._curves.values())
+
     def params(self, number: int) -> Mapping[str, Any]:
         """A trial's values."""
         return self._curves[number].params

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
+import itwinai
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
+from itwinai.hpo.objectives import losses_of
 from itwinai.hpo.record import (
     FILE_NAME,
     MemoryRecord,
@@ -16,8 +23,10 @@ from itwinai.hpo.record import (
     StudyStorage,
     attributes,
     is_of_this_job,
+    load_study,
     read_result,
 )
+from itwinai.hpo.record.reading import load_optuna_study
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.facts import facts_of, keep_or_refuse
 from itwinai.hpo.study.telling import tell_optuna
@@ -29,12 +38,13 @@ _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 def check_existing(configuration: StudyConfiguration) -> None:
     """Refuse a study that exists already, unless it is to be resumed, or this job continues it.
 
+    One in which no trial came to anything gives way.
+
     Raises:
         StudyError: If there is a record and ``resume`` is false.
     """
     path = configuration.directory / FILE_NAME
-    continued = configuration.resume or is_of_this_job(configuration.directory)
-    if path.exists() and path.stat().st_size and not continued:
+    if _has_content(path) and not _continued(configuration) and not _came_to_nothing(path):
         raise StudyError(
             f"study {configuration.name!r} exists already in {configuration.directory}. "
             "Set study.resume=true to go on with it, or give this one another study.name."
@@ -64,12 +74,13 @@ def open_study(
         StudyError: If another process runs the study, or it is not one of ours.
         ConfigurationError: If objectives, epochs, space or constraints have changed.
     """
+    facts = facts_of(configuration, space, epochs)
     if record is None:
         check_existing(configuration)
-        record = StudyRecord(configuration.directory / FILE_NAME)
+        record = _record_of(configuration, facts)
     try:
         study = _study_in(record, configuration, sampler)
-        keep_or_refuse(study, facts_of(configuration, space, epochs), record.path)
+        keep_or_refuse(study, facts, record.path)
     except BaseException:
         record.close()
         raise
@@ -77,6 +88,52 @@ def open_study(
     if study.get_trials(deepcopy=False):
         sampler.reseed_rng()
     return record, study
+
+
+def _record_of(configuration: StudyConfiguration, facts: Mapping[str, Any]) -> StudyRecord:
+    """The study's record; one in which no trial came to anything is set aside for a corrected one.
+
+    Where it would be continued, and is the same study, it is left as it is.
+    """
+    directory = configuration.directory
+    path = directory / FILE_NAME
+    exists = _has_content(path)
+    record = StudyRecord(path)
+    if not exists or not _came_to_nothing(path):
+        return record
+    known = load_optuna_study(path).user_attrs[attributes.FACTS]
+    if _continued(configuration) and known == facts:
+        return record
+    names = (directory.with_name(f"{directory.name}.empty-{n}") for n in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    directory.rename(aside)
+    record.close()
+    itwinai.logger.info(
+        "no trial of the existing study %r has reported its metric, so this one takes its place; "
+        "the old record is now in %s",
+        configuration.name,
+        aside,
+    )
+    return StudyRecord(path)
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _continued(configuration: StudyConfiguration) -> bool:
+    return configuration.resume or is_of_this_job(configuration.directory)
+
+
+def _came_to_nothing(path: Path) -> bool:
+    """Whether no trial of a study has reported what it optimises, or left a checkpoint."""
+    try:
+        result = load_study(path)
+    except StudyError:  # a record that cannot be read may hold anything
+        return False
+    reports = [metrics for trial in result.trials for metrics in trial.history]
+    reported = any(losses_of(result.objectives, metrics) for metrics in reports)
+    return not reported and not any(path.parent.glob("trials/*/*/manifest.json"))
 
 
 def _study_in(

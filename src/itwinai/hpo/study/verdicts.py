@@ -19,7 +19,8 @@ from itwinai.hpo.trial import TrialState
 class Verdicts:
     """Looks at a trial's metrics, then at its scheduler's opinion, then at the study's limits.
 
-    An objective that is not reported ends the study: no other trial would report it.
+    An objective that no trial has reported ends the study: no other would. One that only this
+    report lacks ends the trial.
 
     Args:
         configuration: What the study optimises.
@@ -86,15 +87,23 @@ class Verdicts:
         return None if limit is None else (TrialState.INTERRUPTED, limit)
 
     def _not_reported(self, objective: Objective, trial: RunningTrial) -> Ending:
-        reason = _missing(objective.metric, trial.metrics)
+        metric, metrics = f"study.metric={objective.metric!r}", trial.metrics
+        if self._memory.knows_losses:
+            where = f"the report of epoch {trial.epochs}" if trial.epochs else "this trial"
+            reason = f"{metric} is missing in {where}, though earlier reports had it. {_ADVICE}"
+            return TrialState.FAILED, reason
+        reason = f"{metric} was never reported{_instead(objective.metric, metrics)}"
         self._limits.fail(MissingMetricError(reason))
         return TrialState.FAILED, reason
 
 
-def _missing(metric: str, metrics: Mapping[str, float]) -> str:
-    """Say that a metric was not reported, and what was."""
+#: What to do where not every epoch has the metric.
+_ADVICE = "Report it each time, or report only the epochs that have it"
+
+
+def _instead(metric: str, metrics: Mapping[str, float]) -> str:
+    """Say what was reported in place of a metric."""
     if not metrics:
-        return f"study.metric={metric!r} was never reported; the training reported nothing"
+        return "; the training reported nothing"
     hint = did_you_mean(metric, metrics) or "."
-    reported = ", ".join(sorted(metrics))
-    return f"study.metric={metric!r} was never reported{hint} Reported: {reported}"
+    return f"{hint} Reported: {', '.join(sorted(metrics))}"

@@ -11,8 +11,7 @@ from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
-import itwinai
-from itwinai.hpo.engine import TrialReporter
+from itwinai.reporting import Reporter
 
 #: Packages whose state is not the user's.
 _OTHERS = {*sys.stdlib_module_names, "itwinai", "torch"}
@@ -42,7 +41,7 @@ class Leftovers:
         self._trial: int | None = None
         self._told: set[str] = set()
 
-    def tell(self, trial: int, reporter: TrialReporter, *objects: Any) -> None:
+    def tell(self, trial: int, reporter: Reporter, *objects: Any) -> None:
         """Say, at the begin of a trial, what the one before has left; each name once.
 
         Args:
@@ -55,9 +54,7 @@ class Leftovers:
             new = sorted(set(_changed(self._found, found)) - self._told)
             if new and self._trial is not None:
                 self._told.update(new)
-                text = _words(new, self._trial)
-                itwinai.logger.warning(text)
-                reporter.note("leftovers", text)
+                reporter.note("leftovers", _words(new, self._trial))
             self._found, self._trial = found, trial
 
 

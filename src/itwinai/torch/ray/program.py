@@ -13,7 +13,7 @@ import torch
 
 import itwinai
 from itwinai.errors import CheckpointError
-from itwinai.hpo.engine import Place, TrialReporter
+from itwinai.hpo.engine import Place
 from itwinai.hpo.errors import UnusedParameterError
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext
@@ -54,7 +54,7 @@ class TrainerProgram:
         #: What the trials' runs belong to.
         self.run_context = RunContext()
 
-    def __call__(self, assignment: Assignment, place: Place, reporter: TrialReporter) -> None:
+    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Train with a trial's values."""
         if self._last is not None:  # that trial has ended, and all of it is on record
             self._last.delete_superseded()
@@ -124,6 +124,10 @@ class _AfterKnown:
         self._known -= 1
         return self._known < 0 and self._reporter.report(metrics, checkpoint)
 
+    def note(self, about: str, text: str) -> None:
+        """Pass a note on."""
+        self._reporter.note(about, text)
+
 
 class ReadingCheck:
     """Passes reports on, after making sure that the training has read what was sampled.
@@ -165,6 +169,10 @@ class ReadingCheck:
             known = [name for name in self._trainer.config.snapshot() if name not in unread]
             raise UnusedParameterError(_unused(in_vain[0], known))
         return self._reporter.report(metrics, checkpoint)
+
+    def note(self, about: str, text: str) -> None:
+        """Pass a note on."""
+        self._reporter.note(about, text)
 
 
 def _unused(name: str, known: list[str]) -> str:

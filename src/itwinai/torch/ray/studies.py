@@ -16,6 +16,7 @@ from itwinai.torch.ray.program import TrainerProgram
 from itwinai.torch.ray.rebuilding import rebuilt_model
 from itwinai.torch.ray.runs import StudyRuns
 from itwinai.torch.ray.tunables import check_names, default_values
+from itwinai.torch.training.names import check_metrics
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
 
@@ -42,6 +43,8 @@ def tune(
     """
     check_names(trainer, space, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
+    metrics = [objective.metric for objective in study.objectives]
+    check_metrics(trainer, metrics, validates=datasets[1] is not None)
     program = TrainerProgram(trainer, datasets)
     runs = StudyRuns(trainer.logger, program, trainer.time_ray)
     result = run_study(plan, program, pipeline=pipeline, company=runs.of)

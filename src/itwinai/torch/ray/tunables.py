@@ -6,15 +6,13 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
-
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.space import Choice
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
 from itwinai.torch.training.names import (
     READING_HOOKS,
-    constructor,
     known_names,
+    of_built_model,
     own_arguments,
     suggestion,
 )
@@ -31,12 +29,8 @@ def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str,
         _check_choosers(trainer, name, space)
         if _innermost(name) in known_names(trainer) or name in known_names(trainer):
             continue
-        if isinstance(trainer.model, nn.Module) and name in constructor(type(trainer.model)):
-            raise ConfigurationError(
-                f"search_space.{name}: the model is built already, so its {name!r} cannot change. "
-                f"Pass the class (model={type(trainer.model).__name__}), or in YAML add "
-                "_partial_: true to the model."
-            )
+        if of_built_model(trainer, name):
+            raise ConfigurationError(f"search_space.{name}: {of_built_model(trainer, name)}")
         if not trainer.overrides(*READING_HOOKS):
             _refuse(trainer, name)
 

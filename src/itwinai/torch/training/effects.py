@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-import itwinai
+from itwinai.reporting import Reporter
 from itwinai.torch.config import TrainingConfiguration
 from itwinai.torch.optimization.factories import OPTIMIZERS, SCHEDULE_KEYS
 from itwinai.torch.training.names import own_keys
@@ -43,21 +43,21 @@ class Effects:
 
     def __init__(self, config: TrainingConfiguration) -> None:
         self._config = config
-        self._speaks = False
+        self._listener: Reporter | None = None
         self._schedule: LRScheduler | None = None
         self._began: int | None = None
         self._looks = 0
         #: Settings of an optimizer's groups that a state loaded by hand has brought.
         self._brought: Settings = []
 
-    def begin(self, schedule: LRScheduler | None, speaks: bool) -> None:
+    def begin(self, schedule: LRScheduler | None, listener: Reporter | None) -> None:
         """Hear that the training begins.
 
         Args:
             schedule: As it stands.
-            speaks: Whether this process says what has no effect.
+            listener: Who is told what has no effect; None: another process tells it.
         """
-        self._schedule, self._speaks = schedule, speaks
+        self._schedule, self._listener = schedule, listener
         self._began = self._schedules_step()
 
     def watch(self, optimizer: Optimizer) -> None:
@@ -103,23 +103,19 @@ class Effects:
                 reported, for some loops let their schedule go on after a report.
         """
         self._looks += 2 if certain else 1
-        if self._looks < 2 or not self._speaks:
+        listener = self._listener
+        if self._looks < 2 or listener is None:
             return
-        self._speaks = False
+        self._listener = None
         fields, values = TrainingConfiguration.model_fields, self._config.snapshot()
         chosen = [name for name in CALLS if values[name] != fields[name].default]
         own = self._config.unread(own_keys(self._config))
         if own:
-            itwinai.logger.warning(
-                "warning: nothing has read config.%s in the first epoch", ", config.".join(own)
-            )
+            names = ", config.".join(own)
+            listener.note("unread", f"warning: nothing has read config.{names} in the first epoch")
         for name in self.missing(chosen):
-            itwinai.logger.warning(
-                "warning: config.%s=%r has had no effect: nothing called %s",
-                name,
-                values[name],
-                CALLS[name],
-            )
+            text = f"warning: config.{name}={values[name]!r} has had no effect: nothing called "
+            listener.note(name, text + CALLS[name])
 
     def _schedules_step(self) -> int | None:
         return None if self._schedule is None else self._schedule.last_epoch

@@ -1,10 +1,15 @@
-"""Which names a training reads from its configuration, so that none is given in vain."""
+"""Which names a training reads from its configuration, and which metrics it reports.
+
+Both are known before it starts, as far as its own hooks allow, so that nothing is given in vain.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from torch import nn
 
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
@@ -25,6 +30,16 @@ READING_HOOKS = (
     "samples_in_batch",
     "terms_in_loss",
     "set_epoch",
+)
+
+#: Hooks in which a subclass may report metrics of any name.
+REPORTING_HOOKS = (
+    "train",
+    "train_epoch",
+    "train_step",
+    "validation_epoch",
+    "validation_step",
+    "compute_metrics",
 )
 
 #: What belongs beside the configuration: an argument of the trainer, or a key of the study.
@@ -53,8 +68,41 @@ def check_config(trainer: Any) -> None:
     known = known_names(trainer)
     unknown = [name for name in own_keys(trainer.config) if name not in known]
     if unknown:
-        lines = [f"config.{name}{_instead(name, known)}" for name in unknown]
+        lines = [
+            f"config.{name}: {of_built_model(trainer, name) or _instead(name, known)}"
+            for name in unknown
+        ]
         raise ConfigurationError("\n".join(lines))
+
+
+def check_metrics(trainer: Any, metrics: Iterable[str], validates: bool) -> None:
+    """Refuse metrics to optimise that a training never reports.
+
+    Args:
+        trainer: Whose training.
+        metrics: Their names.
+        validates: Whether it has a validation set.
+
+    Raises:
+        ConfigurationError: For the first such name, with what was probably meant.
+    """
+    if trainer.overrides(*REPORTING_HOOKS):
+        return
+    validates = validates or trainer.overrides("create_dataloaders")
+    stages = ("train", "validation") if validates else ("train",)
+    reported = [f"{stage}_{name}" for name in ("loss", *trainer.metrics) for stage in stages]
+    for metric in metrics:
+        full = "validation_loss" if metric == "loss" else metric
+        # A metric of several numbers adds a word to its name.
+        if any(f"{full}_".startswith(f"{name}_") for name in reported):
+            continue
+        reason = did_you_mean(metric, reported) or "."
+        if full.startswith("validation_") and not validates:
+            reason = ": there is no validation set."
+        raise ConfigurationError(
+            f"study.metric={metric!r}: the training never reports it{reason} It reports "
+            f"{', '.join(sorted(reported))}"
+        )
 
 
 def own_keys(config: Any) -> list[str]:
@@ -92,11 +140,21 @@ def suggestion(name: str, known: Any) -> str:
     return did_you_mean(_torch_names().get(name, name), known)
 
 
+def of_built_model(trainer: Any, name: str) -> str:
+    """What to do about an argument of a model that is an object already; empty if it is none."""
+    if not isinstance(trainer.model, nn.Module) or name not in constructor(type(trainer.model)):
+        return ""
+    return (
+        f"the model is built already, so its {name!r} cannot change. Pass the class "
+        f"(model={type(trainer.model).__name__}), or in YAML add _partial_: true to the model."
+    )
+
+
 def _instead(name: str, known: set[str]) -> str:
     if name in _ELSEWHERE:
-        return f": nothing reads it there; {name} {_ELSEWHERE[name]}"
+        return f"nothing reads it there; {name} {_ELSEWHERE[name]}"
     hint = did_you_mean(_torch_names().get(name, name), known)
-    return f": nothing reads it{hint or '. Remove it, or read it in a hook of your own'}"
+    return f"nothing reads it{hint or '. Remove it, or read it in a hook of your own'}"
 
 
 def _signatures(cls: type) -> Iterator[list[inspect.Parameter]]:

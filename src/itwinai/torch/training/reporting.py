@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from itwinai.reporting import NullReporter
+from itwinai.reporting import NullReporter, Reporter
 from itwinai.torch.training.protocol import Training
-from itwinai.torch.type import HookError, described
+from itwinai.torch.type import described
 
 
 def report_as_one(training: Training, metrics: Mapping[str, Any]) -> bool:
@@ -18,18 +18,14 @@ def report_as_one(training: Training, metrics: Mapping[str, Any]) -> bool:
 
     Args:
         training: Whose ranks stop at the same step.
-        metrics: Numbers, or tensors of one element.
-
-    Raises:
-        HookError: If a metric is not one number.
+        metrics: Numbers, or tensors of one element; what is no number is named, and left out.
     """
     reporter, checkpoints = training.reporter, training.checkpoints
     if isinstance(reporter, NullReporter):
         return False
     stop = False
     if training.strategy.is_main_worker:
-        numbers = {name: _number(name, value) for name, value in metrics.items()}
-        stop = reporter.report(numbers, checkpoints.newest)
+        stop = reporter.report(_numbers(metrics, reporter), checkpoints.newest)
         # Whoever is told to stop cannot know whether that was the report's own consequence.
         if not stop:
             checkpoints.recorded()
@@ -50,10 +46,14 @@ def report_epoch(training: Training) -> bool:
     return stop
 
 
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value.detach() if isinstance(value, torch.Tensor) else value)
-    except (TypeError, ValueError, RuntimeError):
-        raise HookError(
-            f"the metric {name!r} of a report is {described(value)}; expected one number"
-        ) from None
+def _numbers(metrics: Mapping[str, Any], reporter: Reporter) -> dict[str, float]:
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            if isinstance(value, str | bytes):
+                raise TypeError(value)
+            numbers[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            text = f"the metric {name!r} of a report is {described(value)}; expected one number"
+            reporter.note(f"metric {name}", f"warning: {text}. It is left out.")
+    return numbers

@@ -111,7 +111,8 @@ def _make_ready(training: Trainable) -> None:
         with training.effects.restoring():
             state.restore(training, *training.restored)
         training.restored = None
-    training.effects.begin(training.lr_scheduler, strategy.is_main_worker)
+    listener = training.reporter if strategy.is_main_worker else None
+    training.effects.begin(training.lr_scheduler, listener)
 
 
 @contextmanager
