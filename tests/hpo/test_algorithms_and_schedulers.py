@@ -7,10 +7,21 @@ from typing import Any
 import optuna
 import pytest
 from naming import named
-from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    HyperBandForBOHB,
+    HyperBandScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    ResourceChangingScheduler,
+)
+from ray.tune.schedulers.pb2 import PB2
 from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
 
 from itwinai.errors import ConfigurationError
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.launch import plan_study
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.schedulers import Report, Scheduler, Setting
 from itwinai.hpo.schedulers import build_scheduler as build_from_setting
@@ -180,6 +191,43 @@ def test_a_scheduler_is_built_from_its_name_or_a_mapping(value: Any, name: str) 
     scheduler = build_scheduler(value, 10)
     assert scheduler.name == name
     assert scheduler.ray is None
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "instead"),
+    [
+        (PopulationBasedTraining(hyperparam_mutations={"x": [1, 2]}), "scheduler: pbt"),
+        (PB2(hyperparam_bounds={"x": [1, 2]}), "scheduler: pbt"),
+        (HyperBandForBOHB(), "scheduler: bohb"),
+        (ResourceChangingScheduler(), "study.resources_per_worker"),
+    ],
+    ids=named,
+)
+def test_a_scheduler_of_rays_that_cannot_work_is_refused(scheduler: Any, instead: str) -> None:
+    message = scheduler_refusal(scheduler)
+    assert message.startswith(f"study.scheduler({type(scheduler).__name__}) changes trials by")
+    assert message.endswith(f"Use {instead}.")
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        (
+            {"scheduler": ASHAScheduler(metric="accuracy", mode="min")},
+            "study.scheduler(AsyncHyperBandScheduler).metric='accuracy' contradicts "
+            "study.metric='loss'. Leave it out: the study gives its own.",
+        ),
+        (
+            {"algorithm": OptunaSearch(metric="validation_loss", mode="max")},
+            "study.algorithm(OptunaSearch).mode='max' contradicts study.mode='min'. Leave it out: "
+            "the study gives its own.",
+        ),
+    ],
+)
+def test_rays_objects_learn_from_what_the_study_optimises(objects: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        plan_study(StudyConfiguration(mode="min", **objects), SPACE, 10, None)
+    assert str(caught.value) == message
 
 
 def test_an_optuna_pruner_is_taken_as_it_is() -> None:

@@ -15,10 +15,11 @@ from ray.tune.schedulers import (
     HyperBandScheduler,
     MedianStoppingRule,
 )
+from ray.tune.search.optuna import OptunaSearch
 
 from itwinai.environ import environment
 from itwinai.hpo.engine import ray_cluster
-from itwinai.hpo.ray_private import limits_of, object_store_at, reread_environment
+from itwinai.hpo.ray_private import goal_of, limits_of, object_store_at, reread_environment
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,12 @@ from itwinai.hpo.ray_private import limits_of, object_store_at, reread_environme
 )
 def test_the_limits_of_rays_schedulers_are_known(scheduler: Any, limits: Any) -> None:
     assert limits_of(scheduler) == limits
+
+
+@pytest.mark.parametrize("kind", [ASHAScheduler, HyperBandScheduler, OptunaSearch])
+def test_the_goal_of_rays_objects_is_known(kind: Any) -> None:
+    assert goal_of(kind(metric="accuracy", mode="max")) == ("accuracy", "max")
+    assert goal_of(kind()) == (None, None)
 
 
 def test_an_imported_ray_reads_its_environment_anew() -> None:

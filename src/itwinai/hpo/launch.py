@@ -35,6 +35,7 @@ from itwinai.hpo.study import (
     check_combination,
     check_direction,
     check_existing,
+    check_foreign,
     check_points,
     check_total,
     choose,
@@ -106,6 +107,7 @@ def plan_study(
     check_existing(configuration)
     space = space.constrained(configuration.constraints)
     check_points(configuration, space)
+    check_foreign(configuration)
     chosen = choose(configuration, space, epochs)
     seed, objectives = configuration.seed, configuration.objectives
     algorithm = build_algorithm(

@@ -1,9 +1,9 @@
 """The one place that touches what Ray gives no public way to.
 
-A scheduler object does not tell its grace period and maximum; a study needs both to refuse a
-contradiction before it starts. Ray reads its environment when it is imported, which a user's script
-has often done already. And Tune gives a whole run up when Ray's memory monitor ends the process of
-one trial. What lies in a node's object store can be read, but not be mapped once more.
+A scheduler object does not tell its grace period, maximum, metric and mode; a study needs them to
+refuse a contradiction before it starts. Ray reads its environment when it is imported, which a
+user's script has often done already. And Tune gives a whole run up when Ray's memory monitor ends
+the process of one trial. What lies in a node's object store can be read, but not be mapped once more.
 ``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames any of
 it.
 """
@@ -36,6 +36,13 @@ def limits_of(scheduler: Any) -> tuple[float | None, float | None]:
         grace = rungs[-1][0] if rungs and isinstance(rungs[-1], tuple) else None
     maximum = getattr(scheduler, "_max_t", None) or getattr(scheduler, "_max_t_attr", None)
     return grace, maximum
+
+
+def goal_of(value: Any) -> tuple[str | None, str | None]:
+    """Return the metric and mode that a Ray Tune searcher or scheduler was given, or None."""
+    metric, mode = getattr(value, "_metric", None), getattr(value, "_mode", None)
+    metric = metric if isinstance(metric, str) else None
+    return metric, mode if mode in ("min", "max") else None
 
 
 def reread_environment() -> None:

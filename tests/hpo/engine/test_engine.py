@@ -19,7 +19,7 @@ import pytest
 import ray
 import toy_study
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
-from ray.tune.search import Searcher
+from ray.tune.search import Repeater, Searcher
 from toy_study import EPOCHS, ExpectOnRecord, Kill, Meet, Raise, ToyProgram, run_toy_study
 
 from itwinai.hpo.config import StudyConfiguration
@@ -259,6 +259,54 @@ def test_a_ray_searcher_proposes_and_hears_of_its_own_trials(tmp_path: Path, nod
     assert searcher.heard == [
         ([x + 1 / epoch for epoch in range(1, EPOCHS + 1)], x + 1 / EPOCHS) for x in (0.5, 0.25)
     ]
+
+
+class RaysExample(Searcher):  # type: ignore[misc]
+    """Written as the example in Ray's documentation is: it takes less than Ray offers."""
+
+    def __init__(self, metric: str = "loss", mode: str = "min") -> None:
+        super().__init__(metric=metric, mode=mode)
+        self.known: dict[str, float | None] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, float]:
+        self.known[trial_id] = None
+        return {"x": len(self.known) / 4}
+
+    def on_trial_complete(self, trial_id: str, result: Any, **kwargs: Any) -> None:
+        self.known[trial_id] = result[self.metric]
+
+
+def test_a_searcher_after_rays_example_and_a_repeater_of_it(tmp_path: Path, nodes: Nodes) -> None:
+    searcher = RaysExample()
+    run(tmp_path, nodes, ToyProgram(), algorithm=searcher, num_samples=3)
+    assert list(searcher.known.values()) == [x + 1 / EPOCHS for x in (0.25, 0.5)]
+    repeated = RaysExample()
+    study = run(
+        tmp_path / "again", nodes, ToyProgram(), algorithm=Repeater(repeated, 2), num_samples=5
+    )
+    trials = study.result().trials
+    assert [trial.params["x"] for trial in trials] == [0.0, 0.25, 0.25, 0.5, 0.5]
+    assert list(repeated.known.values()) == [x + 1 / EPOCHS for x in (0.25, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("proposal", "words"),
+    [
+        ({"x": 5.0}, r"proposed x=5\.0 lies outside the search space: .*'upper': 1"),
+        ({"x": 0.5, "y": 1}, "proposed y: not in the search space; known names: x"),
+        ({}, "proposed no value for x"),
+    ],
+)
+def test_a_searcher_that_leaves_the_space_is_told(
+    tmp_path: Path, nodes: Nodes, proposal: dict[str, Any], words: str
+) -> None:
+    class Astray(RaysExample):
+        def suggest(self, trial_id: str) -> dict[str, Any]:
+            return proposal
+
+    study = run(tmp_path, nodes, ToyProgram(), algorithm=Astray(), num_samples=3)
+    assert re.match(rf"study\.algorithm\(Astray\) {words}", str(study.fatal))
+    assert [trial.is_default for trial in study.result().trials] == [True]
 
 
 def test_rays_own_optuna_search_runs(tmp_path: Path, nodes: Nodes) -> None:

@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 import itwinai
+from itwinai.config.values import plain
 from itwinai.hpo.engine import ends
 from itwinai.hpo.engine.events import Note, Raised
 from itwinai.hpo.engine.slot import ASSIGNMENT
@@ -22,6 +23,9 @@ from itwinai.hpo.errors import StudyError, UnusedParameterError
 from itwinai.hpo.space import write_domains
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
+
+#: What Tune's ``Repeater`` adds to a proposal.
+_TRIAL_INDEX = "__trial_index__"
 
 #: Errors of a trial that every other trial would meet as well.
 _FATAL: dict[str, type[StudyError]] = {UnusedParameterError.__name__: UnusedParameterError}
@@ -84,7 +88,23 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 self._exhausted = proposal is not None
                 return None
             self._users.add(trial_id)
+            proposal = self._checked(proposal)
         return self._study.ask(proposal)
+
+    def _checked(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a user's searcher; the study ends if they are not of its space."""
+        space = self._study.space
+        values: dict[str, Any] = plain({k: v for k, v in proposal.items() if k != _TRIAL_INDEX})
+        missing = [f"no value for {name}" for name in space if name not in values]
+        complaint = space.complaint(values) or next(iter(missing), None)
+        if complaint is not None:
+            self._study.fail(
+                StudyError(
+                    f"study.algorithm({self._study.algorithm.name}) proposed {complaint}. Give it "
+                    "no space of its own; it gets the study's"
+                )
+            )
+        return values
 
     @property
     def _over(self) -> bool:
@@ -108,7 +128,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         elif number is not None:
             close_trial(self._study, number, result or {})
         if trial_id in self._users:
-            self._user.on_trial_complete(trial_id, _with_metric(self._study, result or {}), error)
+            seen = _with_metric(self._study, result or {})
+            self._user.on_trial_complete(trial_id=trial_id, result=seen, error=error)
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the record has it."""

@@ -221,10 +221,25 @@ def build_scheduler(value: Any, setting: Setting) -> Scheduler:
     return Scheduler(name, model.judge(setting), name)
 
 
+#: What to use in place of those of Ray's schedulers that cannot work here.
+_INSTEAD = {
+    "PopulationBasedTraining": "scheduler: pbt",
+    "PopulationBasedTrainingReplay": "scheduler: pbt",
+    "HyperBandForBOHB": "scheduler: bohb",
+    "ResourceChangingScheduler": "study.resources_per_worker",
+}
+
+
 def _from_ray(value: Any, epochs: int) -> Scheduler:
     from itwinai.hpo.ray_private import limits_of
 
     check_object("study.scheduler", value, "on_trial_result", SCHEDULERS)
+    for kind in type(value).__mro__:
+        if kind.__name__ in _INSTEAD:
+            raise ConfigurationError(
+                f"study.scheduler({type(value).__name__}) changes trials by ways of Ray's own, "
+                f"which a study does not have. Use {_INSTEAD[kind.__name__]}."
+            )
     grace, max_t = limits_of(value)
     # A larger max_t of Ray's only spaces its rungs wider; a smaller one cuts trials short.
     check_limits(type(value).__name__, epochs, grace, max_t if (max_t or epochs) < epochs else None)

@@ -115,6 +115,16 @@ class SearchSpace(Mapping[str, Parameter]):
                 kept[name] = self[name].canonical(params[name])
         return kept
 
+    def complaint(self, params: Mapping[str, Any]) -> str | None:
+        """Say which of some values is none of the space's, and why; None if all are."""
+        for name, value in params.items():
+            if name not in self:
+                hint = did_you_mean(name, self) or f"; known names: {', '.join(self)}"
+                return f"{name}: not in the search space{hint}"
+            if not self[name].contains(value):
+                return f"{name}={value!r} lies outside the search space: {self[name].describe()}"
+        return None
+
     def feasible(self, params: Mapping[str, Any]) -> bool:
         """Tell whether all constraints hold; one on a parameter that does not exist does."""
         return all(constraint.holds(params) for constraint in self.constraints)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.study.checks import check_direction, check_points
+    from itwinai.hpo.study.checks import check_direction, check_foreign, check_points
     from itwinai.hpo.study.choosing import choose
     from itwinai.hpo.study.contract import check_combination
     from itwinai.hpo.study.opening import check_existing
@@ -23,6 +23,7 @@ __all__ = [
     "check_combination",
     "check_direction",
     "check_existing",
+    "check_foreign",
     "check_points",
     "check_total",
     "choose",
@@ -35,7 +36,7 @@ __getattr__ = lazily(
     {
         "study": "Study",
         "running": "Listener RunningTrial",
-        "checks": "check_direction check_points",
+        "checks": "check_direction check_foreign check_points",
         "total": "check_total total_trials",
         "choosing": "choose",
         "contract": "check_combination",

@@ -7,8 +7,9 @@ import re
 import numpy as np
 
 import itwinai
-from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.ray_private import goal_of
 from itwinai.hpo.space import SearchSpace
 
 #: Words in a metric's name that tell in which direction it is better.
@@ -58,6 +59,31 @@ def _natural_mode(metric: str) -> str | None:
     return "min" if words & _LOWER_IS_BETTER else "max" if words & _HIGHER_IS_BETTER else None
 
 
+def check_foreign(configuration: StudyConfiguration) -> None:
+    """Refuse objects of Ray Tune that learn from another metric than the study's.
+
+    Raises:
+        ConfigurationError: Naming the metric or mode of the object.
+    """
+    objective = configuration.objectives[0]
+    for key in ("algorithm", "scheduler"):
+        value = getattr(configuration, key)
+        metric, mode = goal_of(value)
+        for name, own, study in (
+            ("metric", metric, objective.metric),
+            ("mode", mode, objective.mode),
+        ):
+            if own is not None and _full_name(own) != _full_name(study):
+                raise ConfigurationError(
+                    f"study.{key}({type(value).__name__}).{name}={own!r} contradicts "
+                    f"study.{name}={study!r}. Leave it out: the study gives its own."
+                )
+
+
+def _full_name(metric: str) -> str:
+    return "validation_loss" if metric == "loss" else metric
+
+
 def check_points(configuration: StudyConfiguration, space: SearchSpace) -> None:
     """Refuse points to try first that the space does not hold, and constraints that nothing meets.
 
@@ -66,15 +92,9 @@ def check_points(configuration: StudyConfiguration, space: SearchSpace) -> None:
     """
     for index, point in enumerate(configuration.points):
         where = f"study.points[{index}]"
-        for name, value in point.items():
-            if name not in space:
-                hint = did_you_mean(name, space) or f"; known names: {', '.join(space)}"
-                raise ConfigurationError(f"{where}.{name}: not in the search space{hint}")
-            if not space[name].contains(value):
-                raise ConfigurationError(
-                    f"{where}.{name}={value!r} lies outside the search space: "
-                    f"{space[name].describe()}"
-                )
+        complaint = space.complaint(point)
+        if complaint is not None:
+            raise ConfigurationError(f"{where}.{complaint}")
         if not space.feasible(point):
             raise ConfigurationError(f"{where}: breaks one of study.constraints")
     if space.constraints and space.sample(np.random.default_rng(0)) is None:
