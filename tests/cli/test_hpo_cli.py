@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -252,6 +253,8 @@ def test_a_running_study_is_asked_to_stop(project: Path) -> None:
         long = Path("studies/long")
         (listed,) = (entry for entry in list_studies() if entry.directory == long)
         assert listed.state == "running"
+        shown = hpo("show", long).stdout
+        assert re.match(r"running     \d+/2000 trials done, \d+ running, .* s, time left -", shown)
         assert "another process is running this study" in hpo("resume", long, code=1).stderr
         assert as_json("stop", long)["requested"] == "stop"
         (project / "go").touch()  # the first trials have waited for it

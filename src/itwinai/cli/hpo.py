@@ -145,14 +145,16 @@ def show_command(
     """Show a study's summary and its trials."""
     from rich.text import Text
 
-    from itwinai.hpo.display import show, table_of_trials
+    from itwinai.hpo.display import show, standing, table_of_trials
     from itwinai.hpo.display.summary import summary
-    from itwinai.hpo.record import plain_study
+    from itwinai.hpo.record import plain_study, state_of
 
     result = _load(study)
     if as_json:
         write_json(plain_study(result))
         return
+    if state_of(result) == "running":
+        show(Text(f"running     {standing(result)}"))
     shown = list(islice(result.trials, limit or None))
     show(summary(result), table_of_trials(result, shown))
     if len(shown) < len(result.trials):

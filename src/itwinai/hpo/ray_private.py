@@ -3,9 +3,9 @@
 A scheduler object does not tell its grace period, maximum, metric and mode; a study needs them to
 refuse a contradiction before it starts. Ray reads its environment when it is imported, which a
 user's script has often done already. And Tune gives a whole run up when Ray's memory monitor ends
-the process of one trial. What lies in a node's object store can be read, but not be mapped once more.
-``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames any of
-it.
+the process of one trial. What lies in a node's object store can be read, but not be mapped once
+more. ``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames
+any of it.
 """
 
 from __future__ import annotations

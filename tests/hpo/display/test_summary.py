@@ -76,18 +76,21 @@ def shown(result: StudyResult) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "best", "difference"),
-    [("max", 0.75, "better: +0.25 (+50.0%)"), ("min", 0.25, "better: -0.25 (-50.0%)")],
+    ("mode", "best", "why", "difference"),
+    [
+        ("max", 0.75, "the highest of 2 completed", "better: +0.25 (+50.0%)"),
+        ("min", 0.25, "the lowest of 2 completed", "better: -0.25 (-50.0%)"),
+    ],
 )
 def test_the_best_is_set_against_the_default(
-    tmp_path: Path, mode: Literal["min", "max"], best: float, difference: str
+    tmp_path: Path, mode: Literal["min", "max"], best: float, why: str, difference: str
 ) -> None:
     study = make_study(tmp_path, mode)
     train(study, 0.1, 0.2, 0.3, 0.5)
     number = train(study, 0.1, 0.2, 0.3, best)
     lines = shown(study.close())
     params = study.result().trials[number].params
-    assert lines["best"] == f"trial 1, score={best} after 4 epochs"
+    assert lines["best"] == f"trial 1, score={best} after 4 epochs: {why}"
     assert lines["best, more"] == f"optim_lr={params['optim_lr']:.6g} hidden={params['hidden']}"
     assert lines["default"] == "trial 0 (default), score=0.5"
     assert lines["default, more"] == f"the best is {difference}"
@@ -98,7 +101,9 @@ def test_the_default_may_be_the_best(tmp_path: Path) -> None:
     train(study, 0.1, 0.2, 0.3, 0.5)
     train(study, 0.1, 0.2, 0.3, 0.4)
     lines = shown(study.close())
-    assert lines["best"] == "trial 0 (default), score=0.5 after 4 epochs"
+    assert lines["best"] == (
+        "trial 0 (default), score=0.5 after 4 epochs: the highest of 2 completed"
+    )
     assert lines["best, more"] == "optim_lr=0.0123457 hidden=32"
     assert lines["default"] == "trial 0 (default), score=0.5; nothing was better"
 
@@ -137,7 +142,9 @@ def test_a_default_that_was_cut_short_is_not_compared(tmp_path: Path) -> None:
     study.tell(first, TrialState.STOPPED, "asha after epoch 2")
     lines = shown(study.close())
     assert lines["default"] == "trial 0 (default), score=0.2, stopped early at epoch 2/4"
-    assert "default, more" not in lines
+    assert lines["default, more"] == (
+        "no gain is told, for it did not train to the end: asha after epoch 2"
+    )
 
 
 def test_every_end_is_counted(tmp_path: Path) -> None:

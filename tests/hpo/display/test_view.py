@@ -109,7 +109,42 @@ def test_several_objectives_are_shown_side_by_side() -> None:
 
 def test_no_time_is_left_at_the_end() -> None:
     now = moment(*[(TrialState.COMPLETED, 10)] * 10, epochs=100, heard=99.0, elapsed=100.0)
-    assert outlook(now) == "best 0.5 (trial 0), 100 s"
+    assert outlook(now) == (
+        "best 0.5 (trial 0), the first of 10 with the highest of 10 completed, 100 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recommended", "accuracies", "number", "why"),
+    [
+        (None, (0.5, 0.7, 0.6), 1, "the highest of 3 completed"),
+        (1, (0.5, 0.7, 0.6), 1, "the highest of 3 completed"),
+        (2, (0.5, 0.7, 0.6), 2, "by the model's mean; the highest is 0.7, of trial 1"),
+        (None, (0.5, 0.7, 0.7), 1, "the first of 2 with the highest of 3 completed"),
+        (2, (0.5, 0.7, 0.7), 2, "by the model's mean of 2 with the highest of 3 completed"),
+        (None, (0.5,), 0, "the only one that trained to the end"),
+    ],
+)
+def test_why_a_trial_is_called_best(
+    recommended: int | None, accuracies: tuple[float, ...], number: int, why: str
+) -> None:
+    trials = tuple(
+        TrialResult(i, TrialState.COMPLETED, {}, ({"accuracy": accuracy},) * 10)
+        for i, accuracy in enumerate(accuracies)
+    )
+    result = replace(moment().result, trials=trials, recommended=recommended)
+    assert (result.best and result.best.number, result.why_best) == (number, why)
+
+
+def test_without_a_completed_trial_the_furthest_is_best() -> None:
+    result = moment((TrialState.STOPPED, 2), (TrialState.STOPPED, 4)).result
+    assert result.why_best == "it came furthest; no trial trained to the end"
+    assert moment().result.why_best == ""
+    assert repr(result).splitlines() == [
+        "<study 'study': 2 of 0 trials (2 stopped)",
+        "  best: trial 1, {'accuracy': 0.5}",
+        "  record: record.log>",
+    ]
     assert outlook(moment(elapsed=3.0, over=True)) == "best -, 3 s"
 
 

@@ -12,7 +12,7 @@ from hand_driven import MakeStudy, ask, make_checkpoint, report, run_trial
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import MissingMetricError, StudyError
-from itwinai.hpo.record import load_study
+from itwinai.hpo.record import csv_text, load_study
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -691,6 +691,20 @@ def test_the_dataframe_has_one_row_per_trial(make_study: MakeStudy) -> None:
     assert frame["params.x"][0] == 0.5
     assert list(frame["metrics.validation_loss"]) == [0.1, 0.9]
     assert list(frame["reason"]) == ["trained to the last epoch", "asha after epoch 2"]
+
+
+def test_integers_that_not_all_trials_have_stay_integers_in_a_table(make_study: MakeStudy) -> None:
+    space = {
+        "kind": {"type": "choice", "categories": ["plain", "deep"]},
+        "layers": {"type": "randint", "lower": 2, "upper": 9, "only_if": {"kind": ["deep"]}},
+    }
+    points = [{"kind": "plain"}, {"kind": "deep", "layers": 7}]
+    study = make_study(space=space, points=points, num_samples=2)
+    drain(study)
+    result = study.result()
+    assert list(result.dataframe()["params.layers"].dropna()) == [7]
+    assert str(result.dataframe()["params.layers"].dtype) == "Int64"
+    assert csv_text(result).splitlines()[2].split(",")[4] == "7"
 
 
 def test_the_cost_counts_epochs_run_and_epochs_saved_by_stopping(make_study: MakeStudy) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.display.progress import StudyProgress
     from itwinai.hpo.display.summary import name_of, number, plural
     from itwinai.hpo.display.tables import show, table, table_of_studies, table_of_trials
-    from itwinai.hpo.display.view import Snapshot
+    from itwinai.hpo.display.view import Snapshot, standing
 
 __all__ = [
     "Snapshot",
@@ -19,6 +19,7 @@ __all__ = [
     "number",
     "plural",
     "show",
+    "standing",
     "table",
     "table_of_studies",
     "table_of_trials",
@@ -28,7 +29,7 @@ __getattr__ = lazily(
     __name__,
     {
         "progress": "StudyProgress",
-        "view": "Snapshot",
+        "view": "Snapshot standing",
         "summary": "name_of number plural",
         "tables": "show table table_of_studies table_of_trials",
     },

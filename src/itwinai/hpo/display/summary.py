@@ -124,7 +124,8 @@ def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
         return
     value = scores(result, best)
     if best.state is TrialState.COMPLETED:
-        yield "best", f"{name_of(best)}, {value} after {plural(best.epochs, 'epoch')}"
+        after = f"{value} after {plural(best.epochs, 'epoch')}"
+        yield "best", f"{name_of(best)}, {after}: {result.why_best}"
     else:
         furthest = f"{name_of(best)}, {value} at epoch {best.epochs}/{result.epochs}"
         yield "best", f"no trial trained to the end; the furthest is {furthest}"
@@ -143,6 +144,8 @@ def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
         if default.state is not TrialState.COMPLETED:
             at = f"at epoch {default.epochs}/{result.epochs}"
             yield "default", f"{value}, {OTHER_ENDS.get(default.state, 'running')} {at}"
+            if default.reason:
+                yield "", f"no gain is told, for it did not train to the end: {default.reason}"
         elif best is None or best.number == default.number:
             yield "default", f"{value}; nothing was better"
         else:

@@ -136,7 +136,18 @@ def outlook(now: Snapshot) -> str:
     """Say what is best, how long it took, and how long it will take."""
     if now.heard is None and not now.over:
         return f"{starting(now.slots)} {duration(now.elapsed)}"
-    return ", ".join([best_so_far(now.result), duration(now.elapsed), *_left(now)])
+    why = "" if len(now.result.objectives) > 1 else now.result.why_best
+    parts = [best_so_far(now.result), why, duration(now.elapsed), *_left(now)]
+    return ", ".join(filter(None, parts))
+
+
+def standing(result: StudyResult) -> str:
+    """Say from its record alone how far a running study is, and how long it will take."""
+    cost = result.cost
+    now = Snapshot(
+        result, result.total, elapsed=cost.elapsed, heard=cost.elapsed, epochs=cost.epochs
+    )
+    return ", ".join([counts(now), duration(cost.elapsed), *_left(now)])
 
 
 def ended_line(now: Snapshot, trial: TrialResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ _RANKED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """A study as its record tells it.
 
@@ -73,6 +74,38 @@ class StudyResult:
         ]
         return max(scored, key=self._rank, default=None)
 
+    @property
+    def why_best(self) -> str:
+        """Why :attr:`best` is called so, in a few words; empty if there is none."""
+        best = self.best
+        if best is None:
+            return ""
+        if best.state is not TrialState.COMPLETED:
+            return "it came furthest; no trial trained to the end"
+        values = {t.number: t.metric(self.metric) for t in self.trials if t.state is best.state}
+        known = {number: value for number, value in values.items() if value is not None}
+        if len(known) == 1:
+            return "the only one that trained to the end"
+        word, choose = ("lowest", min) if self.mode == "min" else ("highest", max)
+        top = choose(known.values())
+        ties = [number for number, value in known.items() if value == top]
+        if best.number not in ties:
+            return f"by the model's mean; the {word} is {top:.4g}, of trial {ties[0]}"
+        if len(ties) == 1:
+            return f"the {word} of {len(known)} completed"
+        chosen = "by the model's mean" if best.number == self.recommended else "the first"
+        return f"{chosen} of {len(ties)} with the {word} of {len(known)} completed"
+
+    def __repr__(self) -> str:
+        """Name, best trial and record, in three lines."""
+        best, states = self.best, Counter(trial.state.value for trial in self.trials)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        found = "none" if best is None else f"trial {best.number}, {dict(best.metrics)}"
+        return (
+            f"<study {self.name!r}: {len(self.trials)} of {self.total} trials ({counts})\n"
+            f"  best: {found}\n  record: {self.record}>"
+        )
+
     @cached_property
     def front(self) -> tuple[TrialResult, ...]:
         """The completed trials that no other is better than in all objectives (Pareto front).
@@ -101,7 +134,13 @@ class StudyResult:
             | {"checkpoint": t.checkpoint, "reason": t.reason}
             for t in self.trials
         ]
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        for name in table.columns:
+            kinds = {type(row[name]) for row in rows if name in row}
+            # Of numbers that not all trials have, NumPy would make real ones.
+            if kinds == {int} and not all(name in row for row in rows):
+                table[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
+        return table
 
     def _rank(self, trial: TrialResult) -> tuple[bool, bool, int, float, int]:
         loss = self.objectives[0].loss(trial.metrics)
