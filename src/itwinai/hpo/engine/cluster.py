@@ -6,16 +6,20 @@ import logging
 import math
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import itwinai
 from itwinai.environ import environment
+from itwinai.errors import one_line
 from itwinai.hpo.engine.resources import TrialResources, this_machine
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment
@@ -55,6 +59,7 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
     connected = ray.is_initialized()
     if not connected:
         ray.init(address=address, **_output(show_output))
+        _end_quietly_on_sigterm()
     try:
         yield nodes_alive()
     finally:
@@ -133,7 +138,7 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
             import ray
 
             reread_environment()
-            ray.init(
+            _start(
                 address="local",
                 num_cpus=int(this_machine()["CPU"]),
                 include_dashboard=False,
@@ -146,6 +151,40 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
     finally:
         reread_environment()  # the user's own Ray finds what it would have found
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(**options: Any) -> None:
+    """Start Ray; once more where a busy machine was too slow for it.
+
+    Raises:
+        StudyError: If it was too slow twice.
+    """
+    import ray
+
+    for attempt in (1, 2):
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray raises nothing more special
+            if "timed out" not in str(error).lower():
+                raise
+            if attempt == 2:
+                raise StudyError(
+                    "Ray has not started within its thirty seconds, twice: this machine is too "
+                    "busy, or has too little memory, or may start too few processes. Ray says: "
+                    f"{one_line(str(error))}"
+                ) from error
+            itwinai.logger.warning(
+                "warning: Ray has not started within its thirty seconds; trying once more"
+            )
+        else:
+            break
+    _end_quietly_on_sigterm()
+
+
+def _end_quietly_on_sigterm() -> None:
+    """Leave SIGTERM to Python's handler alone: Ray's own prints stacks of its libraries before."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _output(show: bool) -> dict[str, Any]:
