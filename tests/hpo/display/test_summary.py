@@ -234,6 +234,10 @@ def test_it_says_where_everything_lies(tmp_path: Path, monkeypatch: pytest.Monke
     imported, _, read = lines["read back"].partition("; ")
     assert imported == "from itwinai.hpo import load_study"
     assert read == 'load_study("studies/digits").best.params'
+    # The dashboard can delete studies: it is shown a copy.
+    export, dashboard = lines["dashboard"].split(" && ")
+    assert export == "itwinai hpo export studies/digits --format optuna -o digits.db"
+    assert dashboard == "optuna-dashboard sqlite:///digits.db"
     assert eval(read, {"load_study": load_study}) == result.trials[number].params
 
 
@@ -274,5 +278,5 @@ def test_several_objectives_have_a_front_and_no_best(tmp_path: Path) -> None:
         "            trial 2, loss=0.75 latency=2  lr=0.2",
         "default     trial 0 (default), loss=0.5 latency=9; beaten in all by 1 trial of it",
     ]
-    assert lines[-1].endswith(".front")
+    assert lines[-2].endswith(".front")
     assert not any(line.startswith("best") for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,9 @@ def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield "record", str(result.record)
     folder, what = shortest(result.record.parent), "front" if several else "best.params"
     yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'
+    copy = f"{result.name}.db"
+    export = f"itwinai hpo export {shlex.quote(folder)} --format optuna -o {copy}"
+    yield "dashboard", f"{export} && optuna-dashboard sqlite:///{copy}"
     interrupted = _in_state(result, TrialState.INTERRUPTED)
     if interrupted:
         yield "interrupted", f"{plural(len(interrupted), 'trial')}; resume with study.resume=true"
