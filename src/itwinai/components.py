@@ -6,6 +6,7 @@ import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from itwinai import logger
@@ -138,7 +139,13 @@ class DataSplitter(BaseComponent):
         """Return train, validation and test data sets."""
 
     def _checked(self, key: str, value: int | float) -> int | float:
-        if isinstance(value, float) and not 0.0 <= value <= 1.0:
+        number: Any = value  # whatever YAML gave
+        if isinstance(number, bool) or not isinstance(number, Real):
+            raise ConfigurationError(
+                f"'{self.name}', {key}={value!r}: expected a share, such as 0.2, or a whole number "
+                "of items"
+            )
+        if not isinstance(number, Integral) and not 0.0 <= float(number) <= 1.0:
             raise ConfigurationError(
                 f"'{self.name}', {key}={value}: a share lies between 0.0 and 1.0; "
                 "give a number of items as an integer."

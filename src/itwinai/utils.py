@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a file from another machine.
 _PATIENCE_S = 30
+
+#: What to do about a YAML parser's problem, by a part of its text.
+_YAML_ADVICE = {
+    "'\\t'": "; indent with spaces",
+    "mapping values are not allowed": "; text that holds ': ' needs quotes",
+    "expected <block end>": "; is this line indented as those of the same level?",
+}
 
 
 class SignatureInspector:
@@ -74,11 +81,32 @@ class SignatureInspector:
         return len(self._parameters)
 
 
+def accepted_arguments(target: Callable[..., Any]) -> list[str]:
+    """Names of a function's or class's arguments, those that a class hands on to its bases too."""
+    names: dict[str, None] = {}
+    for parameters in _signatures(target):
+        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names |= dict.fromkeys(p.name for p in parameters if p.kind not in variadic)
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return list(names)
+
+
+def _signatures(target: Callable[..., Any]) -> Iterator[list[inspect.Parameter]]:
+    if not isinstance(target, type):
+        yield list(inspect.signature(target).parameters.values())
+        return
+    for base in target.__mro__[:-1]:
+        if "__init__" in vars(base):
+            yield list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+
+
 def yaml_problem(error: YAMLError) -> str:
     """Say in one line which file and line a YAML parser did not like, and why."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
-    return f"{mark.name}, line {mark.line + 1}: {problem}" if mark else problem
+    advice = next((text for part, text in _YAML_ADVICE.items() if part in problem), "")
+    return f"{mark.name}, line {mark.line + 1}: {problem}{advice}" if mark else problem
 
 
 def dynamically_import_class(name: str) -> Any:
@@ -116,7 +144,7 @@ def filter_pipeline_steps(
         if step not in known:
             names = [str(name) for name in known]
             raise ConfigurationError(
-                f"pipe_steps: there is no step '{step}'{did_you_mean(str(step), names)}. "
+                f"pipe_steps: there is no step '{step}'{did_you_mean(str(step), names) or '.'} "
                 f"Known steps: {', '.join(names)}."
             )
     pipeline_cfg["steps"] = [steps[step] for step in pipe_steps]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from itwinai.config.values import is_numpy_number, plain
-from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.errors import ConfigurationError, did_you_mean, one_line
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,6 +31,10 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     Raises:
         ConfigurationError: If a key is unknown, missing or holds a wrong value; names all of them.
     """
+    if not isinstance(data, Mapping):
+        raise ConfigurationError(
+            f"{where}={one_line(repr(data))}: expected keys and values, not a {type(data).__name__}"
+        )
     try:
         return model.model_validate({key: _taken(model, key, data[key]) for key in data})
     except ValidationError as error:

@@ -204,4 +204,4 @@ def read_configuration(
     """
     if isinstance(config, TrainingConfiguration):
         return config
-    return validate(TrainingConfiguration, dict(config or {}), "config")
+    return validate(TrainingConfiguration, config or {}, "config")

@@ -5,14 +5,14 @@ Both are known before it starts, as far as its own hooks allow, so that nothing 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
+from itwinai.utils import accepted_arguments
 
 #: Hooks in which a subclass may read any key of its configuration.
 READING_HOOKS = (
@@ -119,18 +119,8 @@ def known_names(trainer: Any) -> set[str]:
 def own_arguments(trainer: Any) -> dict[str, Any]:
     """Constructor arguments that a user's subclass adds and keeps under their names."""
     ours = next(c for c in type(trainer).__mro__ if c.__module__.startswith("itwinai.torch."))
-    own = constructor(type(trainer)) - constructor(ours)
+    own = set(accepted_arguments(type(trainer))) - set(accepted_arguments(ours))
     return {name: getattr(trainer, name) for name in own if hasattr(trainer, name)}
-
-
-def constructor(cls: type) -> set[str]:
-    """Names of the arguments of a class, those that it hands on to its bases included."""
-    names: set[str] = set()
-    for parameters in _signatures(cls):
-        names |= {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
-            break
-    return names - {"self", "args"}
 
 
 def suggestion(name: str, known: Any) -> str:
@@ -142,11 +132,12 @@ def suggestion(name: str, known: Any) -> str:
 
 def of_built_model(trainer: Any, name: str) -> str:
     """What to do about an argument of a model that is an object already; empty if it is none."""
-    if not isinstance(trainer.model, nn.Module) or name not in constructor(type(trainer.model)):
+    model = trainer.model
+    if not isinstance(model, nn.Module) or name not in accepted_arguments(type(model)):
         return ""
     return (
         f"the model is built already, so its {name!r} cannot change. Pass the class "
-        f"(model={type(trainer.model).__name__}), or in YAML add _partial_: true to the model."
+        f"(model={type(model).__name__}), or in YAML add _partial_: true to the model."
     )
 
 
@@ -155,12 +146,6 @@ def _instead(name: str, known: set[str]) -> str:
         return f"nothing reads it there; {name} {_ELSEWHERE[name]}"
     hint = did_you_mean(_torch_names().get(name, name), known)
     return f"nothing reads it{hint or '. Remove it, or read it in a hook of your own'}"
-
-
-def _signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
-    for base in cls.__mro__[:-1]:
-        if "__init__" in vars(base):
-            yield list(inspect.signature(vars(base)["__init__"]).parameters.values())
 
 
 def _torch_names() -> dict[str, str]:

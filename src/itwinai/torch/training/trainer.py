@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from itwinai import job
 from itwinai.components import Trainer, monitor_exec
 from itwinai.config.values import expanded, plain
-from itwinai.errors import CheckpointError, ConfigurationError
+from itwinai.errors import CheckpointError, ConfigurationError, one_line
 from itwinai.io.files import newest_complete
 from itwinai.loggers import Logger, LogMixin, RunContext
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
@@ -152,17 +152,20 @@ class LocalTrainer(Trainer, LogMixin):
         if random_seed is not None:
             random_seed = _whole("random_seed", random_seed, range(2**32))
         _check_exists(from_checkpoint)
+        _check_is_built("logger", logger, "_target_: itwinai.loggers.ConsoleLogger")
+        if not self.overrides("create_model_loss_optimizer"):
+            _check_is_built("model", model, "_target_: module.Class and _partial_: true")
         self.config: Any = read_configuration(config)
         self.epochs = epochs
         self.model = model
         self.strategy = strategy
-        self.test_every = test_every
+        self.test_every = _whole_or_none("test_every", test_every)
         self.random_seed = random_seed
         self.logger = logger
         self.metrics = metrics_by_name(metrics)
         self.checkpoints_location: str | Path = str(expanded(checkpoints_location))
-        self.checkpoint_every = checkpoint_every
-        self.checkpoint_last = checkpoint_last
+        self.checkpoint_every = _whole_or_none("checkpoint_every", checkpoint_every)
+        self.checkpoint_last = _whole_or_none("checkpoint_last", checkpoint_last)
         self.checkpoint_sharded = checkpoint_sharded
         self.from_checkpoint = None if from_checkpoint is None else expanded(from_checkpoint)
         self.best_validation_metric = float(initial_best_validation_metric)
@@ -175,7 +178,7 @@ class LocalTrainer(Trainer, LogMixin):
         #: Metrics of the current epoch: ``{stage}_loss`` and ``{stage}_{metric}``.
         self.epoch_metrics: dict[str, float] = {}
         self.reporter: Reporter = NullReporter()
-        self.checkpoints: CheckpointPolicy = KeepEvery(checkpoint_every, checkpoint_last)
+        self.checkpoints: CheckpointPolicy = KeepEvery(self.checkpoint_every, self.checkpoint_last)
         #: Place of the current batch in its optimizer step.
         self.turn = Turn()
         #: Where this rank is, for the others to know.
@@ -555,6 +558,18 @@ def _whole(name: str, value: Any, allowed: range) -> int:
             f"{name}={value!r}: expected a whole number of at least {allowed.start}{most}"
         )
     return int(number)
+
+
+def _whole_or_none(name: str, value: Any) -> int | None:
+    return None if value is None else _whole(name, value, range(2**63))
+
+
+def _check_is_built(name: str, value: Any, in_yaml: str) -> None:
+    """Refuse what YAML gives where an object was forgotten to be described."""
+    if isinstance(value, str | list | int | float | Mapping):
+        raise ConfigurationError(
+            f"{name}={one_line(repr(value))}: expected an object, in YAML a mapping with {in_yaml}"
+        )
 
 
 def _check_exists(checkpoint: str | Path | None) -> None:
