@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from itwinai.components import BaseComponent
 from itwinai.config.compose import build_pipeline, register_resolvers, step_keys
-from itwinai.errors import CheckpointError, ConfigurationError
+from itwinai.errors import CheckpointError, ConfigurationError, notes_of
 from itwinai.pipeline import Pipeline
 
 
@@ -107,19 +107,21 @@ def test_a_wrong_step_is_refused(steps: Any) -> None:
 
 def test_an_itwinai_error_of_a_constructor_surfaces_as_it_is() -> None:
     step = {"_target_": f"{__name__}.Picky", "how": "itwinai"}
-    with pytest.raises(CheckpointError, match=r"^the checkpoint is gone$"):
+    with pytest.raises(CheckpointError) as caught:
         build_pipeline(compose({"a": {**keep(1), "value": step}}))
+    assert str(caught.value) == "the checkpoint is gone"
+    assert notes_of(caught.value) == ["in training_pipeline.steps.a.value"]
 
 
 @pytest.mark.parametrize(
     ("step", "parts"),
     [
         ({"_target_": f"{__name__}.Picky", "how": "x"}, ["steps.a", "own bug", "ITWINAI_DEBUG=1"]),
-        ({"_target_": f"{__name__}.Nothing"}, ["steps.a", f"{__name__}.Nothing"]),
-        ({"_target_": "no_such_module.Nothing"}, ["steps.a", "No module named 'no_such_module'"]),
-        ({**keep(1), "valu": 2}, ["steps.a", "unexpected keyword argument 'valu'"]),
-        (keep("${nowhere}"), ["nowhere"]),
-        (keep("???"), ["value"]),
+        ({"_target_": f"{__name__}.Nothing"}, ["steps.a", f"'{__name__}' has no 'Nothing'"]),
+        ({"_target_": "no_such_module.Nothing"}, ["steps.a", "no module 'no_such_module'"]),
+        ({**keep(1), "valu": 2}, ["steps.a.valu", "has no argument 'valu'; did you mean 'value'"]),
+        (keep("${nowhere}"), ["steps.a.value", "no key 'nowhere'"]),
+        (keep("???"), ["steps.a.value", "'???'"]),
     ],
 )
 def test_what_cannot_be_built_is_a_configuration_error(

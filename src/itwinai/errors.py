@@ -29,6 +29,21 @@ class NotANumberError(ItwinaiError):
     """A training's loss is not a number any more."""
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Say more of an error, as ``error.add_note`` does, which Python 3.10 has not."""
+    error.__dict__["__notes__"] = [*notes_of(error), note]
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """What was said of an error, besides its message."""
+    return list(getattr(error, "__notes__", []))
+
+
+def with_notes(message: str, notes: Iterable[str]) -> str:
+    """A message and what else there is to say, each on lines of its own."""
+    return "\n".join([message, *(f"  {note}" for note in notes)])
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or an empty string."""
     closest = get_close_matches(name, list(known), n=1, cutoff=0.5)

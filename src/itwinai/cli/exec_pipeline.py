@@ -19,7 +19,6 @@ from itwinai.utils import (
     add_to_sys_path,
     make_config_paths_absolute,
     retrieve_remote_file,
-    yaml_problem,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ def run_pipeline(args: Sequence[str]) -> list[Any]:
     from yaml import YAMLError
 
     from itwinai.config.compose import register_resolvers
+    from itwinai.config.explaining import not_composed
 
     composed = []
     ran: list[Any] = []
@@ -94,7 +94,7 @@ def run_pipeline(args: Sequence[str]) -> list[Any]:
         # What a running pipeline raises is not about its composition.
         if composed:
             raise
-        raise _composition_error(error) from error
+        raise not_composed(error) from error
     return ran
 
 
@@ -146,15 +146,6 @@ def _arguments_of_this_job(args: Sequence[str]) -> list[str]:
         return list(args)
     options = [option for option in split_arguments(args)[0] if option not in ("-m", "--multirun")]
     return [*options, *HydraConfig.get().overrides.task]
-
-
-def _composition_error(error: Exception) -> ConfigurationError:
-    from yaml import YAMLError
-
-    if isinstance(error, YAMLError):
-        return ConfigurationError(yaml_problem(error))
-    override = getattr(error, "override", None)
-    return ConfigurationError(f"{override}: {error}" if override else str(error))
 
 
 def _quieten_hydra() -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import typer
 
-from itwinai.errors import ItwinaiError
+from itwinai.errors import ItwinaiError, notes_of, with_notes
+from itwinai.frames import SEE_ALL, own_frames
 from itwinai.hpo.errors import StudyInterrupted
 from itwinai.job import JobEnds
 
@@ -21,15 +22,19 @@ Exit codes:
   2    the command line is wrong
 """
 
+#: Lines of a foreign error's message that are shown.
+_LINES = 3
+
 #: Exit code of a repeated trial that was not the same.
 DIFFERED = 3
 
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End an expected error with a message and code 1, an interruption with 130, a job with 75.
+    """End an error with a message and code 1, an interruption with 130, a job with 75.
 
-    Also a decorator. With ``ITWINAI_DEBUG=1`` the error goes on, traceback and all.
+    Also a decorator. With ``ITWINAI_DEBUG=1`` the error goes on, traceback and all, and always if
+    it is neither one of itwinai nor out of the user's own code.
     """
     try:
         yield
@@ -38,8 +43,21 @@ def clean_exit() -> Iterator[None]:
     except JobEnds as end:
         typer.echo(end.message, err=True)
         raise
-    except ItwinaiError as error:
-        if os.environ.get("ITWINAI_DEBUG") == "1":
+    except Exception as error:
+        told = _told(error)
+        if not told or os.environ.get("ITWINAI_DEBUG") == "1":
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {told}", err=True)
         raise SystemExit(130 if isinstance(error, StudyInterrupted) else 1) from None
+
+
+def _told(error: Exception) -> str:
+    """What the user is told of an error; empty if only its traceback tells enough."""
+    if isinstance(error, ItwinaiError):
+        return with_notes(str(error), notes_of(error))
+    frames = own_frames(error)
+    if not frames:
+        return ""
+    message, *more = f"{type(error).__name__}: {error}".splitlines()
+    message = "\n".join([message, *more[: _LINES - 1], *["..."][: len(more) - _LINES + 1]])
+    return with_notes(message, [*notes_of(error), *frames, SEE_ALL])

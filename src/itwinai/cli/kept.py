@@ -17,9 +17,10 @@ from omegaconf.errors import UnsupportedValueType
 from yaml import YAMLError
 
 import itwinai
-from itwinai.config.compose import build_pipeline, pipe_key, step_keys
-from itwinai.errors import did_you_mean
-from itwinai.hpo.errors import StudyError
+from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
+from itwinai.config.steps import place
+from itwinai.errors import add_note, did_you_mean
+from itwinai.hpo.errors import StudyError, StudyInterrupted
 from itwinai.hpo.record import PIPELINE_FILE, pipeline_of
 
 #: What makes a trainer run a study; without these keys it trains once.
@@ -103,7 +104,7 @@ class KeptPipeline:
                 "and space), and run that with study.resume=true."
             )
         changed = self
-        for path in _paths(self.config):
+        for path in step_paths(self.config):
             if OmegaConf.select(self.config, f"{path}.search_space") is not None:
                 changed = replace(changed, step=path).with_study({"resume": True})
         place = {"name": directory.name, "storage_path": str(directory.parent)}
@@ -160,7 +161,7 @@ class KeptPipeline:
         """Build the steps of the pipeline up to the one that runs the study."""
         config = copy.deepcopy(self.config)
         names = step_keys(config)
-        last = _paths(config).index(self.step)
+        last = step_paths(config).index(self.step)
         config.pipe_steps = names[: last + 1]
         return list(build_pipeline(config).steps)
 
@@ -190,10 +191,19 @@ class KeptPipeline:
             The pipeline.
         """
         pipeline = build_pipeline(self.config)
-        for path, step in steps_by_path(self.config, pipeline).items():
+        steps = steps_by_path(self.config, pipeline)
+        for path, step in steps.items():
             if hasattr(step, "study_pipeline"):
                 step.study_pipeline = replace(self, step=path)._text_or_none()
-        pipeline.execute()
+        try:
+            pipeline.execute()
+        except StudyInterrupted:
+            raise
+        except Exception as error:
+            running = getattr(pipeline, "running", None)
+            paths = [path for path, step in steps.items() if step is running]
+            add_note(error, place(*paths or [pipe_key(self.config)]))
+            raise
         return pipeline
 
     def _text_or_none(self) -> str | None:
@@ -224,11 +234,7 @@ def execute(cfg: DictConfig) -> Any:
 def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:
     """Return the steps of a pipeline that was built, by their paths in its configuration."""
     steps = pipeline.steps.values() if isinstance(pipeline.steps, Mapping) else pipeline.steps
-    return dict(zip(_paths(cfg), steps, strict=True))
-
-
-def _paths(cfg: DictConfig) -> list[str]:
-    return [f"{pipe_key(cfg)}.steps.{name}" for name in step_keys(cfg)]
+    return dict(zip(step_paths(cfg), steps, strict=True))
 
 
 def _modules() -> tuple[Path, ...]:

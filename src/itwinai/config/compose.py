@@ -17,8 +17,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from itwinai.errors import ConfigurationError, ItwinaiError, did_you_mean
-from itwinai.utils import filter_pipeline_steps, get_root_cause
+from itwinai.config.explaining import explained
+from itwinai.config.steps import check_keys, is_meant_by, refusal, shown
+from itwinai.errors import did_you_mean
+from itwinai.utils import filter_pipeline_steps
 
 DEFAULT_PIPE_KEY = "training_pipeline"
 
@@ -46,15 +48,18 @@ def build_pipeline(cfg: DictConfig) -> Any:
     """
     register_resolvers()
     # The copy is of the whole, so that interpolations still find what they point to.
-    pipeline_cfg = select_pipeline(copy.deepcopy(cfg))
-    if "pipe_steps" in cfg:
-        filter_pipeline_steps(pipeline_cfg, step_keys(cfg))
+    whole = copy.deepcopy(cfg)
+    paths: list[str] = []
     try:
+        pipeline_cfg = select_pipeline(whole)
+        paths = step_paths(cfg)
+        if "pipe_steps" in cfg:
+            filter_pipeline_steps(pipeline_cfg, step_keys(cfg))
+        check_keys(pipeline_cfg, paths)
         return instantiate(pipeline_cfg, _convert_="all")
-    except InstantiationException as error:
-        raise _explained(error) from error
-    except OmegaConfBaseException as error:
-        raise ConfigurationError(str(error)) from error
+    # TypeError: of a flag, such as _partial_.
+    except (InstantiationException, OmegaConfBaseException, TypeError) as error:
+        raise explained(error, whole, pipe_key(cfg), paths) from error
 
 
 def pipe_key(cfg: DictConfig) -> str:
@@ -66,21 +71,33 @@ def select_pipeline(cfg: DictConfig) -> DictConfig:
     """Return the selected pipeline's part of the configuration."""
     key = pipe_key(cfg)
     node = cfg
-    for part in key.split("."):
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
         known = _blocks(node)
         if part not in known or not OmegaConf.is_dict(node[part]):
-            raise ConfigurationError(
+            raise refusal(
+                ".".join(parts[:depth]),
                 f"pipe_key={key}: the configuration has no pipeline '{part}'"
-                f"{did_you_mean(part, known)}. Known keys: {', '.join(known) or 'none'}."
+                f"{did_you_mean(part, known) or '.'} Known keys: {', '.join(known) or 'none'}.",
             )
         node = node[part]
     for required in ("_target_", "steps"):
         if required not in node:
-            raise ConfigurationError(
-                f"{key}: this is not a pipeline, it has no key '{required}'; choose a pipeline "
-                f"with +pipe_key=<key>. Known keys: {', '.join(map(str, node))}."
+            keys = list(map(str, node))
+            raise refusal(
+                key,
+                f"{key}: this is not a pipeline, it has no key '{required}'"
+                f"{is_meant_by(required, keys) or '.'} Choose a pipeline with +pipe_key=<key>. "
+                f"Known keys: {', '.join(keys)}.",
             )
+    if not OmegaConf.is_config(node.steps):
+        raise refusal(f"{key}.steps", f"expected steps by name, or a list, not {shown(node.steps)}")
     return node
+
+
+def step_paths(cfg: DictConfig) -> list[str]:
+    """Return the dotted paths of the selected steps."""
+    return [f"{pipe_key(cfg)}.steps.{name}" for name in step_keys(cfg)]
 
 
 def step_keys(cfg: DictConfig) -> list[str | int]:
@@ -99,17 +116,3 @@ def _blocks(cfg: DictConfig) -> list[str]:
         for name, child in cfg.items_ex(resolve=False)
         if OmegaConf.is_dict(child) or OmegaConf.is_interpolation(cfg, str(name))
     ]
-
-
-def _explained(error: InstantiationException) -> ItwinaiError:
-    """Return the component's own complaint; otherwise say which key could not be built and why."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, ItwinaiError):
-            return link
-        link = link.__cause__
-    text = str(error).replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ":")
-    cause = get_root_cause(error)
-    if cause is not error and repr(cause) not in text:
-        text = f"{text}\n{cause!r}"
-    return ConfigurationError(f"{text}\nSet ITWINAI_DEBUG=1 to see the traceback.")
