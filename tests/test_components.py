@@ -119,15 +119,15 @@ def test_splitter_takes_shares_and_numbers() -> None:
 
 
 @pytest.mark.parametrize("key", ["train_proportion", "validation_proportion", "test_proportion"])
-@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan")])
-def test_splitter_refuses_impossible_shares(key: str, value: float) -> None:
+@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), "'a fifth'", True])
+def test_splitter_refuses_impossible_shares(key: str, value: Any) -> None:
     shares: dict[str, Any] = {
         "train_proportion": 0.1,
         "validation_proportion": 0.1,
         "test_proportion": 0.1,
     }
     with pytest.raises(ValueError, match=f"{key}={value}"):
-        Splitter(**{**shares, key: value})
+        Splitter(**{**shares, key: value.strip("'") if isinstance(value, str) else value})
     splitter = Splitter(**shares)
     with pytest.raises(ConfigurationError):
         setattr(splitter, key, value)

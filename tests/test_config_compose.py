@@ -62,6 +62,25 @@ def test_components_receive_plain_python_data() -> None:
     assert (type(value), type(value["a"]), type(value["a"][1])) == (dict, list, dict)
 
 
+def test_keys_of_the_user_that_look_like_special_ones_are_taken() -> None:
+    own = {"target": 1, "partial": 2, "args_": 3, "_id": 4, "_private_": 5}
+    assert values(build_pipeline(compose([keep(own)]))) == [own]
+
+
+@pytest.mark.parametrize("steps", [[keep(1), keep("${nowhere}")], [{**keep(1), "value": "???"}]])
+def test_values_of_steps_in_a_list_are_named(steps: list[Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build_pipeline(compose(steps))
+    assert f"in training_pipeline.steps.{len(steps) - 1}.value" in str(caught.value)
+
+
+def test_a_step_in_a_list_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build_pipeline(compose([keep(1), {**keep(1), "_target_": f"{__name__}.Keeep"}]))
+    assert "in training_pipeline.steps.1" in str(caught.value)
+    assert "did you mean 'Keep'?" in str(caught.value)
+
+
 def test_pipe_key_is_a_dotted_path() -> None:
     inner = {"_target_": "itwinai.pipeline.Pipeline", "steps": [keep("${lr}")]}
     cfg = OmegaConf.create({"lr": 3, "mine": {"first": inner}, "pipe_key": "mine.first"})

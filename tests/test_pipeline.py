@@ -11,7 +11,7 @@ import pytest
 import itwinai
 from itwinai.components import BaseComponent, DataProcessor, DataSplitter
 from itwinai.errors import ConfigurationError
-from itwinai.pipeline import Pipeline
+from itwinai.pipeline import Pipeline, StepError
 from itwinai.utils import (
     SignatureInspector,
     clear_key,
@@ -230,3 +230,19 @@ def test_config_paths_become_absolute_and_importable(
     assert make_config_paths_absolute([flag, "pkg://x"]) == [flag, "pkg://x"]
     assert make_config_paths_absolute([flag]) == [flag]
     assert sys.path == [folder]
+
+
+@pytest.mark.parametrize("steps", [{"a": Const(1), "b": {}}, [Const(1), {}]])
+def test_a_step_that_is_no_component_is_refused(steps: Any) -> None:
+    name = "b" if isinstance(steps, dict) else "1"
+    with pytest.raises(ConfigurationError, match=f"'p', step '{name}': a dict is no component"):
+        Pipeline(steps, name="p")
+
+
+def test_a_pipeline_knows_the_step_that_failed() -> None:
+    steps = [Const(()), Pair()]
+    pipeline = Pipeline(steps)
+    assert pipeline.running is None
+    with pytest.raises(StepError):
+        pipeline.execute()
+    assert pipeline.running is steps[1]

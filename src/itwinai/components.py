@@ -140,6 +140,8 @@ class DataSplitter(BaseComponent):
 
     def _checked(self, key: str, value: int | float) -> int | float:
         number: Any = value  # whatever YAML gave
+        if number is None:  # of a splitter with sizes of its own
+            return number
         if isinstance(number, bool) or not isinstance(number, Real):
             raise ConfigurationError(
                 f"'{self.name}', {key}={value!r}: expected a share, such as 0.2, or a whole number "

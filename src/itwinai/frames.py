@@ -13,8 +13,17 @@ from traceback import walk_tb
 #: The end of a message about an error that the user may want to see whole.
 SEE_ALL = "ITWINAI_DEBUG=1 shows the whole traceback."
 
+#: Lines of an error's message that are shown.
+_LINES = 3
+
 #: Of the user's frames, how many are shown: the innermost, and who called it.
 _SHOWN = 2
+
+
+def headline(error: BaseException) -> str:
+    """Name an error and the first lines of its message."""
+    lines = f"{type(error).__name__}: {error}".splitlines()
+    return "\n".join(lines[:_LINES] + ["..."] * (len(lines) > _LINES))
 
 
 def own_frames(error: BaseException) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import typer
 
 from itwinai.errors import ItwinaiError, notes_of, with_notes
-from itwinai.frames import SEE_ALL, own_frames
+from itwinai.frames import SEE_ALL, headline, own_frames
 from itwinai.hpo.errors import StudyInterrupted
 from itwinai.job import JobEnds
 
@@ -21,9 +21,6 @@ Exit codes:
   1    refused or failed; the reason is on standard error
   2    the command line is wrong
 """
-
-#: Lines of a foreign error's message that are shown.
-_LINES = 3
 
 #: Exit code of a repeated trial that was not the same.
 DIFFERED = 3
@@ -58,6 +55,4 @@ def _told(error: Exception) -> str:
     frames = own_frames(error)
     if not frames:
         return ""
-    message, *more = f"{type(error).__name__}: {error}".splitlines()
-    message = "\n".join([message, *more[: _LINES - 1], *["..."][: len(more) - _LINES + 1]])
-    return with_notes(message, [*notes_of(error), *frames, SEE_ALL])
+    return with_notes(headline(error), [*notes_of(error), *frames, SEE_ALL])

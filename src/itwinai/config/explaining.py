@@ -24,7 +24,7 @@ from yaml import YAMLError
 from itwinai.config.steps import place, refusal, unresolvable
 from itwinai.config.targets import is_missing, what_is_missing, wrong_argument
 from itwinai.errors import ConfigurationError, ItwinaiError, add_note, did_you_mean
-from itwinai.frames import SEE_ALL, own_frames
+from itwinai.frames import SEE_ALL, headline, own_frames
 from itwinai.utils import get_root_cause, yaml_problem
 
 _FULL_KEY = re.compile(r"\s*\bfull_key: (\S*)")
@@ -47,7 +47,8 @@ def explained(
         steps: Paths of the selected steps, as they were written.
     """
     if isinstance(error, OmegaConfBaseException):
-        key = unresolvable(cfg, pipeline) or _key(error, cfg)
+        left_open = isinstance(error, MissingMandatoryValue)
+        key = _key(error, cfg) if left_open else unresolvable(cfg, pipeline)
         return refusal(_as_written(key, steps), _of_interpolation(error, cfg))
     built = _key(error, cfg)
     key = _as_written(built, steps)
@@ -67,6 +68,8 @@ def _not_built(error: Exception, key: str, node: Mapping[Any, Any]) -> Configura
         if is_missing(target, cause):
             return refusal(key, f"_target_={target}: {what_is_missing(target)}")
         return _of_own_code(key, cause)
+    if str(error).startswith("Expected a callable target"):
+        return refusal(key, f"_target_={target}: expected a class or function, as 'module.Class'")
     if error.__cause__ is None:
         return refusal(key, _FULL_KEY.sub("", str(error)).removeprefix("Instantiation: "))
     if isinstance(error.__cause__, TypeError) and node:
@@ -98,12 +101,13 @@ def not_composed(error: Exception) -> ConfigurationError:
 
 def _of_missing_file(message: str, name: str) -> str:
     """Say what else there is where a configuration was looked for."""
-    folders = [Path(path) for path in re.findall(r"provider=main, path=file://(.+)", message)]
+    problem, _, looked_in = message.partition("\nConfig search path")
+    folders = [Path(path) for path in re.findall(r"provider=main, path=file://(.+)", looked_in)]
     known = [file.stem for folder in folders for file in folder.glob("*.y*ml")]
-    if not known:
-        return message
+    if not known or not problem.startswith("Cannot find primary config"):
+        return problem.strip()
     hint = did_you_mean(name, known) or f"; there are: {', '.join(sorted(known))}"
-    return f"{message.partition('. ')[0]} in {folders[0]}{hint}"
+    return f"{problem.partition('. ')[0]} in {folders[0]}{hint}"
 
 
 def _key(error: Exception, cfg: DictConfig) -> str:
@@ -158,4 +162,4 @@ def _dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _of_own_code(key: str, cause: BaseException) -> ConfigurationError:
-    return refusal(key, f"{type(cause).__name__}: {cause}", *own_frames(cause), SEE_ALL)
+    return refusal(key, headline(cause), *own_frames(cause), SEE_ALL)

@@ -90,9 +90,9 @@ def _check_special(node: Any, path: str) -> None:
     """Refuse keys like ``_targt_`` at any depth."""
     for key in _keys(node):
         where = f"{path}.{key}"
-        # Users have keys of their own, so only what is very close is taken for a mistake.
+        # Users have keys of their own, such as 'target': only what is very close is a mistake.
         special = get_close_matches(str(key), SPECIAL_KEYS, n=1, cutoff=0.8)
-        if special and key not in SPECIAL_KEYS:
+        if special and key not in SPECIAL_KEYS and str(key).startswith("_"):
             raise refusal(where, f"{key}: unknown key; did you mean '{special[0]}'?")
         child = node._get_node(key)
         if OmegaConf.is_config(child) and not OmegaConf.is_interpolation(node, key):
@@ -102,6 +102,8 @@ def _check_special(node: Any, path: str) -> None:
 def _unresolvable(node: Any, path: str) -> Iterator[str]:
     for key in _keys(node):
         where = f"{path}.{key}"
+        if OmegaConf.is_missing(node, key):
+            continue
         if not _resolves(node, key):
             yield where
         elif OmegaConf.is_config(node[key]):
