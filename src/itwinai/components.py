@@ -139,15 +139,14 @@ class DataSplitter(BaseComponent):
         """Return train, validation and test data sets."""
 
     def _checked(self, key: str, value: int | float) -> int | float:
-        number: Any = value  # whatever YAML gave
-        if number is None:  # of a splitter with sizes of its own
-            return number
-        if isinstance(number, bool) or not isinstance(number, Real):
+        number: Any = value  # whatever YAML gave; None is for a splitter that knows itself
+        is_number = isinstance(number, Real) and not isinstance(number, bool)
+        if number is not None and not is_number:
             raise ConfigurationError(
                 f"'{self.name}', {key}={value!r}: expected a share, such as 0.2, or a whole number "
                 "of items"
             )
-        if not isinstance(number, Integral) and not 0.0 <= float(number) <= 1.0:
+        if is_number and not isinstance(number, Integral) and not 0.0 <= float(number) <= 1.0:
             raise ConfigurationError(
                 f"'{self.name}', {key}={value}: a share lies between 0.0 and 1.0; "
                 "give a number of items as an integer."

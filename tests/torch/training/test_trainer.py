@@ -742,3 +742,14 @@ def test_a_metric_may_be_any_function(tmp_path: Path) -> None:
     trainer = Recording(**options(tmp_path, metrics={"error": error_rate}))
     train(trainer, DATA[0], TensorDataset(*(part[:1] for part in DATA[1].tensors)))
     assert trainer.history[-1]["validation_error"] in (0.0, 1.0)
+
+
+def test_a_model_that_is_no_object_needs_a_hook_that_builds_it(tmp_path: Path) -> None:
+    class Named(TorchTrainer):
+        def create_model_loss_optimizer(self) -> None: ...
+
+    assert Named(**options(tmp_path, model="small")).model == "small"
+    with pytest.raises(ConfigurationError, match="model='small': expected an object"):
+        TorchTrainer(**options(tmp_path, model="small"))
+    with pytest.raises(ConfigurationError, match="logger='mlflow': expected an object"):
+        Named(**options(tmp_path, model="small", logger="mlflow"))
