@@ -168,6 +168,7 @@ SIGNATURES = {
         "self, strategies, num_nodes_list=(1, 2, 4, 8)"
     ),
     "itwinai.slurm.script_builder.generate_default_slurm_script": "config",
+    "itwinai.cli.generate_slurm": "config, submit_job=None, save_script=None",
     "itwinai.slurm.script_builder.process_builder": "slurm_script_builder",
     "itwinai.slurm.utils.remove_indentation_from_multiline_string": "multiline_string",
     "itwinai.torch.inference.TorchModelLoader": "model_uri, model_class=None",

@@ -69,9 +69,11 @@ def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 # -- utils -----------------------------------------------------------------------------------------
 
 
-def test_paths_become_uris(tmp_path, monkeypatch):
+def test_paths_become_absolute_or_uris(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert to_uri("a b") == f"{tmp_path.as_uri()}/a%20b"
+    assert to_uri("a b") == str(tmp_path / "a b")
+    assert to_uri("/a/../b") == "/b"
+    assert to_uri("file:///a") == "file:///a"
     assert to_uri("http://host:1/x") == normalize_tracking_uri("http://host:1/x")
     assert normalize_tracking_uri("databricks") == "databricks"
     assert normalize_tracking_uri("mlruns") == f"{tmp_path.as_uri()}/mlruns"
@@ -186,6 +188,39 @@ def test_a_module_says_which_package_it_needs(monkeypatch, package, module, told
         importlib.import_module(module)
 
 
+@pytest.fixture
+def no_yprov4ml(monkeypatch):
+    monkeypatch.delitem(sys.modules, "itwinai.compatibility.provenance", raising=False)
+    yield
+    for name in list(sys.modules):
+        if name.startswith(("yprov4ml", "itwinai.compatibility.provenance")):
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("no_yprov4ml")
+def test_a_logger_of_provenance_says_which_package_it_needs():
+    with pytest.raises(ImportError, match="pip install yprov4ml"):
+        from itwinai.loggers import Prov4MLLogger  # noqa: F401
+    exec("from itwinai.loggers import *", {})
+
+
+@pytest.mark.usefixtures("no_yprov4ml")
+def test_a_logger_of_provenance_is_the_packages_own(tmp_path, monkeypatch):
+    home = tmp_path / "yprov4ml" / "loggers"
+    home.mkdir(parents=True)
+    (home / "prov4ml_itwinai_logger.py").write_text(
+        "from itwinai.loggers import Logger\n"
+        "class ProvMLItwinAILogger(Logger):\n"
+        "    def __init__(self, prov_user_namespace='www.example.org'):\n"
+        "        super().__init__(savedir=prov_user_namespace)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from itwinai.loggers import LoggersCollection, Prov4MLLogger
+
+    with LoggersCollection([Prov4MLLogger("mine")]).start_logging():
+        assert Prov4MLLogger.__name__ == "ProvMLItwinAILogger"
+
+
 def test_the_parser_reads_a_file(tmp_path):
     from itwinai.parser import ArgumentParser
 
@@ -226,7 +261,10 @@ def test_a_search_space_in_yaml_becomes_rays_objects():
     ("config", "kind", "words"),
     [
         ([1], ValueError, "a mapping of names"),
+        ({"lr": "value"}, ValueError, "lr: 'value' is no domain"),
+        ({"lr": 0.1}, ValueError, "lr: 0.1 is no domain"),
         ({"lr": {"lower": 1}}, ValueError, "lr: add a type"),
+        ({"lr": {"type": None}}, AttributeError, "no function None"),
         ({"lr": {"type": "uniform", "low": 1}}, ValueError, "lr: .*low"),
         ({"lr": {"type": "logunifrm"}}, AttributeError, "did you mean 'loguniform'"),
     ],

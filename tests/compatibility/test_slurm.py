@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from itwinai.compatibility.commands.slurm import generate_slurm
+from itwinai.cli import generate_slurm
 from itwinai.errors import ConfigurationError
 from itwinai.slurm.configuration import MLSlurmBuilderConfig, SlurmScriptConfiguration
 from itwinai.slurm.script_builder import MLSlurmBuilder, process_builder
@@ -107,7 +107,7 @@ def test_a_scaling_test_is_a_script_for_each_strategy_and_number_of_nodes(here: 
         process_builder(MLSlurmBuilder(config))
 
 
-def test_generate_slurm_shows_the_script(here: Path) -> None:
+def test_generate_slurm_shows_the_script(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert list(inspect.signature(generate_slurm).parameters) == [
         *("config", "submit_job", "save_script")
     ]
@@ -115,6 +115,8 @@ def test_generate_slurm_shows_the_script(here: Path) -> None:
     command = [sys.executable, "-m", "itwinai", "generate-slurm", "-c", "slurm.yaml"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert shown.stdout == MLSlurmBuilderConfig(**TRAINING).generate_script()
+    generate_slurm("slurm.yaml")
+    assert capsys.readouterr().out == shown.stdout
     subprocess.run([*command, "--save-script"], check=True)
     assert (here / "slurm-scripts" / "ddp-1x4.slurm").read_text() == shown.stdout
 

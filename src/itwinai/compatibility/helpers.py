@@ -73,15 +73,19 @@ def clear_key(
 
 
 def to_uri(path_str: str | Path) -> str:
-    """Turn a path into a URI that holds in any folder; a URI stays as it is."""
+    """Make a path absolute, so that it holds in any folder; a URI stays as it is."""
     if urlparse(str(path_str)).scheme:
         return str(path_str)
-    return Path(path_str).expanduser().resolve().as_uri()
+    return str(Path(path_str).expanduser().resolve())
 
 
 def normalize_tracking_uri(uri: str | Path) -> str:
-    """As :func:`to_uri`, for MLflow's servers and folders, one of which is named ``databricks``."""
-    return str(uri) if str(uri) == "databricks" else to_uri(uri)
+    """Turn the name of a folder of MLflow into a URI; that of a server stays as it is.
+
+    One of the servers is named ``databricks``.
+    """
+    is_server = str(uri) == "databricks" or bool(urlparse(str(uri)).scheme)
+    return str(uri) if is_server else Path(to_uri(uri)).as_uri()
 
 
 def generate_random_name() -> str:

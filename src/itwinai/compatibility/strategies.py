@@ -45,6 +45,13 @@ class HorovodStrategy:
 class RayTorchDistributedStrategy(TorchDistributedStrategy):
     """Mark of the strategies that run in Ray Train's workers, whose process group they use."""
 
+    @property
+    def ray_train(self) -> Any:
+        """The package ``ray.train``, with its module ``torch``."""
+        # Asked for each time: a strategy that holds a module could not travel to a worker.
+        importlib.import_module("ray.train.torch")
+        return importlib.import_module("ray.train")
+
 
 class RayDDPStrategy(TorchDDPStrategy, RayTorchDistributedStrategy):
     """DDP in Ray Train's workers.
@@ -58,7 +65,6 @@ class RayDDPStrategy(TorchDDPStrategy, RayTorchDistributedStrategy):
     def __init__(self) -> None:
         super().__init__()
         initialize_ray()
-        self.ray_train: Any = importlib.import_module("ray.train")
 
 
 class RayDeepSpeedStrategy(DeepSpeedStrategy, RayTorchDistributedStrategy):
@@ -73,4 +79,3 @@ class RayDeepSpeedStrategy(DeepSpeedStrategy, RayTorchDistributedStrategy):
     def __init__(self, backend: Backend = "nccl") -> None:
         super().__init__(backend)
         initialize_ray()
-        self.ray_train: Any = importlib.import_module("ray.train")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
+from ray.tune.search.sample import Domain
 
 from itwinai.errors import ConfigurationError, did_you_mean
 
@@ -21,7 +22,8 @@ def search_space(config: Mapping[str, Any] | None) -> dict[str, Any]:
             ``{"type": <function of ray.tune>, <its arguments>}``; None: nothing is searched.
 
     Raises:
-        ConfigurationError: If it is not a mapping, or the arguments do not fit.
+        ConfigurationError: If it is not a mapping, a value is none of these, or the arguments do
+            not fit.
         AttributeError: If Ray Tune has no function of that type.
     """
     if config is None:
@@ -34,16 +36,23 @@ def search_space(config: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _domain(name: str, value: Any) -> Any:
-    if not isinstance(value, Mapping) or "grid_search" in value:
+    if isinstance(value, Domain):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"search space, {name}: {value!r} is no domain. Write one, as in type: uniform, or put "
+            "a value that stays the same into the config."
+        )
+    if "grid_search" in value:
         return value
     arguments = {key: _number(key, item) for key, item in value.items() if key != "type"}
     if "type" not in value:
         raise ConfigurationError(f"search space, {name}: add a type, as in type: uniform.")
-    function = getattr(tune, value["type"], None)
+    function = getattr(tune, str(value["type"]), None)
     if not callable(function):
         raise AttributeError(
             f"search space, {name}: ray.tune has no function {value['type']!r}"
-            f"{did_you_mean(value['type'], dir(tune))}"
+            f"{did_you_mean(str(value['type']), dir(tune))}"
         )
     try:
         return function(**arguments)

@@ -5,6 +5,9 @@ Importing this package loads no back end; a logger imports its own when its cont
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from itwinai.lazy import lazily
 from itwinai.loggers.base import (
     BASE_EXP_NAME,
     EmptyLogger,
@@ -20,6 +23,9 @@ from itwinai.loggers.mlflow import MLFlowLogger
 from itwinai.loggers.running import RunContext, running
 from itwinai.loggers.tensorboard import TensorBoardLogger
 from itwinai.loggers.wandb import WandBLogger
+
+if TYPE_CHECKING:
+    from itwinai.compatibility.provenance import Prov4MLLogger as Prov4MLLogger
 
 __all__ = [
     "BASE_EXP_NAME",
@@ -38,3 +44,6 @@ __all__ = [
     "py_logger",
     "running",
 ]
+
+# Not in __all__: whoever imports all of these need not have its package.
+__getattr__ = lazily(__name__, {"provenance": "Prov4MLLogger"}, "itwinai.compatibility")
