@@ -79,15 +79,21 @@ def test_a_wrong_frequency_is_refused_at_once_and_when_set_later(wrong: object) 
 
 
 @pytest.mark.parametrize("make", [ConsoleLogger, MLFlowLogger, lambda: LoggersCollection([])])
-def test_logging_outside_of_the_context_is_an_error(make: type[Logger]) -> None:
+def test_a_use_outside_of_the_context_is_an_error(make: type[Logger]) -> None:
     logger = make()
-    for use in (lambda: logger.log(1, "loss"), lambda: logger.save_hyperparameters({})):
+    uses = (
+        lambda: logger.log(1, "loss"),
+        lambda: logger.save_hyperparameters({}),
+        logger.destroy_logger_context,
+    )
+    for use in uses:
         with pytest.raises(RuntimeError, match="has not been initialized"):
             use()
 
 
 def test_the_empty_logger_accepts_everything_at_any_time(tmp_path: Path) -> None:
     logger = EmptyLogger(savedir=tmp_path / "none", log_freq="batch", log_on_workers=-1)
+    logger.destroy_logger_context()
     logger.log(1, "loss", batch_idx=0)
     with logger.start_logging():
         logger.log(object(), "x", kind="nonsense")
@@ -115,7 +121,17 @@ def test_the_context_ends_with_the_block_even_by_an_exception(tmp_path: Path) ->
         1 / 0  # noqa: B018
     assert open_inside == [True]
     assert not logger.is_initialized
-    logger.destroy_logger_context()
+
+
+def test_a_users_own_logger_need_not_know_of_a_status(tmp_path: Path) -> None:
+    class Own(Logger):
+        def destroy_logger_context(self) -> None:  # type: ignore[override]
+            super().destroy_logger_context()
+
+    logger = Own(tmp_path)
+    with pytest.raises(ZeroDivisionError), logger.start_logging():
+        1 / 0  # noqa: B018
+    assert not logger.is_initialized
 
 
 def test_an_object_is_serialized_below_the_save_folder(tmp_path: Path) -> None:

@@ -33,7 +33,13 @@ from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.strategies import NonDistributedStrategy, TorchDistributedStrategy
 
 
-class OneOfTwo(NonDistributedStrategy):
+class Alone(NonDistributedStrategy):
+    """A single process that has begun."""
+
+    is_initialized = True
+
+
+class OneOfTwo(Alone):
     """What rank 1 of 2 is told of its place; no process joins it."""
 
     def global_world_size(self) -> int:
@@ -164,7 +170,7 @@ OWN = {
 @pytest.mark.parametrize("kind", OWN)
 def test_an_own_sampler_serves_a_single_process_only(kind: str) -> None:
     batch_size = {"batch_size": 2} if kind == "sampler" else {}
-    loader = NonDistributedStrategy().create_dataloader(data(9), **batch_size, **{kind: OWN[kind]})
+    loader = Alone().create_dataloader(data(9), **batch_size, **{kind: OWN[kind]})
     assert getattr(loader, kind) is OWN[kind]
     assert batch_share(loader, 0) == 1.0
     with pytest.raises(RuntimeError) as caught:
@@ -185,7 +191,7 @@ def test_an_exact_sampler_of_the_users_is_kept_on_all_ranks() -> None:
 @pytest.mark.parametrize(
     ("strategy", "batches"),
     [
-        (NonDistributedStrategy(), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]),
+        (Alone(), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]),
         (OneOfTwo(), [[1, 3, 5, 7], [9]]),
     ],
 )
@@ -385,6 +391,6 @@ def test_the_users_own_metric_object_is_left_alone() -> None:
 
 
 def test_a_loader_of_the_strategy_is_torchs_own() -> None:
-    loader = NonDistributedStrategy().create_dataloader(data(4), batch_size=2, drop_last=True)
+    loader = Alone().create_dataloader(data(4), batch_size=2, drop_last=True)
     assert type(loader) is DataLoader
     assert [batch.tolist() for (batch,) in loader] == [[0, 1], [2, 3]]

@@ -11,7 +11,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from itwinai.loggers import MLFlowLogger
+from itwinai.loggers import ConsoleLogger, Logger, LoggersCollection, MLFlowLogger
 from itwinai.pipeline import Pipeline
 from itwinai.torch.loggers import ItwinaiLogger
 from itwinai.torch.trainer import TorchLightningTrainer
@@ -127,7 +127,56 @@ def test_whoever_opened_a_logger_may_close_it(tmp_path: Path, skip: bool, is_ope
     assert logger.version is not None
     logger.finalize("success")
     assert inner.is_initialized is is_open
-    inner.destroy_logger_context()
+    if skip:
+        inner.destroy_logger_context()
+
+
+class Own(Logger):
+    """One of 0.4: it takes what it was given then, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def destroy_logger_context(self) -> None:  # type: ignore[override]
+        super().destroy_logger_context()
+
+    def save_hyperparameters(self, params: Any) -> None:
+        self.seen.append(params)
+
+    def log(self, *, item: Any, identifier: str, kind: str, step: Any = None) -> None:  # type: ignore[override]
+        self.seen.append((identifier, kind, step, item))
+
+
+def test_a_users_own_logger_is_called_by_keyword() -> None:
+    own = Own()
+    logger = ItwinaiLogger(own)
+    logger.finalize("success")  # nothing was logged
+    logger.log_hyperparams({"lr": 0.1})
+    logger.log_metrics({"a": 1.0}, step=2)
+    logger.finalize("success")
+    assert own.seen == [{"lr": 0.1}, ("a", "metric", 2, 1.0)]
+    assert not own.is_initialized
+
+
+def test_a_collection_of_loggers_gets_everything(
+    content: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    inner = LoggersCollection([ConsoleLogger("logs"), MLFlowLogger("logs")])
+    logger = ItwinaiLogger(inner, log_model=True)
+    assert (logger.name, logger.version, logger.save_dir) == (None, None, "logs")
+    content["trainer"]["logger"] = logger
+    TorchLightningTrainer(content).execute()
+    client, run = the_run()
+    assert (run.info.status, run.data.params["lr"]) == ("FINISHED", "0.2")
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 3
+    artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert artifacts == {"checkpoints", "my_model"}
+    assert logger.name == run.info.experiment_id
+    assert logger.version == inner.loggers[0].run_id
+    assert capsys.readouterr().out.count("ConsoleLogger: loss = ") == 3
+    assert inner.failures == {"ConsoleLogger": 0, "MLFlowLogger": 0}
+    assert not inner.is_initialized
 
 
 def test_the_trainer_can_be_written_down(content: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import pickle
 from abc import ABC, abstractmethod
@@ -56,6 +57,21 @@ def check_not_initialized(method: Method) -> Method:
         return None
 
     return cast(Method, checked)
+
+
+def accepted(method: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the options that a method does not take, such as one of a user's own logger."""
+    parameters = inspect.signature(method).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(options)
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in options.items() if name in names}
+
+
+def end_context(logger: Logger, status: str) -> None:
+    """Destroy a logger's context, and say how the run ended if it wants to know."""
+    destroy = logger.destroy_logger_context
+    destroy(**accepted(destroy, {"status": status}))
 
 
 class LogMixin(ABC):
@@ -146,9 +162,9 @@ class Logger(LogMixin):
         try:
             yield
         except BaseException:
-            self.destroy_logger_context(status="FAILED")
+            end_context(self, "FAILED")
             raise
-        self.destroy_logger_context()
+        end_context(self, "FINISHED")
 
     @check_not_initialized
     def create_logger_context(self, rank: int = 0, **kwargs: Any) -> None:
@@ -169,14 +185,16 @@ class Logger(LogMixin):
             self._open(**kwargs)
         self.is_initialized = True
 
+    @check_initialized
     def destroy_logger_context(self, status: str = "FINISHED") -> None:
-        """Close what :meth:`create_logger_context` opened; without a context, do nothing.
+        """Close what :meth:`create_logger_context` opened.
 
         Args:
             status: How the run ended: "FINISHED", "FAILED" or "KILLED".
+
+        Raises:
+            RuntimeError: Without a context.
         """
-        if not self.is_initialized:
-            return
         self.is_initialized = False
         if self.should_log():
             self._close(status)
@@ -253,6 +271,9 @@ class Logger(LogMixin):
 
 class EmptyLogger(Logger):
     """Accepts everything, at any time, and keeps nothing."""
+
+    def destroy_logger_context(self, status: str = "FINISHED") -> None:  # noqa: D102
+        self.is_initialized = False
 
     def save_hyperparameters(self, params: Mapping[str, Any]) -> None:  # noqa: D102
         return

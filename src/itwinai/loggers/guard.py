@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from itwinai import logger as library_logger
 from itwinai.errors import ItwinaiError
 from itwinai.io.failures import Failures
-from itwinai.loggers.base import Logger, StatusOf
+from itwinai.loggers.base import Logger, StatusOf, accepted, end_context
 
 #: Options of single loggers, by the name of their class.
 PerLogger = Mapping[str, Mapping[str, Any]]
@@ -29,6 +28,7 @@ class Guard:
         self.logger = logger
         self.name = type(logger).__name__
         self.failures = Failures(0, "")
+        self._is_open = False
 
     def open(self, rank: int, per_logger: PerLogger | None = None, **options: Any) -> None:
         """Create the logger's context, and count from zero.
@@ -44,12 +44,14 @@ class Guard:
         self.failures = Failures(0, "")
         create = self.logger.create_logger_context
         own = (per_logger or {}).get(self.name, {})
-        self._call("start", create, **_accepted(create, {"rank": rank, **options, **own}))
+        given = accepted(create, {"rank": rank, **options, **own})
+        self._is_open = self._call("start", create, **given)
 
     def close(self, status: str) -> None:
-        """Destroy the logger's context."""
-        destroy = self.logger.destroy_logger_context
-        self._call("stop", destroy, **_accepted(destroy, {"status": status}))
+        """Destroy the logger's context, if there is one."""
+        if self._is_open:
+            self._is_open = False
+            self._call("stop", end_context, self.logger, status)
 
     def save_hyperparameters(self, params: Mapping[str, Any]) -> None:
         """Log the hyper-parameters of the run."""
@@ -69,13 +71,16 @@ class Guard:
         """Give the runs below the logger's run their ends."""
         self._call("end the runs below", self.logger.end_runs_below, status_of)
 
-    def _call(self, action: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def _call(self, action: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        """Call something of the logger; return whether it worked."""
         try:
             call(*args, **kwargs)
         except Exception as error:
             if action == "start" and isinstance(error, ItwinaiError):
                 raise
             self._count(action, error)
+            return False
+        return True
 
     def _count(self, action: str, error: Exception) -> None:
         text = f"could not {action} ({type(error).__name__}: {error})"
@@ -86,12 +91,3 @@ class Guard:
                 self.name,
                 text,
             )
-
-
-def _accepted(method: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the options that a method does not take."""
-    parameters = inspect.signature(method).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return dict(options)
-    names = {parameter.name for parameter in parameters}
-    return {name: value for name, value in options.items() if name in names}

@@ -126,6 +126,8 @@ def nothing_is_logged_before_the_start(bench: Bench) -> None:
         lambda: logger.save_hyperparameters(params),
         "save_hyperparameters() before the start",
     )
+    destroy = logger.destroy_logger_context
+    must_raise(RuntimeError, destroy, "destroy_logger_context() before the start")
     bench.must_hold(folder)
 
 
@@ -142,16 +144,15 @@ def a_second_start_warns_and_changes_nothing(bench: Bench) -> None:
     bench.must_hold(folder, ("loss", 1.0), ("accuracy", 2.0))
 
 
-def it_can_be_stopped_at_any_time_and_started_again(bench: Bench) -> None:
-    """``destroy_logger_context()`` without a context does nothing."""
+def it_can_be_stopped_and_started_again(bench: Bench) -> None:
+    """After ``destroy_logger_context()`` it is as before the start, and can be started again."""
     logger, folder = bench.new()
-    logger.destroy_logger_context()
     for number in (1, 2):
         logger.create_logger_context()
         logger.log(float(number), f"loss{number}", step=0)
         logger.destroy_logger_context()
-        logger.destroy_logger_context()
         must(not logger.is_initialized, "is_initialized is true after the end")
+        must_raise(RuntimeError, logger.destroy_logger_context, "a second end")
         must_raise(RuntimeError, lambda: logger.log(9.0, "loss"), "log() after the end")
     bench.must_hold(folder, ("loss1", 1.0), ("loss2", 2.0))
 
@@ -264,7 +265,8 @@ def what_it_raises_stops_no_training(bench: Bench) -> None:
             guarded.log(1.0, "loss", step=0)
         must(any(guarded.failures.values()), f"a failure of {method}() was not counted")
         logger.__dict__.pop(method)
-        logger.destroy_logger_context()
+        if logger.is_initialized:
+            logger.destroy_logger_context()
 
 
 def it_travels_to_other_processes(bench: Bench) -> None:
@@ -299,7 +301,7 @@ def it_survives_a_fork(bench: Bench) -> None:
 RULES: tuple[Callable[[Bench], None], ...] = (
     nothing_is_logged_before_the_start,
     a_second_start_warns_and_changes_nothing,
-    it_can_be_stopped_at_any_time_and_started_again,
+    it_can_be_stopped_and_started_again,
     the_context_ends_with_an_exception,
     only_the_chosen_workers_log,
     the_frequency_chooses_batches_alone,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itwinai.errors import MissingPackageError
-from itwinai.loggers import Logger
+from itwinai.loggers import Logger, LoggersCollection
+from itwinai.loggers.base import end_context
 
 try:
     from lightning.pytorch.callbacks import Checkpoint
@@ -28,7 +29,8 @@ class ItwinaiLogger(LightningLogger):  # type: ignore[misc]
     The logger's context begins with the first thing that is logged.
 
     Args:
-        itwinai_logger: Where everything goes.
+        itwinai_logger: Where everything goes. Of a collection, the first logger that has an
+            experiment gives the name, and the first that has a run the version.
         log_model: Which checkpoints are logged as artifacts: False: none; True: those that are
             left at the end; "all": each one when it has been saved.
         skip_finalize: Whether the context is left open at the end, for whoever opened it.
@@ -51,17 +53,19 @@ class ItwinaiLogger(LightningLogger):  # type: ignore[misc]
     @property
     def name(self) -> str | None:
         """Experiment of the logger, if it has any."""
-        return self.itwinai_logger.experiment_id
+        found: str | None = self._first("experiment_id")
+        return found
 
     @property
     def version(self) -> str | None:
         """Run of the logger, if it has any."""
-        return self.itwinai_logger.run_id
+        found: str | None = self._first("run_id")
+        return found
 
     @property
     def save_dir(self) -> str:
         """Folder for what the logger writes."""
-        return str(self.itwinai_logger.savedir)
+        return str(self._first("savedir") or self.itwinai_logger.savedir)
 
     @property
     def experiment(self) -> Logger:
@@ -73,7 +77,7 @@ class ItwinaiLogger(LightningLogger):  # type: ignore[misc]
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log each metric by its name."""
         for name, value in metrics.items():
-            self.experiment.log(value, name, kind="metric", step=step)
+            self.experiment.log(item=value, identifier=name, kind="metric", step=step)
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any
@@ -94,13 +98,19 @@ class ItwinaiLogger(LightningLogger):  # type: ignore[misc]
         """Log the checkpoints that are left, and close the logger's context."""
         if self._checkpoint_callback is not None:
             self._log_checkpoints(self._checkpoint_callback)
-        if not self.skip_finalize:
-            ended = "FINISHED" if status in _SUCCESS else "FAILED"
-            self.itwinai_logger.destroy_logger_context(status=ended)
+        if self.itwinai_logger.is_initialized and not self.skip_finalize:
+            end_context(self.itwinai_logger, "FINISHED" if status in _SUCCESS else "FAILED")
+
+    def _first(self, attribute: str) -> Any:
+        """What the logger says of itself, or the first of a collection that says anything."""
+        given = self.itwinai_logger
+        loggers = given.loggers if isinstance(given, LoggersCollection) else [given]
+        said = (getattr(one, attribute) for one in loggers)
+        return next((value for value in said if value is not None), None)
 
     def _log_checkpoints(self, callback: Checkpoint) -> None:
         for modified, path in _scan_checkpoints(callback, self._logged):
-            self.experiment.log(path, "checkpoints", kind="artifact")
+            self.experiment.log(item=path, identifier="checkpoints", kind="artifact")
             self._logged[path] = modified
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.data import TensorDataset
 
 from itwinai.testing.claims import must, must_equal, must_raise
 from itwinai.testing.strategies.bench import Bench, sgd
@@ -14,19 +15,30 @@ from itwinai.torch.type import DistributedStrategyError, UninitializedStrategyEr
 
 
 def nothing_works_before_init(bench: Bench) -> None:
-    """Ranks and collectives raise UninitializedStrategyError before ``init()``."""
-    if not bench.strategy.is_distributed:
-        return
+    """Every use raises UninitializedStrategyError before ``init()``.
+
+    Of a single process ranks and collectives are known already.
+    """
+    strategy = bench.strategy
     uses: tuple[Callable[[], Any], ...] = (
-        bench.strategy.global_rank,
-        bench.strategy.global_world_size,
-        bench.strategy.local_rank,
-        bench.strategy.barrier,
-        lambda: bench.strategy.allgather_obj(1),
-        lambda: bench.strategy.broadcast_obj(1, 0),
+        strategy.device,
+        strategy.set_device,
+        lambda: strategy.create_dataloader(TensorDataset(torch.ones(2))),
         lambda: bench.distribute(sgd),
+        strategy.clean_up,
     )
-    for use in uses:
+    of_several: tuple[Callable[[], Any], ...] = (
+        strategy.global_rank,
+        strategy.global_world_size,
+        strategy.local_rank,
+        strategy.local_world_size,
+        strategy.barrier,
+        lambda: strategy.allgather_obj(1),
+        lambda: strategy.gather_obj(1),
+        lambda: strategy.gather(torch.ones(1)),
+        lambda: strategy.broadcast_obj(1, 0),
+    )
+    for use in uses + of_several * strategy.is_distributed:
         must_raise(UninitializedStrategyError, use, f"{use} before init()")
 
 

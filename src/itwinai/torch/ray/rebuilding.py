@@ -33,6 +33,7 @@ def rebuilt_model(
     copy = fresh_copy(pickled_trainer(trainer))
     apply_values(copy, values)
     copy.strategy = NonDistributedStrategy()
+    copy.strategy.init()
     copy.torch_rng = set_seed(None)
     copy.create_dataloaders(*datasets)  # a schedule may want to know an epoch's steps
     copy.create_model_loss_optimizer()

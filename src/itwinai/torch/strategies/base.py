@@ -264,8 +264,10 @@ class TorchDistributedStrategy(Communicator, Parallelism, StateDicts):
             options: As of ``torch.utils.data.DataLoader``.
 
         Raises:
+            UninitializedStrategyError: Before :meth:`init`.
             RuntimeError: If a user's own sampler cannot be shared by several processes.
         """
+        self.check_initialized()
         return make_dataloader(
             dataset,
             self.global_rank(),

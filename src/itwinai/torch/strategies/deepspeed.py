@@ -56,6 +56,7 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
 
     def clean_up(self) -> None:
         """End the engines and leave the other processes."""
+        self.check_initialized()
         for engine, _ in self._engines:
             engine.destroy()
         self._engines = []

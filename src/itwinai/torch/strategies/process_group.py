@@ -83,6 +83,7 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
 
     def clean_up(self) -> None:
         """Leave the other processes, unless the group was there before."""
+        self.check_initialized()
         if self._made_group and dist.is_initialized():
             _ended[:] = [dist.group.WORLD]
             dist.destroy_process_group()

@@ -26,10 +26,12 @@ class NonDistributedStrategy(TorchDistributedStrategy):
 
     def clean_up(self) -> None:
         """Forget :meth:`init`."""
+        self.check_initialized()
         self.is_initialized = False
 
     def device(self) -> str:
         """``cuda:0``, or ``cpu`` without GPUs."""
+        self.check_initialized()
         return "cuda:0" if torch.cuda.is_available() else "cpu"
 
     def distributed(
