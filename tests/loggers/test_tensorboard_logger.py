@@ -76,16 +76,27 @@ def table(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, float], str
     return rows
 
 
-def test_metrics_are_scalars_of_a_run_of_their_own(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(savedir=tmp_path)
-    with logger.start_logging():
+def test_a_training_alone_lies_in_the_loggers_folder(tmp_path: Path) -> None:
+    with running(TensorBoardLogger(tmp_path), Alone(), {"lr": 1.0}, "mine") as log:
         for step, loss in enumerate((0.5, torch.tensor(0.25))):
-            logger.log(loss, "train_loss", step=step)
-    with logger.start_logging():
-        logger.log(7.0, "train_loss", step=0)
-    first, second = (read(tmp_path / "tensorboard" / name).Scalars("train_loss") for name in "12")
-    assert [(event.step, event.value) for event in first] == [(0, 0.5), (1, 0.25)]
-    assert [(event.step, event.value) for event in second] == [(0, 7.0)]
+            log.log(loss, "train_loss", step=step)
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    events = read(file).Scalars("train_loss")
+    assert [(event.step, event.value) for event in events] == [(0, 0.5), (1, 0.25)]
+    row = ({"lr": 1.0}, {"train_loss": 0.25}, "STATUS_SUCCESS")
+    assert table(tmp_path) == {"tensorboard": row}
+
+
+def test_each_of_several_workers_has_a_folder(tmp_path: Path) -> None:
+    for rank in range(2):
+        team = Alone()
+        team.global_rank = lambda rank=rank: rank  # type: ignore[method-assign]
+        team.global_world_size = lambda: 2  # type: ignore[method-assign]
+        with running(TensorBoardLogger(tmp_path, log_on_workers=-1), team, {}) as log:
+            log.log(float(rank), "loss", step=0)
+    for rank in range(2):
+        (event,) = read(tmp_path / "tensorboard" / f"worker-{rank}").Scalars("loss")
+        assert event.value == rank
 
 
 @pytest.mark.parametrize(
@@ -96,9 +107,9 @@ def test_any_name_is_kept(name: str, tmp_path: Path) -> None:
     with logger.start_logging():
         logger.save_hyperparameters({name: 1.0})
         logger.log(0.5, name, step=0)
-    (event,) = read(tmp_path / "tensorboard" / "1").Scalars(name)
+    (event,) = read(tmp_path / "tensorboard").Scalars(name)
     assert event.value == 0.5
-    assert table(tmp_path / "tensorboard")["1"][:2] == ({name: 1.0}, {name: 0.5})
+    assert table(tmp_path)["tensorboard"][:2] == ({name: 1.0}, {name: 0.5})
 
 
 def test_texts_images_figures_and_histograms(tmp_path: Path) -> None:
@@ -111,7 +122,7 @@ def test_texts_images_figures_and_histograms(tmp_path: Path) -> None:
         logger.log(figure, "curve", kind="figure", step=3)
         logger.log(torch.arange(10.0), "weights", kind="histogram", step=4)
         logger.log(object(), "unknown", kind="nonsense")
-    events = read(tmp_path / "tensorboard" / "1")
+    events = read(tmp_path / "tensorboard")
     (note,) = events.Tensors("note/text_summary")
     assert (note.step, note.tensor_proto.string_val[0]) == (1, b"hello")
     assert events.Tensors("strategy/text_summary")[0].tensor_proto.string_val[0] == b"ddp"
@@ -151,7 +162,7 @@ def test_a_run_that_still_runs_is_in_the_table(tmp_path: Path) -> None:
         logger.save_hyperparameters({"lr": 0.5})
         logger.log(1.0, "loss", step=0)
         logger.writer.flush()
-        assert table(tmp_path / "tensorboard")["1"][:2] == ({"lr": 0.5}, {"loss": 1.0})
+        assert table(tmp_path)["tensorboard"][:2] == ({"lr": 0.5}, {"loss": 1.0})
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
@@ -163,12 +174,16 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
     assert folders == ["same", "same-1", "same-2"]
 
 
-def test_a_continued_training_goes_on_in_its_folder(tmp_path: Path) -> None:
-    context = RunContext(group="study", folder=tmp_path / "trial")
+@pytest.mark.parametrize(("group", "where"), [("study", "study/trial-0"), (None, ".")])
+def test_a_continued_training_goes_on_in_its_folder(
+    group: str | None, where: str, tmp_path: Path
+) -> None:
+    context = RunContext(group=group, folder=tmp_path / "trial")
     for step in range(2):
         with running(TensorBoardLogger(tmp_path), Alone(), {"lr": 1.0}, "trial-0", context) as log:
             log.log(float(step), "loss", step=step)
-    (folder,) = (tmp_path / "tensorboard/study").iterdir()
+    folder = tmp_path / "tensorboard" / where
+    assert len(list((tmp_path / "tensorboard").rglob("*tfevents*"))) == 2
     assert [(event.step, event.value) for event in read(folder).Scalars("loss")] == [(0, 0), (1, 1)]
 
 

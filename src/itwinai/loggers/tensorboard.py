@@ -1,4 +1,4 @@
-"""A logger for TensorBoard: a folder of event files for each run."""
+"""A logger for TensorBoard: event files of a training, or a folder of them for each run of many."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from itwinai.errors import ConfigurationError, MissingPackageError
 from itwinai.loggers.base import LogFrequency, Logger
+from itwinai.loggers.running import WORKER
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -19,7 +20,10 @@ _STATUS = {"FINISHED": "STATUS_SUCCESS", "FAILED": "STATUS_FAILURE", "KILLED": "
 
 
 class TensorBoardLogger(Logger):
-    """Writes each run to a folder of its own, ``<savedir>/tensorboard[/<study>]/<run>``.
+    """Writes a training alone to ``<savedir>/tensorboard``, and each of many to a folder in it.
+
+    A trial's is ``<study>/<run>``, that of one of several workers ``<run>-worker-<rank>``. What
+    tells trainings alone apart that follow each other is their ``savedir``.
 
     The table of hyper-parameters (tab HPARAMS) has a row for each run that saved some, with the
     last value of each metric.
@@ -68,12 +72,16 @@ class TensorBoardLogger(Logger):
         run_id: str | None = None,
         run_name: str | None = None,
         group: str | None = None,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Begin a folder, or go on with the folder ``run_id``."""
         writer = _import_writer()
-        runs = Path(self.savedir).absolute() / "tensorboard"
-        path = _new_folder(runs / (group or ""), run_name) if run_id is None else runs / run_id
+        runs = path = Path(self.savedir).absolute() / "tensorboard"
+        if run_id is not None:
+            path = runs / run_id
+        elif group is not None or WORKER in (tags or {}):
+            path = _new_folder(runs / (group or ""), run_name)
         self.run_path, self.run_id = path, str(path.relative_to(runs))
         self._has_hyperparameters = False
         self._open_writer = writer(str(path))
