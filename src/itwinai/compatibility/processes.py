@@ -77,6 +77,11 @@ def ray_cluster_is_running() -> bool:
         return False
 
 
+def ray_is_there() -> bool:
+    """Whether this process is connected to a Ray cluster, or one is running that it could join."""
+    return bool(_ray().is_initialized()) or cluster.ray_cluster_is_running()
+
+
 def initialize_ray() -> None:
     """Connect to the running Ray cluster, unless this process is connected already.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from itwinai.compatibility.processes import initialize_ray
+from itwinai.compatibility.processes import initialize_ray, ray_is_there
 from itwinai.errors import ConfigurationError
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.strategies.ddp import TorchDDPStrategy
@@ -79,3 +79,16 @@ class RayDeepSpeedStrategy(DeepSpeedStrategy, RayTorchDistributedStrategy):
     def __init__(self, backend: Backend = "nccl") -> None:
         super().__init__(backend)
         initialize_ray()
+
+
+def on_ray(name: str, backend: Backend) -> TorchDistributedStrategy | None:
+    """Make the strategy of a name for Ray Train's workers.
+
+    Returns:
+        None without a Ray cluster, or if Ray Train has none of that name.
+    """
+    made: Mapping[str, Callable[[], TorchDistributedStrategy]] = {
+        "ddp": RayDDPStrategy,
+        "deepspeed": lambda: RayDeepSpeedStrategy(backend),
+    }
+    return made[name]() if name in made and ray_is_there() else None

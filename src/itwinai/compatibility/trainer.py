@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itwinai.loggers import Logger, MLFlowLogger, get_mlflow_logger
+
+if TYPE_CHECKING:
+    from itwinai.compatibility.results import ResultGrid
+    from itwinai.hpo.record import StudyResult
+    from itwinai.torch.strategies.base import TorchDistributedStrategy
 
 
 class TrainerAttributes:
@@ -17,8 +22,24 @@ class TrainerAttributes:
     back by itself afterwards.
     """
 
+    chosen_strategy: Any
+    config: Any
     logger: Logger | None
     restored: tuple[Path, dict[str, Any], dict[str, Any]] | None
+    study_result: StudyResult | None
+
+    def strategy_on_ray(self) -> TorchDistributedStrategy | None:
+        """The strategy for Ray Train's workers; None without a cluster, or if it has none."""
+        from itwinai.compatibility.strategies import on_ray
+
+        return on_ray(self.chosen_strategy, self.config.dist_backend)
+
+    @property
+    def tune_result_grid(self) -> ResultGrid | None:
+        """The trials of the study that ``execute`` ran, as Ray Tune's results show them."""
+        from itwinai.compatibility.results import ResultGrid
+
+        return None if self.study_result is None else ResultGrid(self.study_result)
 
     @property
     def mlflow_logger(self) -> MLFlowLogger | None:

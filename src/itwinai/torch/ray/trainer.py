@@ -139,6 +139,11 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
             data=self.ray_data_config,
         )
 
+    def _strategy_here(self) -> TorchDistributedStrategy:
+        """The strategy of a name; Ray's, as in 0.4, where a cluster and ``ray_*`` arguments are."""
+        on_ray = None if self.ray_arguments == RayArguments() else self.strategy_on_ray()
+        return on_ray or super()._strategy_here()
+
     def _trained_model(self, datasets: Datasets) -> Any:
         """Train in a study, in Ray Train's workers, or here, as the ``ray_*`` arguments say."""
         if self.ray_search_space:

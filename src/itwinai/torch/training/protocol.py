@@ -141,6 +141,9 @@ class Trainable(Training, Protocol):
     #: What a checkpoint to continue from holds, until the training is built.
     restored: Restored | None
     checkpoints_location: str | Path
+    #: The strategy as it was given, and as the object that was asked for.
+    chosen_strategy: Any
+    known_strategy: Any
 
     def load_checkpoint(self) -> None:
         """Read the checkpoint to continue from, if there is one."""

@@ -25,7 +25,7 @@ def train(training: Trainable, datasets: Datasets) -> Any:
     """Do all of one training; return the model, without any wrapper."""
     training.load_checkpoint()
     training.torch_rng = set_seed(training.random_seed)
-    training.strategy = resolve_strategy(training.strategy, training.config)
+    training.strategy = _strategy_here(training)
     training.strategy.init()
     silence = training.config.silence_timeout
     try:
@@ -36,6 +36,15 @@ def train(training: Trainable, datasets: Datasets) -> Any:
         training.model = training.strategy.unwrap(training.model)
         training.strategy.clean_up()
     return model
+
+
+def _strategy_here(training: Trainable) -> Any:
+    """What the strategy is among the processes that train.
+
+    It is the object that the program has asked for, unless that was where other processes were.
+    """
+    here = resolve_strategy(training.chosen_strategy, training.config)
+    return training.known_strategy if type(training.known_strategy) is type(here) else here
 
 
 def _trained(training: Trainable, datasets: Datasets) -> Any:

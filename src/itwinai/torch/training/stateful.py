@@ -22,7 +22,8 @@ from itwinai.torch.type import DistributedStrategyError
 #: Attributes that a checkpoint holds under names of their own, or that hold nothing to go on from.
 _KEPT_OTHERWISE = {
     *("model", "optimizer", "lr_scheduler", "optimization", "early_stopping", "torch_rng"),
-    *("strategy", "logger", "open_logger", "metrics", "reporter", "checkpoints", "profiler"),
+    *("known_strategy", "chosen_strategy"),
+    *("logger", "open_logger", "metrics", "reporter", "checkpoints", "profiler"),
     *("train_dataloader", "validation_dataloader", "test_dataloader", "config", "parameters"),
     *("restored", "built"),
 }

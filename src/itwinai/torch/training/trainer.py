@@ -44,7 +44,7 @@ from itwinai.torch.optimization.factories import (
 from itwinai.torch.optimization.schedules import Length
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.profiling.profiler import profile_torch_trainer
-from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy
+from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy, resolve_strategy
 from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.training import hooks, session, state
 from itwinai.torch.training.agreement import agree_on_metrics
@@ -96,7 +96,9 @@ class LocalTrainer(Trainer, LogMixin):
     loss: Any = None
     optimizer: Optimizer
     lr_scheduler: LRScheduler | None = None
-    strategy: Any
+    #: The strategy as it was given, and as the object that was asked for, if any was.
+    chosen_strategy: str | TorchDistributedStrategy | None
+    known_strategy: TorchDistributedStrategy | None
     optimization: Optimization
     #: Whatever gives the batches of the training set, anew in each epoch.
     train_dataloader: Any = None
@@ -147,7 +149,7 @@ class LocalTrainer(Trainer, LogMixin):
     ) -> None:
         super().__init__(name)
         self.save_parameters(**self.locals2params(locals()))
-        check_strategy(strategy)
+        self.strategy = strategy
         epochs = _whole("epochs", epochs, range(1, 2**63))
         if random_seed is not None:
             random_seed = _whole("random_seed", random_seed, range(2**32))
@@ -158,7 +160,6 @@ class LocalTrainer(Trainer, LogMixin):
         self.config: Any = read_configuration(config)
         self.epochs = epochs
         self.model = model
-        self.strategy = strategy
         self.test_every = _whole_or_none("test_every", test_every)
         self.random_seed = random_seed
         self.logger = logger
@@ -313,6 +314,23 @@ class LocalTrainer(Trainer, LogMixin):
         return self.samples_in_batch(batch) if targets is None else targets
 
     # -- services ------------------------------------------------------------------------------
+
+    @property
+    def strategy(self) -> Any:
+        """How the processes train together: an object, whatever was given.
+
+        What a name stands for follows from the processes that there are: before a training from
+        the program's, in it from the training's.
+        """
+        if self.known_strategy is None:
+            self.known_strategy = self._strategy_here()
+        return self.known_strategy
+
+    @strategy.setter
+    def strategy(self, chosen: str | TorchDistributedStrategy | None) -> None:
+        check_strategy(chosen)
+        self.chosen_strategy = chosen
+        self.known_strategy = None if isinstance(chosen, str) else chosen
 
     @property
     def device(self) -> str:
@@ -496,6 +514,10 @@ class LocalTrainer(Trainer, LogMixin):
         )
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _strategy_here(self) -> TorchDistributedStrategy:
+        """The strategy of a name, in this process."""
+        return resolve_strategy(self.chosen_strategy, self.config)
 
     def _trained_model(self, datasets: Datasets) -> Any:
         """Train, here or wherever a subclass trains; return the model."""
