@@ -171,6 +171,22 @@ def test_files_and_objects_become_artifacts(tmp_path: Path) -> None:
     assert (kept / "notes/note.txt").read_text() == "hello"
 
 
+def test_a_checkpoint_is_kept_if_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "epoch_3"
+    folder.mkdir()
+    for name in ("model.pt", "state.pt", "config.yaml", "manifest.json"):
+        (folder / name).write_text(name)
+    for asks in (False, True):
+        logger = MLFlowLogger(savedir=tmp_path, log_checkpoints=asks)
+        with logger.start_logging():
+            logger.log_checkpoint(folder)
+        kept = {
+            f.relative_to(tmp_path).parts[-2:] for f in tmp_path.glob("mlflow/*/*/artifacts/*/*")
+        }
+        parts = (("model", "model.pt"), ("state", "state.pt"), ("config", "config.yaml"))
+        assert kept == ({(f"epoch_3_{part}", file) for part, file in parts} if asks else set())
+
+
 def test_a_figure_is_an_image_file(tmp_path: Path) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     logger = MLFlowLogger(savedir=tmp_path)

@@ -119,6 +119,8 @@ class Logger(LogMixin):
     supported_kinds: tuple[str, ...] = ()
     #: Whether a run can lie below another; a study then has a run, and its trials' lie below it.
     nests_runs: ClassVar[bool] = False
+    #: Whether copies of checkpoints are logged, as artifacts.
+    log_checkpoints: bool = False
 
     def __init__(
         self,
@@ -231,6 +233,18 @@ class Logger(LogMixin):
     ) -> None:
         if kind in self._writers and self.should_log(batch_idx):
             self._writers[kind](self, item, identifier, step, **kwargs)
+
+    def log_checkpoint(self, folder: Path) -> None:
+        """Log copies of a checkpoint's files as artifacts, if this logger asks for them.
+
+        They are named ``<checkpoint>_model``, ``<checkpoint>_state`` and ``<checkpoint>_config``.
+
+        Args:
+            folder: The checkpoint.
+        """
+        for name in ("model", "state", "config") if self.log_checkpoints else ():
+            for file in folder.glob(f"{name}.*"):  # a model in shards has none
+                self.log(item=str(file), identifier=f"{folder.name}_{name}", kind="artifact")
 
     def serialize(self, obj: Any, identifier: str) -> str:
         """Pickle an object to ``<savedir>/<identifier>``; return the file's path."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from itwinai.errors import ConfigurationError, ItwinaiError
@@ -70,6 +71,10 @@ class LoggersCollection(Logger):
         arguments = {"kind": kind, "step": step, "batch_idx": batch_idx, **kwargs}
         for guard in self.guards:
             guard.log(item, identifier, **arguments)
+
+    def log_checkpoint(self, folder: Path) -> None:  # noqa: D102
+        for guard in self.guards:
+            guard.log_checkpoint(folder)
 
     def end_runs_below(self, status_of: StatusOf) -> None:  # noqa: D102
         for guard in self.guards:

@@ -18,6 +18,7 @@ class ConsoleLogger(Logger):
         savedir: Folder for what the logger writes.
         log_freq: "epoch": nothing of single batches; "batch": every batch; N: every N-th batch.
         log_on_workers: Rank or ranks of the workers that log; -1 for all.
+        log_checkpoints: Whether copies of checkpoints are logged, as artifacts.
     """
 
     def __init__(
@@ -25,8 +26,10 @@ class ConsoleLogger(Logger):
         savedir: str | Path = "mllogs",
         log_freq: LogFrequency = "epoch",
         log_on_workers: int | list[int] = 0,
+        log_checkpoints: bool = False,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
+        self.log_checkpoints = log_checkpoints
         #: Folder of the current or last run.
         self.run_path: Path | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from itwinai import logger as library_logger
@@ -66,6 +67,10 @@ class Guard:
             identifier=identifier,
             **arguments,
         )
+
+    def log_checkpoint(self, folder: Path) -> None:
+        """Log copies of a checkpoint's files, if the logger asks for them."""
+        self._call(f"log the checkpoint {folder.name}", self.logger.log_checkpoint, folder)
 
     def end_runs_below(self, status_of: StatusOf) -> None:
         """Give the runs below the logger's run their ends."""

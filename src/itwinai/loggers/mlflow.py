@@ -45,6 +45,7 @@ class MLFlowLogger(Logger):
         run_name: Name of the run; None: mlflow makes one up.
         log_freq: "epoch": nothing of single batches; "batch": every batch; N: every N-th batch.
         log_on_workers: Rank or ranks of the workers that log, each to its own run; -1 for all.
+        log_checkpoints: Whether copies of checkpoints are logged, as artifacts.
     """
 
     nests_runs = True
@@ -58,8 +59,10 @@ class MLFlowLogger(Logger):
         run_name: str | None = None,
         log_freq: LogFrequency = "epoch",
         log_on_workers: int | list[int] = 0,
+        log_checkpoints: bool = False,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
+        self.log_checkpoints = log_checkpoints
         uri = tracking_uri or os.environ.get(URI_VARIABLE) or str(self.savedir / "mlflow")
         self.tracking_uri = absolute_uri(uri)
         self.experiment_name = experiment_name

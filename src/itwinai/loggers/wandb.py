@@ -30,6 +30,7 @@ class WandBLogger(Logger):
         log_on_workers: Rank or ranks of the workers that log, each to its own run; -1 for all.
         offline_mode: Write to ``<savedir>/wandb`` alone and never use the network, as
             ``WANDB_MODE=offline`` does; ``wandb sync`` sends it later.
+        log_checkpoints: Whether copies of checkpoints are logged, as artifacts.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class WandBLogger(Logger):
         log_freq: LogFrequency = "epoch",
         log_on_workers: int | list[int] = 0,
         offline_mode: bool = False,
+        log_checkpoints: bool = False,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
+        self.log_checkpoints = log_checkpoints
         self.project_name = project_name
         self.offline_mode = offline_mode
         self._run: Any = None

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 from torchmetrics.classification import MulticlassRecall
 
 from itwinai.errors import CheckpointError, ConfigurationError, ItwinaiError
-from itwinai.loggers import MLFlowLogger
+from itwinai.loggers import ConsoleLogger, Logger, LoggersCollection, MLFlowLogger
 from itwinai.torch.distributed import NonDistributedStrategy, TorchDDPStrategy
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.trainer import RayTorchTrainer, TorchTrainer
@@ -345,6 +345,36 @@ def test_a_logger_whose_end_takes_no_status(tmp_path: Path) -> None:
     logger = Abrupt()
     train(TorchTrainer(**options(tmp_path, logger=logger)))
     assert logger.ends == ["gone", "FINISHED"]
+
+
+def test_checkpoints_are_artifacts_of_the_loggers_that_ask_for_them(tmp_path: Path) -> None:
+    class Own(Logger):
+        log_checkpoints = True
+        seen: ClassVar[dict[str, Any]] = {}
+
+        def log(self, item: Any, identifier: str, kind: str = "metric", *_: Any, **__: Any) -> None:
+            if kind == "artifact":
+                self.seen[identifier] = Path(item).read_bytes()
+
+    asking = ConsoleLogger(tmp_path, log_checkpoints=True)
+    mlflow = MLFlowLogger(tmp_path)
+    logger = LoggersCollection([Own(), asking, mlflow])
+    location = tmp_path / "checkpoints"
+    settings = options(tmp_path, logger=logger, checkpoints_location=location, checkpoint_every=2)
+    train(TorchTrainer(**settings))
+    checkpoints = {path.name: path for path in location.iterdir()}
+    assert set(checkpoints) == {"epoch_1", "best_model"}
+    expected = {
+        f"{name}_{file.stem}": file.read_bytes()
+        for name, path in checkpoints.items()
+        for file in (path / "model.pt", path / "state.pt", path / "config.yaml")
+    }
+    assert Own.seen == expected
+    assert asking.run_path is not None
+    found = {path.name: path.read_bytes() for path in asking.run_path.iterdir()}
+    assert {name: content for name, content in found.items() if name in expected} == expected
+    assert not list((tmp_path / "mlflow").rglob("*.pt"))
+    assert set(logger.failures.values()) == {0}
 
 
 def test_mlflow_has_what_a_training_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

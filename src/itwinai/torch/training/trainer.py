@@ -477,6 +477,8 @@ class LocalTrainer(Trainer, LogMixin):
         best = self.best_validation_metric
         best = best if best_validation_metric is None else best_validation_metric
         state.save(self, path, best, writes)
+        if writes and self.open_logger is not None:
+            self.open_logger.log_checkpoint(path)
         if writes and checkpoints_root is None:
             self.checkpoints.written(path)
         return path if writes else None
