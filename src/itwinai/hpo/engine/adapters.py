@@ -100,8 +100,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if complaint is not None:
             self._study.fail(
                 StudyError(
-                    f"study.algorithm({self._study.algorithm.name}) proposed {complaint}. Give it "
-                    "no space of its own; it gets the study's"
+                    f"study.algorithm({self._study.algorithm.name}) proposed what is no point of "
+                    f"the search space: {complaint}. Give it no space of its own; it gets the "
+                    "study's"
                 )
             )
         return values
