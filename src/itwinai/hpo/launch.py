@@ -37,6 +37,7 @@ from itwinai.hpo.study import (
     check_existing,
     check_foreign,
     check_points,
+    check_storage,
     check_total,
     choose,
     load_source,
@@ -104,6 +105,7 @@ def plan_study(
         ConfigurationError: For whatever cannot work, naming the key and what to do.
     """
     check_direction(configuration)
+    check_storage(configuration)
     check_existing(configuration)
     space = space.constrained(configuration.constraints)
     check_points(configuration, space)
@@ -193,7 +195,7 @@ def run_study(
     with quiet_optuna(), ray_cluster() as nodes:
         from itwinai.hpo.engine import run_trials
 
-        check_nodes(os.getcwd())
+        check_nodes(os.getcwd(), plan.configuration.storage_path.absolute())
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)
         study = plan.open(listener=progress.update)

@@ -32,6 +32,34 @@ def write_text(path: Path, text: str) -> None:
     sync(path.parent)
 
 
+def why_unusable(folder: Path) -> str:
+    """Say why a folder cannot hold files that last; nothing if it can.
+
+    A file is written, locked, forced to disk and renamed there. What is made for that, the folder
+    itself included, is taken away again.
+    """
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".probe-")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(descriptor, b"probe")
+            os.fsync(descriptor)
+            os.replace(name, f"{name}.renamed")
+            name = f"{name}.renamed"
+        finally:
+            os.close(descriptor)
+            os.unlink(name)
+    except OSError as error:
+        return f"{error.strerror or error} ({error.filename or folder})"
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+    return ""
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a scratch folder to fill; it takes the name ``path`` when the block ends well.

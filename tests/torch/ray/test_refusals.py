@@ -397,6 +397,26 @@ def test_a_study_that_exists(tmp_path: Path) -> None:
     assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [
+        ("file", "File exists"),
+        ("file/below", "Not a directory"),
+        ("x" * 300, "File name too long"),
+        ("/proc/nowhere", "No such file or directory"),
+    ],
+)
+def test_a_place_that_cannot_hold_files(tmp_path: Path, storage: str, reason: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").touch()
+    place = tmp_path / "other" / storage
+    with pytest.raises(ConfigurationError) as caught:
+        start(tmp_path, study={"storage_path": place})
+    assert str(caught.value).startswith(f"study.storage_path={str(place)!r} cannot hold a ")
+    assert f": {reason} (" in str(caught.value)
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["file"]
+
+
 class Holding(RayTorchTrainer):
     """Takes a lock too early."""
 

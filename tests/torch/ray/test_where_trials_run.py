@@ -141,7 +141,8 @@ def test_what_is_written_to_the_trials_own_folder_is_kept(
 
 
 def test_a_node_without_the_folder_is_named() -> None:
-    check_nodes("/not/on/this/machine")  # of one node, it is the program's own
+    here, storage = os.getcwd(), Path("studies").absolute()
+    check_nodes("/not/on/this/machine", storage)  # of one node, it is the program's own
     from ray.cluster_utils import Cluster
 
     ray.shutdown()
@@ -149,9 +150,13 @@ def test_a_node_without_the_folder_is_named() -> None:
     try:
         cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address)
-        check_nodes(os.getcwd())
+        check_nodes(here, storage)
+        assert not storage.exists()
         with pytest.raises(StudyError, match="/not/on/this/machine, where this program works"):
-            check_nodes("/not/on/this/machine")
+            check_nodes("/not/on/this/machine", storage)
+        storage.touch()
+        with pytest.raises(StudyError, match=r"cannot hold a study's files on .*: File exists"):
+            check_nodes(here, storage)
     finally:
         ray.shutdown()
         cluster.shutdown()

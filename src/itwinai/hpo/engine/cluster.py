@@ -23,6 +23,7 @@ from itwinai.errors import one_line
 from itwinai.hpo.engine.resources import TrialResources, this_machine
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment
+from itwinai.io.files import why_unusable
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
 #: as on the other systems.
@@ -95,8 +96,12 @@ def nodes_alive() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def check_nodes(folder: str) -> None:
-    """Refuse a cluster with a node on which the folder, where this program works, is not there.
+def check_nodes(folder: str, storage: Path) -> None:
+    """Refuse a cluster with a node that lacks what all nodes share.
+
+    Args:
+        folder: Where this program works.
+        storage: Where studies lie.
 
     Raises:
         StudyError: With the addresses of those nodes.
@@ -107,16 +112,26 @@ def check_nodes(folder: str) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:  # it is this program's own
         return
-    has = ray.remote(num_cpus=0)(os.path.isdir)
+    look = ray.remote(num_cpus=0)(_look)
     places = [OnNode(node["NodeID"], soft=False) for node in nodes]
-    asked = [has.options(scheduling_strategy=place).remote(folder) for place in places]
-    found = zip(nodes, ray.get(asked), strict=True)
-    without = [str(node["NodeManagerAddress"]) for node, is_there in found if not is_there]
+    asked = [look.options(scheduling_strategy=place).remote(folder, storage) for place in places]
+    found = dict(zip((node["NodeManagerAddress"] for node in nodes), ray.get(asked), strict=True))
+    without = [address for address, (is_there, _) in found.items() if not is_there]
     if without:
         raise StudyError(
             f"{folder}, where this program works, is not there on {', '.join(without)}. All "
             "processes work in the same folder: start this in one that all nodes share."
         )
+    problems = [f"{address}: {problem}" for address, (_, problem) in found.items() if problem]
+    if problems:
+        raise StudyError(
+            f"study.storage_path={str(storage)!r} cannot hold a study's files on "
+            f"{'; '.join(problems)}. Give a folder that all nodes share and can write to."
+        )
+
+
+def _look(folder: str, storage: Path) -> tuple[bool, str]:
+    return os.path.isdir(folder), why_unusable(storage)
 
 
 def starts_embedded() -> bool:

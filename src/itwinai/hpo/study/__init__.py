@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.study.checks import check_direction, check_foreign, check_points
+    from itwinai.hpo.study.checks import (
+        check_direction,
+        check_foreign,
+        check_points,
+        check_storage,
+    )
     from itwinai.hpo.study.choosing import choose
     from itwinai.hpo.study.contract import check_combination
     from itwinai.hpo.study.opening import check_existing
@@ -25,6 +30,7 @@ __all__ = [
     "check_existing",
     "check_foreign",
     "check_points",
+    "check_storage",
     "check_total",
     "choose",
     "load_source",
@@ -36,7 +42,7 @@ __getattr__ = lazily(
     {
         "study": "Study",
         "running": "Listener RunningTrial",
-        "checks": "check_direction check_foreign check_points",
+        "checks": "check_direction check_foreign check_points check_storage",
         "total": "check_total total_trials",
         "choosing": "choose",
         "contract": "check_combination",

@@ -11,6 +11,7 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.ray_private import goal_of
 from itwinai.hpo.space import SearchSpace
+from itwinai.io.files import why_unusable
 
 #: Words in a metric's name that tell in which direction it is better.
 _LOWER_IS_BETTER = {"loss", "error", "err", "mae", "mse", "rmse", "perplexity", "nll", "wer"}
@@ -57,6 +58,20 @@ def _natural_mode(metric: str) -> str | None:
     """The direction that a metric's name tells."""
     words = set(re.split(r"[^a-z0-9]+", metric.lower()))
     return "min" if words & _LOWER_IS_BETTER else "max" if words & _HIGHER_IS_BETTER else None
+
+
+def check_storage(configuration: StudyConfiguration) -> None:
+    """Refuse a place that cannot hold a study's files.
+
+    Raises:
+        ConfigurationError: With what the system says.
+    """
+    problem = why_unusable(configuration.storage_path.absolute())
+    if problem:
+        raise ConfigurationError(
+            f"study.storage_path={str(configuration.storage_path)!r} cannot hold a study's files: "
+            f"{problem}. Give another folder."
+        )
 
 
 def check_foreign(configuration: StudyConfiguration) -> None:
