@@ -101,7 +101,7 @@ def check_nodes(folder: str, storage: Path) -> None:
 
     Args:
         folder: Where this program works.
-        storage: Where studies lie.
+        storage: Where it keeps records and checkpoints.
 
     Raises:
         StudyError: With the addresses of those nodes.
@@ -125,8 +125,8 @@ def check_nodes(folder: str, storage: Path) -> None:
     problems = [f"{address}: {problem}" for address, (_, problem) in found.items() if problem]
     if problems:
         raise StudyError(
-            f"study.storage_path={str(storage)!r} cannot hold a study's files on "
-            f"{'; '.join(problems)}. Give a folder that all nodes share and can write to."
+            f"{storage} cannot hold records and checkpoints on {'; '.join(problems)}. Give a "
+            "folder that all nodes share and can write to."
         )
 
 

@@ -81,7 +81,7 @@ def train_on_ray(
     location = Path(trainer.checkpoints_location).absolute()
     settings = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     with environment(settings), ray_cluster(show_output=True):
-        check_nodes(os.getcwd())
+        check_nodes(os.getcwd(), location)
         program = Shipped.of(LongTraining(trainer, datasets, run))
         RayTrain(
             _train_in_worker,
