@@ -50,6 +50,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{closest[0]}'?" if closest else ""
 
 
+def text_of(error: BaseException) -> str:
+    """An error's message as it can be written anywhere; whoever wrote the error may have erred."""
+    try:
+        return str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception as broken:  # noqa: BLE001 - its __str__ may raise anything
+        return f"(its text cannot be made: {type(broken).__name__})"
+
+
 def one_line(text: str, longest: int = 200) -> str:
     """Cut a message down to what fits a line."""
     text = " ".join(text.split())

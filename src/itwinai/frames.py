@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from traceback import walk_tb
 
+from itwinai.errors import text_of
+
 #: The end of a message about an error that the user may want to see whole.
 SEE_ALL = "ITWINAI_DEBUG=1 shows the whole traceback."
 
@@ -22,7 +24,7 @@ _SHOWN = 2
 
 def headline(error: BaseException) -> str:
     """Name an error and the first lines of its message."""
-    lines = f"{type(error).__name__}: {error}".splitlines()
+    lines = f"{type(error).__name__}: {text_of(error)}".splitlines()
     return "\n".join(lines[:_LINES] + ["..."] * (len(lines) > _LINES))
 
 

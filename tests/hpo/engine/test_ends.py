@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from toy_study import ToyProgram
 from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.engine.deadline import ReportDeadline
 from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
+from itwinai.hpo.engine.output import captured_output
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
 from itwinai.reporting import Reporter
@@ -102,6 +104,50 @@ def test_an_error_that_spoils_its_process_is_not_retried_and_the_next_trial_gets
     assert f"{cause.__name__}: CUDA says no" in log_of(study, 1)
     first, _, last = (trial.history[0]["pid"] for trial in result.trials)
     assert first != last
+
+
+class UnspeakableError(Exception):
+    """Has a mistake in what should describe it."""
+
+    def __str__(self) -> str:
+        return "code " + self.args[1]  # type: ignore[no-any-return]
+
+
+class RaiseUnspeakably:
+    """Raises, in trials 1 to 3 at epoch 3, what cannot be described, written or printed."""
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        """Raise, if it is a trial's turn."""
+        if epoch != 3 or not 1 <= assignment.number <= 3:
+            return
+        if assignment.number == 1:
+            raise UnspeakableError
+        print("a file named \udcff")  # noqa: T201
+        if assignment.number == 2:
+            raise ValueError("a file named \udcff")
+        sys.stdout.close()
+        raise SystemExit(0)
+
+
+def test_no_way_out_of_a_training_but_its_end_is_an_end(tmp_path: Path, nodes: Nodes) -> None:
+    study = run(
+        tmp_path, nodes, ToyProgram(RaiseUnspeakably()), num_samples=5, max_concurrent_trials=1
+    )
+    trials = study.result().trials
+    assert [trial.state.value for trial in trials] == ["completed", *["failed"] * 3, "completed"]
+    assert [trial.reason for trial in trials[1:4]] == [
+        "UnspeakableError: (its text cannot be made: IndexError) (traceback: trials/00001/log.txt)",
+        r"ValueError: a file named \udcff (traceback: trials/00002/log.txt)",
+        "SystemExit: 0 (traceback: trials/00003/log.txt)",
+    ]
+    assert r"a file named \udcff" in log_of(study, 3)
+
+
+def test_a_log_that_cannot_be_written_costs_the_log(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with captured_output(tmp_path / "file/log.txt"):
+        print("lost")  # noqa: T201
+    assert (tmp_path / "file").read_text() == ""
 
 
 # -- hung trials -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itwinai.errors import text_of
 from itwinai.hpo.engine.deadline import FILE_NAME as HUNG
 from itwinai.hpo.trial import TrialState
 
@@ -35,7 +36,7 @@ _LAST_LINE = re.compile(r"([\w.]*\w(?:Error|Exception|Exit|Interrupt)(?:: .*)?)\
 
 def ran_out_of_memory(error: BaseException) -> bool:
     """Tell whether there was too little memory, maybe behind other errors."""
-    return any(_MEMORY & _names(e) or _NO_MEMORY in str(e) for e in _chain(error))
+    return any(_MEMORY & _names(e) or _NO_MEMORY in text_of(e) for e in _chain(error))
 
 
 def spoils_its_process(error: BaseException) -> bool:

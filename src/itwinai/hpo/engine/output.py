@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -25,16 +25,25 @@ class LazyFile(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Append text; it is on its way to disk at once, so that a killed process loses none."""
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        return self._file.write(text)
+        """Append text; it is on its way to disk at once, so that a killed process loses none.
+
+        What cannot be written, because the disk is full or the folder gone, is lost: a log is not
+        worth a training.
+        """
+        with suppress(OSError):
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open(  # noqa: SIM115
+                    self._path, "a", encoding="utf-8", errors="backslashreplace", buffering=1
+                )
+            self._file.write(text)
+        return len(text)
 
     def close(self) -> None:
         """Close the file if it was ever made."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
         super().close()
 
 

@@ -11,12 +11,14 @@ import queue
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import itwinai
 from itwinai.environ import as_one_process, environment
+from itwinai.errors import text_of
 from itwinai.hpo.engine.deadline import ReportDeadline
 from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
 from itwinai.hpo.engine.events import Ended, Event, Note, Raised, Reported
@@ -132,7 +134,6 @@ class Worker:
     def _train(self, assignment: Assignment, place: Place) -> None:
         directory = Path(assignment.directory)
         log = "log.txt" if place.rank == 0 else f"log-{place.rank}.txt"
-        event: Event = Ended()
         try:
             os.chdir(self._folder)  # an earlier trial may have gone elsewhere
             with (
@@ -142,10 +143,9 @@ class Worker:
                 self._deadline.watch(directory),
             ):
                 event = self._outcome(assignment, place, log)
-        except OSError as error:  # there is no log to write to
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is no end of a training
             event = _raised(error, log=None)
-        finally:
-            self._events.put(event)
+        self._events.put(event)
 
     def _outcome(self, assignment: Assignment, place: Place, log: str) -> Event:
         try:
@@ -153,7 +153,8 @@ class Worker:
         except TrialStopped:
             return Ended()
         except BaseException as error:  # noqa: BLE001 - the user's code may raise, or exit
-            traceback.print_exc()
+            with suppress(Exception):  # the training may have closed what it prints to
+                traceback.print_exc()
             return _raised(error, log)
         return Ended()
 
@@ -161,7 +162,7 @@ class Worker:
 def _raised(error: BaseException, log: str | None) -> Raised:
     return Raised(
         type(error).__name__,
-        str(error),
+        text_of(error),
         log,
         out_of_memory=ran_out_of_memory(error),
         spoilt=spoils_its_process(error),

@@ -20,7 +20,7 @@ from torch.distributed import DistError
 from torch.distributed.distributed_c10d import Store
 
 import itwinai
-from itwinai.errors import one_line
+from itwinai.errors import one_line, text_of
 from itwinai.job import JobEnds
 from itwinai.reporting import TrialStopped
 from itwinai.torch.type import RankError
@@ -122,7 +122,7 @@ class Watch:
 
     def _tell(self, error: BaseException) -> None:
         """Tell the others of an error of this rank, and stay until they have heard."""
-        text = f"{type(error).__name__}: {one_line(str(error))}"
+        text = f"{type(error).__name__}: {one_line(text_of(error))}"
         own = f"rank {self._rank} failed in {self._whereabouts}: {text}"
         if _is_of_message(error):
             self._hear(self._first(self._cause or self._gone() or own))
@@ -223,7 +223,7 @@ class _Steady:
 def _is_of_message(error: BaseException | None) -> bool:
     """Whether an error says that a message between ranks did not come."""
     return isinstance(error, DistError) or (
-        isinstance(error, RuntimeError) and "gloo" in str(error)
+        isinstance(error, RuntimeError) and "gloo" in text_of(error)
     )
 
 
