@@ -35,13 +35,14 @@ def write_text(path: Path, text: str) -> None:
 def why_unusable(folder: Path) -> str:
     """Say why a folder cannot hold files that last; nothing if it can.
 
-    A file is written, locked, forced to disk and renamed there. What is made for that, the folder
-    itself included, is taken away again.
+    A file is written, locked, forced to disk, renamed and deleted there, or, as long as there is no
+    such folder, in the one in which it would be made.
     """
-    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".probe-")
+        with suppress(FileNotFoundError):
+            os.lstat(folder)  # refuses names that are too long, and files on the way
+        place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        descriptor, name = tempfile.mkstemp(dir=place, prefix=".probe-")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(descriptor, b"probe")
@@ -53,10 +54,6 @@ def why_unusable(folder: Path) -> str:
             os.unlink(name)
     except OSError as error:
         return f"{error.strerror or error} ({error.filename or folder})"
-    finally:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
     return ""
 
 

@@ -400,7 +400,7 @@ def test_a_study_that_exists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("storage", "reason"),
     [
-        ("file", "File exists"),
+        ("file", "Not a directory"),
         ("file/below", "Not a directory"),
         ("x" * 300, "File name too long"),
         ("/proc/nowhere", "No such file or directory"),
