@@ -147,6 +147,14 @@ def test_what_a_function_may_return(value, found):
     assert an_epoch({"f": lambda prediction, target: value}) == found
 
 
+def test_a_function_that_names_what_is_no_mean_is_told(tmp_path, capsys):
+    exact = {"f1": f1(), "accuracy": accuracy(), "profit": lambda prediction, target: 1.0}
+    TorchTrainer(**options(tmp_path, metrics=exact))
+    assert "warning" not in capsys.readouterr().out
+    TorchTrainer(**options(tmp_path, metrics={"macro F1": lambda prediction, target: 1.0}))
+    assert "warning: metrics.macro F1 is a function, of which" in capsys.readouterr().out
+
+
 def test_a_metric_that_saw_nothing_has_no_number(recwarn):
     epoch = EpochMetrics({"acc": accuracy(), "minmax": MinMaxMetric(accuracy())})
     epoch.reset()

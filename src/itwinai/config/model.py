@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from itwinai.config.values import is_numpy_number, plain
+from itwinai.config.values import is_numpy_number, plain, shown
 from itwinai.errors import ConfigurationError, did_you_mean, one_line
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,6 +37,8 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         )
     try:
         return model.model_validate({key: _taken(model, key, data[key]) for key in data})
+    except (OverflowError, RecursionError) as error:
+        raise ConfigurationError(f"{where}: a value is too large or too deep: {error}") from None
     except ValidationError as error:
         known = list(model.model_fields)
         # Of a key that may have several types, the first one's complaint is enough.
@@ -74,4 +76,4 @@ def _sentence(detail: ErrorDetails, where: str, key: str, known: list[str]) -> s
     if detail["type"] == "missing":
         return f"{place}: this key is required"
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{place}={detail['input']!r}: {message}" if key else f"{place}: {message}"
+    return f"{place}={shown(detail['input'])}: {message}" if key else f"{place}: {message}"

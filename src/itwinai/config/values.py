@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from itwinai.errors import one_line
+
 
 def plain(value: Any) -> Any:
     """Take numbers of numpy and PyTorch as Python's, and arrays and ranges as lists of them.
@@ -28,6 +30,14 @@ def plain(value: Any) -> Any:
 def is_numpy_number(value: Any) -> bool:
     """Whether a value is a single number of numpy's, told without loading numpy."""
     return type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: on one line, and no longer than that."""
+    try:
+        return one_line(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list in itself
+        return f"a {type(value).__name__} that cannot be written out"
 
 
 def expanded(path: str | Path) -> Path:

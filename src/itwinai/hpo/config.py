@@ -114,8 +114,9 @@ class StudyConfiguration(StrictModel):
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the study optimises, the primary metric first; a ``mode`` must have been given."""
-        pairs = zip(_listed(self.metric), _listed(self.mode or "min"), strict=True)
-        objectives = [Objective(metric, mode) for metric, mode in pairs]
+        metrics = _listed(self.metric)
+        modes = ["min"] * len(metrics) if self.mode is None else _listed(self.mode)
+        objectives = [Objective(metric, mode) for metric, mode in zip(metrics, modes, strict=True)]
         return tuple(sorted(objectives, key=lambda objective: objective.metric != self.primary))
 
     @property

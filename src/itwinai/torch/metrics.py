@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 import warnings
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.type import HookError, Metric, Metrics, described
@@ -223,6 +225,27 @@ def metrics_by_name(metrics: Metrics | None) -> dict[str, Metric]:
     if "loss" in found:
         raise ConfigurationError("metrics: 'loss' is the name of the loss; take another one")
     return found
+
+
+#: Words in the names of metrics that are no mean over samples.
+_NO_MEAN = {"f1", "fbeta", "precision", "recall", "auc", "auroc", "r2", "rmse", "iou", "dice"}
+
+
+def warn_of_means(metrics: Mapping[str, Metric]) -> None:
+    """Say which metrics are functions of a batch, although no mean over batches is what they name.
+
+    Args:
+        metrics: By name.
+    """
+    for name, metric in metrics.items():
+        if hasattr(metric, "update") or not _NO_MEAN & set(re.split(r"[^a-z0-9]+", name.lower())):
+            continue
+        itwinai.logger.warning(
+            "warning: metrics.%s is a function, of which the mean over batches is taken; of an "
+            "F1, AUC or R2 that is another number than over all samples. An object of torchmetrics "
+            "is exact.",
+            name,
+        )
 
 
 def is_number(value: Any) -> bool:

@@ -244,7 +244,7 @@ def test_it_says_where_everything_lies(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_missing_checkpoint_is_said_to_be_missing(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     train(study, 0.1, 0.2, 0.3, 0.5)
-    assert shown(study.close())["checkpoint"] == "the best trial has none"
+    assert shown(study.close())["checkpoint"] == ("none: that training saved none")
 
 
 def test_the_record_alone_gives_the_same_summary(tmp_path: Path) -> None:

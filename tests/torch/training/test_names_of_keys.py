@@ -65,7 +65,10 @@ def test_what_no_hook_has_read_is_said_once(
     settings = options(tmp_path, config={"weight": 2.0, "wieght": 3.0, "odd": 1})
     Reading(**settings).execute(DATA, DATA)
     said = [line for line in capsys.readouterr().out.splitlines() if "nothing has read" in line]
-    assert said == ["warning: nothing has read config.wieght, config.odd in the first epoch"]
+    assert said == [
+        "warning: nothing has read config.wieght in the first epoch; did you mean 'weight'?",
+        "warning: nothing has read config.odd in the first epoch",
+    ]
 
 
 def test_a_hook_may_read_what_it_likes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
     if several:
         yield "checkpoints", f"{result.record.parent / 'trials'}, by number"
     elif result.best is not None:
-        yield "checkpoint", str(result.best.checkpoint or "the best trial has none")
+        yield "checkpoint", str(result.best.checkpoint or "none: that training saved none")
     yield "record", str(result.record)
     folder, what = shortest(result.record.parent), "front" if several else "best.params"
     yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'

@@ -35,6 +35,13 @@ def check_direction(configuration: StudyConfiguration) -> None:
     Raises:
         ConfigurationError: If the mode is missing.
     """
+    if configuration.mode is None and len(configuration.objectives) > 1:
+        metrics = [objective.metric for objective in configuration.objectives]
+        modes = ", ".join(_natural_mode(metric) or "max" for metric in metrics)
+        raise ConfigurationError(
+            "study.mode is missing: give a list of 'min' or 'max', one for each of "
+            f"{', '.join(metrics)}, such as [{modes}]"
+        )
     if configuration.mode is None:
         metric = configuration.objectives[0].metric
         natural = _natural_mode(metric)

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from itwinai.reporting import Reporter
 from itwinai.torch.config import TrainingConfiguration
 from itwinai.torch.optimization.factories import OPTIMIZERS, SCHEDULE_KEYS
-from itwinai.torch.training.names import own_keys
+from itwinai.torch.training.names import own_keys, suggestion
 from itwinai.torch.training.precedence import Settings, settings_of
 
 _STEP, _EPOCH = "self.optimize(loss)", "self.end_epoch(metrics)"
@@ -110,9 +110,10 @@ class Effects:
         fields, values = TrainingConfiguration.model_fields, self._config.snapshot()
         chosen = [name for name in CALLS if values[name] != fields[name].default]
         own = self._config.unread(own_keys(self._config))
-        if own:
-            names = ", config.".join(own)
-            listener.note("unread", f"warning: nothing has read config.{names} in the first epoch")
+        for name in own:
+            hint = suggestion(name, [known for known in values if known not in own])
+            text = f"warning: nothing has read config.{name} in the first epoch{hint}"
+            listener.note(f"unread {name}", text)
         for name in self.missing(chosen):
             text = f"warning: config.{name}={values[name]!r} has had no effect: nothing called "
             listener.note(name, text + CALLS[name])

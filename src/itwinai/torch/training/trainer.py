@@ -30,7 +30,7 @@ from itwinai.torch.checkpoints import files
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
 from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import check_datasets, length_of, samples_in, set_epoch, to_device
-from itwinai.torch.metrics import EpochMetrics, flatten, metrics_by_name
+from itwinai.torch.metrics import EpochMetrics, flatten, metrics_by_name, warn_of_means
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.factories import (
     ModelFactory,
@@ -164,6 +164,7 @@ class LocalTrainer(Trainer, LogMixin):
         self.random_seed = random_seed
         self.logger = logger
         self.metrics = metrics_by_name(metrics)
+        warn_of_means(self.metrics)
         self.checkpoints_location: str | Path = str(expanded(checkpoints_location))
         self.checkpoint_every = _whole_or_none("checkpoint_every", checkpoint_every)
         self.checkpoint_last = _whole_or_none("checkpoint_last", checkpoint_last)
