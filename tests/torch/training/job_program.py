@@ -38,13 +38,14 @@ class InAJob(RayTorchTrainer):
 
 def main(kind: str) -> None:
     space = {"optim_lr": {"type": "choice", "categories": [0.1, 0.01]}}
+    study = {"mode": "min", "algorithm": "grid", "scheduler": "none", "max_concurrent_trials": 1}
     trainer = InAJob(
         config={"batch_size": 8, "num_workers_dataloader": 0, "shuffle_train": True},
         epochs=EPOCHS,
         checkpoint_every=EPOCHS if kind == "study" else None,
         model=MLP,
         random_seed=3,
-        study={"mode": "min", "algorithm": "grid", "scheduler": "none", "max_concurrent_trials": 1},
+        study=study if kind == "study" else None,
         search_space=space if kind == "study" else None,
     )
     *_, model = trainer.execute(make_data(40), make_data(20))

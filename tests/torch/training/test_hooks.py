@@ -225,24 +225,3 @@ def test_a_batch_may_have_no_samples(tmp_path):
     trainer = Padded(**options(tmp_path, metrics=None, epochs=1))
     trainer.execute(TensorDataset(*make_data(32)[:]))
     assert trainer.epoch_metrics["train_loss"] == 1.0
-
-
-class Listener:
-    """A study that goes on."""
-
-    def report(self, metrics: Any, checkpoint: Any = None) -> bool:
-        return False
-
-
-class Reporting(TorchTrainer):
-    """Reports a vector from a loop of its own."""
-
-    def train(self) -> None:
-        self.ray_report({"loss": torch.ones(2)})
-
-
-def test_a_report_of_an_own_training_is_made_of_numbers(tmp_path):
-    trainer = Reporting(**options(tmp_path))
-    trainer.reporter = Listener()
-    with pytest.raises(HookError, match=r"the metric 'loss' of a report is a tensor of shape \(2"):
-        trainer.execute(make_data(32))
