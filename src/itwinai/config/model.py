@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from itwinai.config.values import is_numpy_number, plain, shown
-from itwinai.errors import ConfigurationError, did_you_mean, one_line
+from itwinai.config.values import check_extent, is_numpy_number, plain, shown
+from itwinai.errors import ConfigurationError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,12 +33,12 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     """
     if not isinstance(data, Mapping):
         raise ConfigurationError(
-            f"{where}={one_line(repr(data))}: expected keys and values, not a {type(data).__name__}"
+            f"{where}={shown(data)}: expected keys and values, not a {type(data).__name__}"
         )
+    for key, value in data.items():
+        check_extent((key, value), f"{where}.{shown(key) if type(key) is not str else key}")
     try:
         return model.model_validate({key: _taken(model, key, data[key]) for key in data})
-    except (OverflowError, RecursionError) as error:
-        raise ConfigurationError(f"{where}: a value is too large or too deep: {error}") from None
     except ValidationError as error:
         known = list(model.model_fields)
         # Of a key that may have several types, the first one's complaint is enough.
@@ -61,7 +61,7 @@ def _key(detail: ErrorDetails, data: Any) -> str:
         if isinstance(data, Mapping):
             data = data.get(part)
         elif isinstance(data, list | tuple) and isinstance(part, int):
-            data = data[part]
+            data = data[part] if part < len(data) else None
         else:
             break
         parts.append(str(part))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from itwinai.errors import one_line
+from itwinai.errors import ConfigurationError, one_line
 
 
 def plain(value: Any) -> Any:
@@ -30,6 +30,51 @@ def plain(value: Any) -> Any:
 def is_numpy_number(value: Any) -> bool:
     """Whether a value is a single number of numpy's, told without loading numpy."""
     return type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+
+
+#: Levels of lists within lists, values in all, and size of a whole number that nobody means.
+_DEEPEST, _MOST, _LARGEST = 100, 1_000_000, 10**300
+
+
+def check_extent(value: Any, where: str) -> None:
+    """Refuse a value that nothing could work through: too deep, too many, too large.
+
+    What several aliases of YAML stand for counts as often as it stands there.
+
+    Args:
+        value: Any value.
+        where: Its key, which begins the message.
+
+    Raises:
+        ConfigurationError: If it is one.
+    """
+    try:
+        _extent(value, 0, {})
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values there are in one, and how many levels deep."""
+    if isinstance(value, int) and not -_LARGEST < value < _LARGEST:
+        raise ValueError("a whole number of more than 300 digits")
+    if isinstance(value, range):
+        count, deep = abs((value.stop - value.start) // value.step), 1
+    elif not isinstance(value, Mapping | list | tuple | set | frozenset):
+        return 1, 0
+    else:
+        if depth < _DEEPEST and id(value) not in known:
+            keys = list(value) if isinstance(value, Mapping) else []
+            parts = [*keys, *(value.values() if isinstance(value, Mapping) else value)]
+            extents = [_extent(part, depth + 1, known) for part in parts]
+            deepest = max((deep for _, deep in extents), default=0)
+            known[id(value)] = 1 + sum(count for count, _ in extents), deepest + 1
+        count, deep = known.get(id(value), (0, _DEEPEST))
+    if depth + deep > _DEEPEST:
+        raise ValueError(f"a value that goes more than {_DEEPEST} levels deep, or into itself")
+    if count > _MOST:
+        raise ValueError(f"more than {_MOST:,} values")
+    return count, deep
 
 
 def shown(value: Any) -> str:

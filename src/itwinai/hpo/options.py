@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from itwinai.config.values import shown
 from itwinai.errors import ConfigurationError, did_you_mean
 
 
@@ -21,7 +22,7 @@ def name_and_options(
     if not isinstance(name, str) or name not in known:
         names = ["auto", *known]
         hint = did_you_mean(str(name), names) or f"; known names: {', '.join(names)}"
-        raise ConfigurationError(f"{where}={name!r}: unknown{hint}")
+        raise ConfigurationError(f"{where}={shown(name)}: unknown{hint}")
     return name, options
 
 
@@ -33,6 +34,6 @@ def check_object(where: str, value: Any, method: str, known: Mapping[str, Any]) 
     """
     if isinstance(value, type) or not callable(getattr(value, method, None)):
         raise ConfigurationError(
-            f"{where}={value!r}: expected a name ({', '.join(known)}), a mapping with a name, "
+            f"{where}={shown(value)}: expected a name ({', '.join(known)}), a mapping with a name, "
             "or an object of Optuna or Ray Tune (not its class)"
         )

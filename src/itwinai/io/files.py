@@ -54,6 +54,8 @@ def why_unusable(folder: Path) -> str:
             os.unlink(name)
     except OSError as error:
         return f"{error.strerror or error} ({error.filename or folder})"
+    except ValueError as error:  # a null byte
+        return str(error)
     return ""
 
 

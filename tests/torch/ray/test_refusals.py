@@ -417,6 +417,82 @@ def test_a_place_that_cannot_hold_files(tmp_path: Path, storage: str, reason: st
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["file"]
 
 
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def in_itself() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def bomb() -> Any:
+    """A billion values, of thirty lists."""
+    value: Any = [1, 1]
+    for _ in range(30):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (10**400, "a whole number of more than 300 digits"),
+        ([-(10**5000)], "a whole number of more than 300 digits"),
+        (nested(3000), "a value that goes more than 100 levels deep, or into itself"),
+        ({"a": nested(3000)}, "a value that goes more than 100 levels deep, or into itself"),
+        (in_itself(), "a value that goes more than 100 levels deep, or into itself"),
+        (bomb(), "more than 1,000,000 values"),
+        (range(10**12), "more than 1,000,000 values"),
+    ],
+    ids=["huge", "huger", "deep", "deeper", "round", "bomb", "long"],
+)
+def test_a_value_that_nothing_could_work_through(tmp_path: Path, value: Any, reason: str) -> None:
+    space = {"optim_lr": BOUNDS, "width": {"type": "choice", "categories": value}}
+    assert refused(tmp_path, space) == f"search_space.width: {reason}"
+    assert refused(tmp_path, study={"seed": value}) == f"study.seed: {reason}"
+    scheduler = {"name": "asha", "grace_period": value}
+    assert refused(tmp_path, study={"scheduler": scheduler}) == f"study.scheduler: {reason}"
+    assert refused(tmp_path, config={"width": value}) == f"config.width: {reason}"
+    assert refused(tmp_path, epochs=value) == f"epochs: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            {"optimizer": {"type": "uniform", "lower": 0, "upper": 1}},
+            "search_space.optimizer: a trial could get 1.0. Input should be 'adadelta', 'adam', "
+            "'adamw', 'rmsprop' or 'sgd'",
+        ),
+        (
+            {"batch_size": {"type": "randint", "lower": 0, "upper": 9}},
+            "search_space.batch_size: a trial could get 0. Input should be greater than or equal "
+            "to 1",
+        ),
+        (
+            {"loss": {"type": "choice", "categories": ["mse", "msee"]}},
+            "search_space.loss: a trial could get 'msee'. Input should be 'mse', 'nllloss', "
+            "'cross_entropy', 'l1', 'l2' or 'bceloss'",
+        ),
+    ],
+)
+def test_a_value_that_a_key_cannot_have(tmp_path: Path, space: Any, message: str) -> None:
+    assert refused(tmp_path, space) == message
+
+
+def test_several_metrics_without_modes(tmp_path: Path) -> None:
+    study = {"metric": ["validation_loss", "validation_accuracy"], "mode": None}
+    assert refused(tmp_path, study=study) == (
+        "study.mode is missing: give a list of 'min' or 'max', one for each of validation_loss, "
+        "validation_accuracy, such as [min, max]"
+    )
+
+
 class Holding(RayTorchTrainer):
     """Takes a lock too early."""
 

@@ -43,7 +43,11 @@ def load_optuna_study(record: Path) -> optuna.Study:
     Raises:
         StudyError: If there is no record, or no study in it.
     """
-    if not record.is_file():
+    try:
+        exists = record.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        exists = False
+    if not exists:
         raise StudyError(
             f"{record}: no such record. Give the study's folder, <storage_path>/<name>."
         )

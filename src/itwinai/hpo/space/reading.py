@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from itwinai.config.model import validate
-from itwinai.config.values import plain
+from itwinai.config.values import check_extent, plain, shown
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.space.domains import Choice, Float, Integer, Parameter
 from itwinai.hpo.space.forms import FORMS, ConstantForm, Form, GridSearchForm
@@ -45,6 +45,8 @@ def read_space(forms: Mapping[str, Any]) -> ReadSpace:
             "search_space: at least one hyper-parameter is needed, for example "
             "{optim_lr: {type: loguniform, lower: 1e-4, upper: 1e-1}}"
         )
+    for name, form in forms.items():
+        check_extent((name, form), f"search_space.{name if type(name) is str else shown(name)}")
     read = ReadSpace()
     for name, form in _flat(forms):
         where = f"search_space.{name}"
@@ -92,7 +94,7 @@ def _model(where: str, form: Any) -> Form:
     if not isinstance(kind, str) or kind not in FORMS:
         known = "; known types: " + ", ".join([*FORMS, "grid_search"])
         hint = did_you_mean(str(kind), FORMS) or known
-        raise ConfigurationError(f"{where}.type={kind!r}: unknown{hint}")
+        raise ConfigurationError(f"{where}.type={shown(kind)}: unknown{hint}")
     return validate(FORMS[kind], {k: v for k, v in form.items() if k != "type"}, where)
 
 
@@ -100,8 +102,8 @@ def _from_ray(where: str, form: Any) -> Form:
     described = read_domain(form)
     if described is None:
         raise ConfigurationError(
-            f"{where}={form!r}: expected a mapping such as {{type: uniform, lower: 0, upper: 1}}, "
-            "a Ray Tune domain, or a plain value, which is then a constant. For a list of values "
-            "to choose from, use {type: choice, categories: [...]}."
+            f"{where}={shown(form)}: expected a mapping such as {{type: uniform, lower: 0, "
+            "upper: 1}, a Ray Tune domain, or a plain value, which is then a constant. For a list "
+            "of values to choose from, use {type: choice, categories: [...]}."
         )
     return _model(where, described)

@@ -15,7 +15,7 @@ from itwinai.io.files import delete_folder
 from itwinai.torch.ray.program import TrainerProgram
 from itwinai.torch.ray.rebuilding import rebuilt_model
 from itwinai.torch.ray.runs import StudyRuns
-from itwinai.torch.ray.tunables import check_names, default_values
+from itwinai.torch.ray.tunables import check_names, check_values, default_values
 from itwinai.torch.training.names import check_metrics
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
@@ -42,6 +42,7 @@ def tune(
         StudyError: As of :func:`itwinai.hpo.launch.run_study`.
     """
     check_names(trainer, space, space)
+    check_values(trainer, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
     metrics = [objective.metric for objective in study.objectives]
     check_metrics(trainer, metrics, validates=datasets[1] is not None)

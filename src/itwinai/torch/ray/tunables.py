@@ -6,8 +6,11 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from itwinai.config.values import shown
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.space import Choice
+from itwinai.hpo.space import Choice, Integer
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
 from itwinai.torch.training.names import (
     READING_HOOKS,
@@ -33,6 +36,35 @@ def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str,
             raise ConfigurationError(f"search_space.{name}: {of_built_model(trainer, name)}")
         if not trainer.overrides(*READING_HOOKS):
             _refuse(trainer, name)
+
+
+def check_values(trainer: LocalTrainer, space: Mapping[str, Any]) -> None:
+    """Refuse domains with values that a field of the configuration cannot have.
+
+    Of a range its ends are looked at; of one of real numbers not its lower end, which may be left
+    out (``optim_lr`` between 0 and 1).
+
+    Raises:
+        ConfigurationError: For the first such name, with the value.
+    """
+    config = type(trainer.config)
+    for name in config.model_fields:
+        for value in _extremes(space[name]) if name in space else ():
+            try:
+                config.model_validate({**trainer.config.snapshot(), name: value})
+            except ValidationError as error:
+                problems = [e["msg"] for e in error.errors() if e["loc"][:1] == (name,)]
+                if problems:
+                    raise ConfigurationError(
+                        f"search_space.{name}: a trial could get {shown(value)}. {problems[0]}"
+                    ) from None
+
+
+def _extremes(parameter: Any) -> list[Any]:
+    if isinstance(parameter, Choice):
+        return list(parameter.categories)
+    lowest = [parameter.lower] if isinstance(parameter, Integer) else []
+    return [*lowest, parameter.upper]
 
 
 def default_values(trainer: LocalTrainer, names: Iterable[str]) -> dict[str, Any] | None:

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from itwinai import job
 from itwinai.components import Trainer, monitor_exec
-from itwinai.config.values import expanded, plain
-from itwinai.errors import CheckpointError, ConfigurationError, one_line
+from itwinai.config.values import check_extent, expanded, plain, shown
+from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.io.files import newest_complete
 from itwinai.loggers import Logger, LogMixin, RunContext
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
@@ -575,12 +575,13 @@ class LocalTrainer(Trainer, LogMixin):
 
 def _whole(name: str, value: Any, allowed: range) -> int:
     """A whole number of those that are allowed, whatever type it came in."""
+    check_extent(value, name)
     number = plain(value)
     is_whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
     if isinstance(number, bool) or not is_whole or int(number) not in allowed:
         most = "" if allowed.stop > 2**32 else f" and at most {allowed.stop - 1}"
         raise ConfigurationError(
-            f"{name}={value!r}: expected a whole number of at least {allowed.start}{most}"
+            f"{name}={shown(value)}: expected a whole number of at least {allowed.start}{most}"
         )
     return int(number)
 
@@ -593,7 +594,7 @@ def _check_is_built(name: str, value: Any, in_yaml: str) -> None:
     """Refuse what YAML gives where an object was forgotten to be described."""
     if isinstance(value, str | list | int | float | Mapping):
         raise ConfigurationError(
-            f"{name}={one_line(repr(value))}: expected an object, in YAML a mapping with {in_yaml}"
+            f"{name}={shown(value)}: expected an object, in YAML a mapping with {in_yaml}"
         )
 
 
