@@ -21,9 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from itwinai import job
 from itwinai.components import Trainer, monitor_exec
-from itwinai.config.values import check_extent, expanded, plain, shown
-from itwinai.errors import CheckpointError, ConfigurationError
-from itwinai.io.files import newest_complete
+from itwinai.config.values import expanded
+from itwinai.errors import ConfigurationError
 from itwinai.loggers import Logger, LogMixin, RunContext
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
 from itwinai.torch.checkpoints import files
@@ -48,6 +47,12 @@ from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy, r
 from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.training import hooks, session, state
 from itwinai.torch.training.agreement import agree_on_metrics
+from itwinai.torch.training.arguments import (
+    check_exists,
+    check_is_built,
+    optional_number,
+    whole_number,
+)
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.loop import end_epoch, remaining_epochs, run_epochs
 from itwinai.torch.training.names import check_config
@@ -150,24 +155,24 @@ class LocalTrainer(Trainer, LogMixin):
         super().__init__(name)
         self.save_parameters(**self.locals2params(locals()))
         self.strategy = strategy
-        epochs = _whole("epochs", epochs, range(1, 2**63))
+        epochs = whole_number("epochs", epochs, range(1, 2**63))
         if random_seed is not None:
-            random_seed = _whole("random_seed", random_seed, range(2**32))
-        _check_exists(from_checkpoint)
-        _check_is_built("logger", logger, "_target_: itwinai.loggers.ConsoleLogger")
+            random_seed = whole_number("random_seed", random_seed, range(2**32))
+        check_exists(from_checkpoint)
+        check_is_built("logger", logger, "_target_: itwinai.loggers.ConsoleLogger")
         if not self.overrides("create_model_loss_optimizer"):
-            _check_is_built("model", model, "_target_: module.Class and _partial_: true")
+            check_is_built("model", model, "_target_: module.Class and _partial_: true")
         self.config: Any = read_configuration(config)
         self.epochs = epochs
         self.model = model
-        self.test_every = _whole_or_none("test_every", test_every)
+        self.test_every = optional_number("test_every", test_every)
         self.random_seed = random_seed
         self.logger = logger
         self.metrics = metrics_by_name(metrics)
         warn_of_means(self.metrics)
         self.checkpoints_location: str | Path = str(expanded(checkpoints_location))
-        self.checkpoint_every = _whole_or_none("checkpoint_every", checkpoint_every)
-        self.checkpoint_last = _whole_or_none("checkpoint_last", checkpoint_last)
+        self.checkpoint_every = optional_number("checkpoint_every", checkpoint_every)
+        self.checkpoint_last = optional_number("checkpoint_last", checkpoint_last)
         self.checkpoint_sharded = checkpoint_sharded
         self.from_checkpoint = None if from_checkpoint is None else expanded(from_checkpoint)
         self.best_validation_metric = float(initial_best_validation_metric)
@@ -571,33 +576,3 @@ class LocalTrainer(Trainer, LogMixin):
     def _distributed_options(self) -> dict[str, Any]:
         options = self.get_default_distributed_kwargs()
         return hooks.dictionary("get_default_distributed_kwargs", options, "options")
-
-
-def _whole(name: str, value: Any, allowed: range) -> int:
-    """A whole number of those that are allowed, whatever type it came in."""
-    check_extent(value, name)
-    number = plain(value)
-    is_whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-    if isinstance(number, bool) or not is_whole or int(number) not in allowed:
-        most = "" if allowed.stop > 2**32 else f" and at most {allowed.stop - 1}"
-        raise ConfigurationError(
-            f"{name}={shown(value)}: expected a whole number of at least {allowed.start}{most}"
-        )
-    return int(number)
-
-
-def _whole_or_none(name: str, value: Any) -> int | None:
-    return None if value is None else _whole(name, value, range(2**63))
-
-
-def _check_is_built(name: str, value: Any, in_yaml: str) -> None:
-    """Refuse what YAML gives where an object was forgotten to be described."""
-    if isinstance(value, str | list | int | float | Mapping):
-        raise ConfigurationError(
-            f"{name}={shown(value)}: expected an object, in YAML a mapping with {in_yaml}"
-        )
-
-
-def _check_exists(checkpoint: str | Path | None) -> None:
-    if checkpoint is not None and newest_complete(expanded(checkpoint)) is None:
-        raise CheckpointError(f"from_checkpoint={str(checkpoint)!r}: there is no such folder")
