@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,35 @@ def test_a_request_to_stop_interrupts_and_can_be_resumed(make_study: MakeStudy) 
     study = make_study(epochs=10**9, resume=True)
     assert not study.finished
     assert ask(study).number == 0
+
+
+@pytest.mark.parametrize("way", ["deleted", "moved", "replaced"])
+def test_a_record_that_vanishes_stops_its_study_which_keeps_what_it_knew(
+    make_study: MakeStudy, tmp_path: Path, way: str
+) -> None:
+    study = make_study(epochs=10**9)
+    study.tell(ask(study).number, TrialState.FAILED, "KeyError: 'x'")
+    trial = ask(study)
+    record = study.directory / "record.log"
+    if way == "deleted":
+        shutil.rmtree(study.directory)
+    elif way == "moved":
+        record.rename(record.with_name("another.log"))
+    else:
+        shutil.copy(record, record.with_name("copy"))
+        record.with_name("copy").replace(record)
+        before = record.read_bytes()
+    assert report(study, trial, itertools.repeat(0.5)) == "stop"
+    assert isinstance(study.fatal, StudyError)
+    assert f"{record}: the record was deleted, moved or replaced" in str(study.fatal)
+    result = study.close()
+    if way == "replaced":  # another driver may be writing it
+        assert record.read_bytes() == before
+        return
+    known = load_study(study.directory)
+    assert known.trials == result.trials
+    assert [t.state for t in known.trials] == [TrialState.FAILED, TrialState.INTERRUPTED]
+    assert ask(make_study(epochs=10**9, resume=True)).number == 1
 
 
 def test_failures_of_the_same_kind_end_the_study(make_study: MakeStudy) -> None:

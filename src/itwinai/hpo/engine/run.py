@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,8 +37,8 @@ _TUNE_SETTINGS = {
 def run_trials(study: Study, program: Program, resources: TrialResources) -> None:
     """Run a study's trials on the connected Ray cluster.
 
-    Returns when the study has no more trials, or when it was interrupted (SIGINT); what then still
-    runs is the caller's to close.
+    Returns when the study has no more trials, or when it was interrupted (Ctrl-C, SIGTERM, SIGHUP);
+    what then still runs is the caller's to close.
 
     Args:
         study: Asked for trials, told of epochs and ends.
@@ -70,7 +72,13 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
         ),
     )
     try:
-        with environment(settings), _quiet(), memory_kills_as_losses(), job.listening():
+        with (
+            environment(settings),
+            _quiet(),
+            memory_kills_as_losses(),
+            _ended_like_ctrl_c(),
+            job.listening(),
+        ):
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -89,6 +97,23 @@ def _slot(program: Program, resources: TrialResources, timeout: float | None) ->
     )
     slot: type[TrialSlot] = tune.with_resources(trainable, tune.PlacementGroupFactory(groups))
     return slot
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let ``kill`` and a terminal that is closed do what Ctrl-C does, unless they are ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextmanager

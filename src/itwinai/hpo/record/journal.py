@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from optuna.storages.journal import BaseJournalBackend
 from pydantic_core import from_json
 
 from itwinai.hpo.errors import StudyError
+from itwinai.io.files import write_text
 
 FILE_NAME = "record.log"
 
@@ -43,6 +45,11 @@ class MemoryRecord(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries as they would read back from a file."""
         self._unread.extend(json.loads(json.dumps(log)) for log in logs)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether what is written is still found under its path."""
+        return True
 
     def sync(self) -> None:
         """There is no disk."""
@@ -85,11 +92,30 @@ class StudyRecord(MemoryRecord):
         """Force all entries to disk."""
         os.fsync(self._file.fileno())
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file of this name is still the one that is written."""
+        try:
+            there = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # a disk that does not answer now may do so again
+            return True
+        return os.path.samestat(there, os.fstat(self._file.fileno()))
+
     def close(self) -> None:
-        """Sync and give up the lock."""
+        """Sync and give up the lock; a file that was deleted is written again."""
         if not self._file.closed:
             self.sync()
+            if not os.path.lexists(self.path):
+                self._write_again()
             self._file.close()
+
+    def _write_again(self) -> None:
+        """The system keeps a deleted file as long as it is open."""
+        self._file.seek(0)
+        with suppress(OSError):  # its place is gone as well
+            write_text(self.path, self._file.read().decode())
 
     def _lock(self) -> None:
         # The operating system drops the lock with its owner, so a dead driver holds nothing.

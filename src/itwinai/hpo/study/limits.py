@@ -7,7 +7,7 @@ import time
 from itwinai import job
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError, TrialsFailedError
-from itwinai.hpo.record import STOP_FILE
+from itwinai.hpo.record import STOP_FILE, MemoryRecord
 from itwinai.hpo.trial import FAILURES, TrialState
 
 #: Seconds between two looks for it: the folder may lie on a slow disk.
@@ -21,9 +21,13 @@ class Limits:
         configuration: The study's settings: its budget, for all its runs together, and its folder,
             from which a request is removed that an earlier run has met.
         spent: Seconds that earlier runs have taken.
+        record: Where the study is written, which others may delete or replace.
     """
 
-    def __init__(self, configuration: StudyConfiguration, spent: float) -> None:
+    def __init__(
+        self, configuration: StudyConfiguration, spent: float, record: MemoryRecord
+    ) -> None:
+        self._record = record
         budget = configuration.time_budget_s
         self._end = None if budget is None else time.monotonic() + budget - spent
         self._fail_fast = FailFast(configuration.fail_fast)
@@ -44,9 +48,20 @@ class Limits:
             self._looked = now
             self._requested = self._requested or self._file.exists()
             self._job_ends = job.stop_requested()
+            self._check_record()
         if self._job_ends:
             return "the job ends"
         return "the study was asked to stop" if self._requested else None
+
+    def _check_record(self) -> None:
+        if not self._record.is_in_place:
+            self.fail(
+                StudyError(
+                    f"{self._record.path}: the record was deleted, moved or replaced while its "
+                    "study ran, which has stopped. What it knew is written there again, unless "
+                    "another record is there now; study.resume=true goes on with it."
+                )
+            )
 
     def fail(self, error: StudyError) -> None:
         """End the study because of an error that every trial would meet."""

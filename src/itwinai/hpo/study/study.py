@@ -97,7 +97,7 @@ class Study:
     def _take_up(self, so_far: StudyResult) -> None:
         """Put together who decides, with what an earlier run has left."""
         configuration, scheduler, epochs = self.configuration, self.scheduler, self.epochs
-        self._limits = Limits(configuration, so_far.cost.elapsed)
+        self._limits = Limits(configuration, so_far.cost.elapsed, self._record)
         self._memory = Memory(configuration.judged, so_far, lessons(self._optuna, self.space))
         self._memory.retell(scheduler.judge)
         self._verdicts = Verdicts(configuration, scheduler, self._memory, self._limits, epochs)

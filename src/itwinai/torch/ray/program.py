@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,6 +55,10 @@ class TrainerProgram:
         #: What the trials' runs belong to.
         self.run_context = RunContext()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        load_late_parts()
+
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Train with a trial's values."""
         if self._last is not None:  # that trial has ended, and all of it is on record
@@ -94,6 +99,12 @@ class TrainerProgram:
         trainer.reports = 0 if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
         trainer.train_in_this_process(*datasets)
+
+
+def load_late_parts() -> None:
+    """Let PyTorch load what it would load at a process's first optimizer, in the first trial."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    torch.optim.SGD([weight]).zero_grad()
 
 
 def _sound_checkpoint(assignment: Assignment) -> Path | None:
