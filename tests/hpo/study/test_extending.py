@@ -176,6 +176,21 @@ def test_a_record_that_vanishes_stops_its_study_which_keeps_what_it_knew(
     assert ask(make_study(epochs=10**9, resume=True)).number == 1
 
 
+def test_a_paused_trial_that_has_no_more_to_train_is_complete(make_study: MakeStudy) -> None:
+    study = make_study(epochs=9, num_samples=6, scheduler={"name": "pasha", "grace_period": 1})
+    resumed = None
+    while resumed is None:
+        trial = ask(study)
+        if trial.checkpoint is None:
+            run_trial(study, [0.1 * (trial.number + 1)] * 9, checkpoints=True, trial=trial)
+        else:
+            resumed = trial  # its own early stopping ends it at once
+    study.tell(resumed.number, TrialState.COMPLETED)
+    assert study.fatal is None
+    ended = study.result().trials[resumed.number]
+    assert (ended.state, ended.epochs) == (TrialState.COMPLETED, resumed.epochs)
+
+
 def test_failures_of_the_same_kind_end_the_study(make_study: MakeStudy) -> None:
     study = make_study(num_samples=9, fail_fast=2)
     for message in ("ValueError: one", "ValueError: two"):

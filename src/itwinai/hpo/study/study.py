@@ -182,6 +182,7 @@ class Study:
         self._memory.ended(number, state)
         if state is TrialState.PAUSED:
             self._paused.add(trial)
+            self._last_metrics[number] = trial.metrics
         else:
             completed = state is TrialState.COMPLETED and not trial.spared
             self.scheduler.judge.ended(number, completed)
