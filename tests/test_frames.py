@@ -54,6 +54,12 @@ def test_with_debug_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         caller("{")
 
 
+def test_in_a_batch_job_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(json.JSONDecodeError), clean_exit():
+        caller("{")
+
+
 def test_an_error_that_is_nobodys_goes_on() -> None:
     with pytest.raises(json.JSONDecodeError):
         clean_exit()(json.loads)("{")

@@ -31,7 +31,8 @@ def clean_exit() -> Iterator[None]:
     """End an error with a message and code 1, an interruption with 130, a job with 75.
 
     Also a decorator. With ``ITWINAI_DEBUG=1`` the error goes on, traceback and all, and always if
-    it is neither one of itwinai nor out of the user's own code.
+    it is neither one of itwinai nor out of the user's own code, or comes up in a batch job, which
+    nobody likes to repeat for a traceback.
     """
     try:
         yield
@@ -53,6 +54,6 @@ def _told(error: Exception) -> str:
     if isinstance(error, ItwinaiError):
         return with_notes(str(error), notes_of(error))
     frames = own_frames(error)
-    if not frames:
+    if not frames or "SLURM_JOB_ID" in os.environ:
         return ""
     return with_notes(headline(error), [*notes_of(error), *frames, SEE_ALL])
