@@ -602,6 +602,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, file: str) -> None:
     assert str(caught.value) == f"{folder / file}: this file of the checkpoint is missing"
 
 
+def test_a_folder_with_the_best_model_alone_says_how_to_go_on(tmp_path: Path) -> None:
+    location = tmp_path / "checkpoints"
+    TorchTrainer(**options(tmp_path, epochs=1, checkpoints_location=location)).execute(*DATA[:2])
+    assert [path.name for path in location.iterdir()] == ["best_model"]
+    again = options(tmp_path, epochs=2, checkpoints_location=location)
+    best = location / "best_model"
+    with pytest.raises(CheckpointError) as caught:
+        TorchTrainer(**again, from_checkpoint=location).execute(*DATA[:2])
+    assert str(caught.value) == (
+        f"{location}: there is no epoch_<n> here, but best_model. Name the one to go on from, as "
+        f"in from_checkpoint={str(best)!r}"
+    )
+    trainer = TorchTrainer(**again, from_checkpoint=best)
+    trainer.execute(*DATA[:2])
+    assert trainer.current_epoch == 1
+
+
 def test_a_file_of_another_program_is_no_checkpoint(tmp_path: Path) -> None:
     train(TorchTrainer(**options(tmp_path)))
     folder = without_manifest(tmp_path / "checkpoints/best_model")

@@ -268,6 +268,12 @@ def _is_one(path: Path) -> bool:
 def _of_one_run(folder: Path) -> list[Path]:
     """The checkpoints of the only training that wrote to a folder, the newest first."""
     found = list(_epochs_in(folder))
+    others = [path for path in sorted(folder.glob("*/")) if _is_one(path)]
+    if not found and others:
+        raise CheckpointError(
+            f"{folder}: there is no epoch_<n> here, but {', '.join(p.name for p in others)}. Name "
+            f"the one to go on from, as in from_checkpoint={str(others[0])!r}"
+        )
     if not found:
         raise CheckpointError(f"{folder}: there is no checkpoint here")
     runs = runs_in(folder)
