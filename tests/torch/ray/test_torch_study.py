@@ -701,6 +701,35 @@ def test_objects_of_optuna(tmp_path: Path) -> None:
     assert not list((tmp_path / "studies/study/trials").glob("*/*_*"))
 
 
+class TellsRate(RayTorchTrainer):
+    """Reports the rate that its optimizer has."""
+
+    def validation_epoch(self) -> Any:
+        loss = super().validation_epoch()
+        self.epoch_metrics["rate"] = self.optimizer.param_groups[0]["lr"]
+        return loss
+
+
+def test_a_successor_in_a_population_trains_with_its_own_rate(tmp_path: Path) -> None:
+    result = run(
+        study_trainer(
+            tmp_path,
+            TellsRate,
+            study={"scheduler": {"name": "pbt", "interval": 2}, "num_samples": 4}
+            | {"algorithm": "pbt", "default_first": False},
+            epochs=6,
+        )
+    )
+    copies = [trial for trial in result.trials if trial.parent is not None]
+    assert copies
+    for trial in copies:
+        model = result.trials[trial.parent or 0]
+        assert trial.params["optim_lr"] != model.params["optim_lr"]
+        own = [row["rate"] for row in trial.history if row not in model.history]
+        assert own
+        assert set(own) == {trial.params["optim_lr"]}
+
+
 class Descending(tune.search.Searcher):
     """A searcher of Ray Tune's kind."""
 
