@@ -107,6 +107,7 @@ def _record_of(configuration: StudyConfiguration, facts: Mapping[str, Any]) -> S
     names = (directory.with_name(f"{directory.name}.empty-{n}") for n in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     directory.rename(aside)
+    record.path = aside / FILE_NAME
     record.close()
     itwinai.logger.info(
         "no trial of the existing study %r has reported its metric, so this one takes its place; "
