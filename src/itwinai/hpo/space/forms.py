@@ -27,8 +27,6 @@ def _finite(value: Any) -> float:
         finite = math.isfinite(number)
     except (TypeError, ValueError):
         raise ValueError("expected a number") from None
-    except OverflowError:
-        raise ValueError("this number is too large") from None
     if not finite:
         raise ValueError("a range must be finite")
     return number
