@@ -1,4 +1,4 @@
-"""Where a proposal would most likely fail: beside trials that have failed.
+"""Where a proposal would most likely fail: beside a trial that has failed.
 
 Optuna's samplers model what is good, and go on to propose beyond the edge of a region that fails
 when the best values lie at that edge.
@@ -9,20 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
 from itwinai.hpo.space import Choice, SearchSpace
 from itwinai.hpo.trial import OPEN, POOR, TrialState
-
-#: Neighbours that are asked; most of them decide.
-_NEIGHBOURS = 3
 
 #: A trial's values, and how it ended.
 Known = tuple[Mapping[str, Any], TrialState]
 
 
 def fails_nearby(space: SearchSpace, params: Mapping[str, Any], trials: Collection[Known]) -> bool:
-    """Tell whether most of the nearest trials that have ended did so by their own fault.
+    """Tell whether the nearest trial that has ended did so by its own fault.
 
     Args:
         space: Gives each value its place from 0 to 1.
@@ -30,12 +25,10 @@ def fails_nearby(space: SearchSpace, params: Mapping[str, Any], trials: Collecti
         trials: All trials so far.
     """
     ended = [(known, state) for known, state in trials if state not in _NO_EVIDENCE]
-    poor = np.array([state in POOR for _, state in ended])
-    if not poor.any() or len(ended) < _NEIGHBOURS:
+    if not any(state in POOR for _, state in ended):
         return False
-    distances = [_distance(space, params, known) for known, _ in ended]
-    nearest = np.argsort(distances, kind="stable")[:_NEIGHBOURS]
-    return bool(poor[nearest].sum() * 2 > _NEIGHBOURS)
+    _, state = min(ended, key=lambda trial: _distance(space, params, trial[0]))
+    return state in POOR
 
 
 #: Ends that say nothing of a trial's values.
