@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from itwinai.config.values import check_extent, is_numpy_number, plain, shown
+from itwinai.config.values import check_extents, is_numpy_number, plain, shown
 from itwinai.errors import ConfigurationError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -35,8 +35,7 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         raise ConfigurationError(
             f"{where}={shown(data)}: expected keys and values, not a {type(data).__name__}"
         )
-    for key, value in data.items():
-        check_extent((key, value), f"{where}.{shown(key) if type(key) is not str else key}")
+    check_extents(data, where)
     try:
         return model.model_validate({key: _taken(model, key, data[key]) for key in data})
     except ValidationError as error:

@@ -36,6 +36,12 @@ def is_numpy_number(value: Any) -> bool:
 _DEEPEST, _MOST, _LARGEST = 100, 1_000_000, 10**300
 
 
+def check_extents(values: Mapping[Any, Any], where: str) -> None:
+    """Refuse keys and values that nothing could work through; as of :func:`check_extent`."""
+    for key, value in values.items():
+        check_extent((key, value), f"{where}.{key if type(key) is str else shown(key)}")
+
+
 def check_extent(value: Any, where: str) -> None:
     """Refuse a value that nothing could work through: too deep, too many, too large.
 

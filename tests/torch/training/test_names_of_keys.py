@@ -56,7 +56,9 @@ def test_all_such_keys_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_what_the_model_takes_is_read(tmp_path: Path) -> None:
-    TorchTrainer(**options(tmp_path, config={"width": 4}, epochs=1)).execute(DATA, DATA)
+    trainer = TorchTrainer(**options(tmp_path, config={"width": 4}, epochs=1))
+    trainer.execute(DATA, DATA)
+    assert trainer.config.unread(["width"]) == []
 
 
 def test_what_no_hook_has_read_is_said_once(

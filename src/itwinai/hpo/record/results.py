@@ -93,7 +93,7 @@ class StudyResult:
             return f"by the model's mean; the {word} is {top:.4g}, of trial {ties[0]}"
         if len(ties) == 1:
             return f"the {word} of {len(known)} completed"
-        chosen = "by the model's mean" if best.number == self.recommended else "the first"
+        chosen = "by the model's mean, one" if best.number == self.recommended else "the first"
         return f"{chosen} of {len(ties)} with the {word} of {len(known)} completed"
 
     def __repr__(self) -> str:

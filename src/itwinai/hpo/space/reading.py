@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from itwinai.config.model import validate
-from itwinai.config.values import check_extent, plain, shown
+from itwinai.config.values import check_extents, plain, shown
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.space.domains import Choice, Float, Integer, Parameter
 from itwinai.hpo.space.forms import FORMS, ConstantForm, Form, GridSearchForm
@@ -45,8 +45,7 @@ def read_space(forms: Mapping[str, Any]) -> ReadSpace:
             "search_space: at least one hyper-parameter is needed, for example "
             "{optim_lr: {type: loguniform, lower: 1e-4, upper: 1e-1}}"
         )
-    for name, form in forms.items():
-        check_extent((name, form), f"search_space.{name if type(name) is str else shown(name)}")
+    check_extents(forms, "search_space")
     read = ReadSpace()
     for name, form in _flat(forms):
         where = f"search_space.{name}"

@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
 import itwinai
+from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import losses_of
@@ -26,7 +27,6 @@ from itwinai.hpo.record import (
     load_study,
     read_result,
 )
-from itwinai.hpo.record.reading import load_optuna_study
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.facts import facts_of, keep_or_refuse
 from itwinai.hpo.study.telling import tell_optuna
@@ -75,9 +75,25 @@ def open_study(
         ConfigurationError: If objectives, epochs, space or constraints have changed.
     """
     facts = facts_of(configuration, space, epochs)
-    if record is None:
-        check_existing(configuration)
-        record = _record_of(configuration, facts)
+    if record is not None:
+        return record, _study_of(record, configuration, facts, sampler)
+    record = _record_of(configuration)
+    try:
+        return record, _study_of(record, configuration, facts, sampler)
+    except ConfigurationError:
+        if not _came_to_nothing(record.path):
+            raise
+    record = _set_aside(StudyRecord(record.path))
+    return record, _study_of(record, configuration, facts, sampler)
+
+
+def _study_of(
+    record: MemoryRecord,
+    configuration: StudyConfiguration,
+    facts: Mapping[str, Any],
+    sampler: BaseSampler,
+) -> optuna.Study:
+    """The study in a record, ready to go on; the record is closed if it is another one."""
     try:
         study = _study_in(record, configuration, sampler)
         keep_or_refuse(study, facts, record.path)
@@ -87,23 +103,26 @@ def open_study(
     _close_abandoned(study, record)
     if study.get_trials(deepcopy=False):
         sampler.reseed_rng()
-    return record, study
+    return study
 
 
-def _record_of(configuration: StudyConfiguration, facts: Mapping[str, Any]) -> StudyRecord:
-    """The study's record; one in which no trial came to anything is set aside for a corrected one.
-
-    Where it would be continued, and is the same study, it is left as it is.
-    """
-    directory = configuration.directory
-    path = directory / FILE_NAME
-    exists = _has_content(path)
-    record = StudyRecord(path)
-    if not exists or not _came_to_nothing(path):
+def _record_of(configuration: StudyConfiguration) -> StudyRecord:
+    """The study's record; one that would not be continued, and came to nothing, is set aside."""
+    record = StudyRecord(configuration.directory / FILE_NAME)
+    if not _has_content(record.path) or _continued(configuration):
         return record
-    known = load_optuna_study(path).user_attrs[attributes.FACTS]
-    if _continued(configuration) and known == facts:
-        return record
+    try:
+        check_existing(configuration)  # now that nobody else writes it
+    except StudyError:
+        record.close()
+        raise
+    return _set_aside(record)
+
+
+def _set_aside(record: StudyRecord) -> StudyRecord:
+    """Give the folder of a study another name, and begin a record in its place."""
+    path = record.path
+    directory = path.parent
     names = (directory.with_name(f"{directory.name}.empty-{n}") for n in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     directory.rename(aside)
@@ -112,7 +131,7 @@ def _record_of(configuration: StudyConfiguration, facts: Mapping[str, Any]) -> S
     itwinai.logger.info(
         "no trial of the existing study %r has reported its metric, so this one takes its place; "
         "the old record is now in %s",
-        configuration.name,
+        directory.name,
         aside,
     )
     return StudyRecord(path)
@@ -134,7 +153,7 @@ def _came_to_nothing(path: Path) -> bool:
         return False
     reports = [metrics for trial in result.trials for metrics in trial.history]
     reported = any(losses_of(result.objectives, metrics) for metrics in reports)
-    return not reported and not any(path.parent.glob("trials/*/*/manifest.json"))
+    return not reported and not any(path.parent.glob("trials/*/*/manifest.json"))  # a checkpoint's
 
 
 def _study_in(

@@ -57,7 +57,7 @@ class TrainerProgram:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        load_late_parts()
+        _load_late_parts()
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Train with a trial's values."""
@@ -101,7 +101,7 @@ class TrainerProgram:
         trainer.train_in_this_process(*datasets)
 
 
-def load_late_parts() -> None:
+def _load_late_parts() -> None:
     """Let PyTorch load what it would load at a process's first optimizer, in the first trial."""
     weight = torch.nn.Parameter(torch.zeros(1))
     torch.optim.SGD([weight]).zero_grad()

@@ -28,12 +28,14 @@ def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str,
     Raises:
         ConfigurationError: For the first such name, with what was probably meant.
     """
+    known = known_names(trainer)
     for name in names:
         _check_choosers(trainer, name, space)
-        if _innermost(name) in known_names(trainer) or name in known_names(trainer):
+        if _innermost(name) in known or name in known:
             continue
-        if of_built_model(trainer, name):
-            raise ConfigurationError(f"search_space.{name}: {of_built_model(trainer, name)}")
+        built = of_built_model(trainer, name)
+        if built:
+            raise ConfigurationError(f"search_space.{name}: {built}")
         if not trainer.overrides(*READING_HOOKS):
             _refuse(trainer, name)
 
