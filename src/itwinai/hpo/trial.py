@@ -114,6 +114,9 @@ class TrialResult:
 
 def metric_value(metrics: Mapping[str, float], name: str) -> float | None:
     """Look a metric up; ``loss`` means ``validation_loss`` where no ``loss`` was reported."""
-    if name == "loss" and name not in metrics:
-        name = "validation_loss"
-    return metrics.get(name)
+    return metrics.get(name, metrics.get(full_name(name)))
+
+
+def full_name(metric: str) -> str:
+    """What a metric is called where nothing is reported as ``loss``."""
+    return "validation_loss" if metric == "loss" else metric

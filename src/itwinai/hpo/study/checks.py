@@ -11,6 +11,7 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.ray_private import goal_of
 from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.trial import full_name
 from itwinai.io.files import why_unusable
 
 #: Words in a metric's name that tell in which direction it is better.
@@ -90,20 +91,13 @@ def check_foreign(configuration: StudyConfiguration) -> None:
     objective = configuration.objectives[0]
     for key in ("algorithm", "scheduler"):
         value = getattr(configuration, key)
-        metric, mode = goal_of(value)
-        for name, own, study in (
-            ("metric", metric, objective.metric),
-            ("mode", mode, objective.mode),
-        ):
-            if own is not None and _full_name(own) != _full_name(study):
+        for name, own in zip(("metric", "mode"), goal_of(value), strict=True):
+            study = getattr(objective, name)
+            if own is not None and full_name(own) != full_name(study):
                 raise ConfigurationError(
                     f"study.{key}({type(value).__name__}).{name}={own!r} contradicts "
                     f"study.{name}={study!r}. Leave it out: the study gives its own."
                 )
-
-
-def _full_name(metric: str) -> str:
-    return "validation_loss" if metric == "loss" else metric
 
 
 def check_points(configuration: StudyConfiguration, space: SearchSpace) -> None:

@@ -15,8 +15,7 @@ from itwinai.io.files import delete_folder
 from itwinai.torch.ray.program import TrainerProgram
 from itwinai.torch.ray.rebuilding import rebuilt_model
 from itwinai.torch.ray.runs import StudyRuns
-from itwinai.torch.ray.tunables import check_names, check_values, default_values
-from itwinai.torch.training.names import check_metrics
+from itwinai.torch.ray.tunables import check_metrics, check_names, check_values, default_values
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
 

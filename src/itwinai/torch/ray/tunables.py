@@ -1,4 +1,4 @@
-"""Which names a training reads, so that nothing is tuned in vain."""
+"""What of a study its training reads and reports, so that nothing is tuned in vain."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from itwinai.config.values import shown
-from itwinai.errors import ConfigurationError
+from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.space import Choice, Integer
+from itwinai.hpo.trial import full_name
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
 from itwinai.torch.training.names import (
     READING_HOOKS,
@@ -20,6 +21,16 @@ from itwinai.torch.training.names import (
     suggestion,
 )
 from itwinai.torch.training.trainer import LocalTrainer
+
+#: Hooks in which a subclass may report metrics of any name.
+_REPORTING_HOOKS = (
+    "train",
+    "train_epoch",
+    "train_step",
+    "validation_epoch",
+    "validation_step",
+    "compute_metrics",
+)
 
 
 def check_names(trainer: LocalTrainer, names: Iterable[str], space: Mapping[str, Any]) -> None:
@@ -67,6 +78,36 @@ def _extremes(parameter: Any) -> list[Any]:
         return list(parameter.categories)
     lowest = [parameter.lower] if isinstance(parameter, Integer) else []
     return [*lowest, parameter.upper]
+
+
+def check_metrics(trainer: LocalTrainer, metrics: Iterable[str], validates: bool) -> None:
+    """Refuse metrics to optimise that a training never reports.
+
+    Args:
+        trainer: Whose training.
+        metrics: Their names.
+        validates: Whether it has a validation set.
+
+    Raises:
+        ConfigurationError: For the first such name, with what was probably meant.
+    """
+    if trainer.overrides(*_REPORTING_HOOKS):
+        return
+    validates = validates or trainer.overrides("create_dataloaders")
+    stages = ("train", "validation") if validates else ("train",)
+    reported = [f"{stage}_{name}" for name in ("loss", *trainer.metrics) for stage in stages]
+    for metric in metrics:
+        full = full_name(metric)
+        # A metric of several numbers adds a word to its name.
+        if any(f"{full}_".startswith(f"{name}_") for name in reported):
+            continue
+        reason = did_you_mean(metric, reported) or "."
+        if full.startswith("validation_") and not validates:
+            reason = ": there is no validation set."
+        raise ConfigurationError(
+            f"study.metric={metric!r}: the training never reports it{reason} It reports "
+            f"{', '.join(sorted(reported))}"
+        )
 
 
 def default_values(trainer: LocalTrainer, names: Iterable[str]) -> dict[str, Any] | None:

@@ -1,11 +1,7 @@
-"""Which names a training reads from its configuration, and which metrics it reports.
-
-Both are known before it starts, as far as its own hooks allow, so that nothing is given in vain.
-"""
+"""Which names a training reads from its configuration, so that none is given in vain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -30,16 +26,6 @@ READING_HOOKS = (
     "samples_in_batch",
     "terms_in_loss",
     "set_epoch",
-)
-
-#: Hooks in which a subclass may report metrics of any name.
-REPORTING_HOOKS = (
-    "train",
-    "train_epoch",
-    "train_step",
-    "validation_epoch",
-    "validation_step",
-    "compute_metrics",
 )
 
 #: What belongs beside the configuration: an argument of the trainer, or a key of the study.
@@ -73,36 +59,6 @@ def check_config(trainer: Any) -> None:
             for name in unknown
         ]
         raise ConfigurationError("\n".join(lines))
-
-
-def check_metrics(trainer: Any, metrics: Iterable[str], validates: bool) -> None:
-    """Refuse metrics to optimise that a training never reports.
-
-    Args:
-        trainer: Whose training.
-        metrics: Their names.
-        validates: Whether it has a validation set.
-
-    Raises:
-        ConfigurationError: For the first such name, with what was probably meant.
-    """
-    if trainer.overrides(*REPORTING_HOOKS):
-        return
-    validates = validates or trainer.overrides("create_dataloaders")
-    stages = ("train", "validation") if validates else ("train",)
-    reported = [f"{stage}_{name}" for name in ("loss", *trainer.metrics) for stage in stages]
-    for metric in metrics:
-        full = "validation_loss" if metric == "loss" else metric
-        # A metric of several numbers adds a word to its name.
-        if any(f"{full}_".startswith(f"{name}_") for name in reported):
-            continue
-        reason = did_you_mean(metric, reported) or "."
-        if full.startswith("validation_") and not validates:
-            reason = ": there is no validation set."
-        raise ConfigurationError(
-            f"study.metric={metric!r}: the training never reports it{reason} It reports "
-            f"{', '.join(sorted(reported))}"
-        )
 
 
 def own_keys(config: Any) -> list[str]:
