@@ -22,6 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 import itwinai.distributed as cluster
 from itwinai.environ import environment
 from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.strategies.ending import await_rest
 from itwinai.torch.strategies.watch import Watch, Whereabouts
 from itwinai.torch.type import DistributedStrategyError
 
@@ -31,10 +32,10 @@ Backend = Literal["nccl", "gloo", "mpi"]
 _made: Counter[str] = Counter()
 
 #: The group that ended last. A model's wrapper that outlives it must not be what ends its threads,
-#: because they may wait for the interpreter, which waits for the wrapper; nor may they still be
-#: there when the interpreter ends, which would abort the process.
+#: because they may wait for the interpreter, which waits for the wrapper.
 _ended: list[dist.ProcessGroup | None] = []
 atexit.register(_ended.clear)
+atexit.register(await_rest)
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
