@@ -129,9 +129,6 @@ def ours(trials: int, folder: Path, workers: int) -> Measured:
     from itwinai.torch.trainer import RayTorchTrainer
 
     class Trivial(RayTorchTrainer):
-        def create_model_loss_optimizer(self) -> None:
-            """There is no model."""
-
         def train(self) -> None:
             for epoch in range(self.epochs):
                 self.ray_report({"validation_loss": self.config.x + epoch})
@@ -139,6 +136,7 @@ def ours(trials: int, folder: Path, workers: int) -> Measured:
     trainer = Trivial(
         config={"x": 0.5},
         epochs=REPORTS,
+        model=torch.nn.Linear(1, 1),
         strategy="ddp",
         search_space={"x": {"type": "uniform", "lower": 0.0, "upper": 1.0}},
         study={

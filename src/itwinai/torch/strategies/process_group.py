@@ -184,9 +184,8 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
         self.whereabouts = whereabouts
         if self._store is None or self.global_world_size() == 1:
             return nullcontext()
-        store = PrefixStore("watch", self._store.clone())  # type: ignore[attr-defined]
         ranks = self.global_rank(), self.global_world_size()
-        return Watch(store, *ranks, whereabouts, silence)
+        return Watch(self._store, *ranks, whereabouts, silence)
 
     def _make_group(self) -> None:
         try:

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from torch.distributed import DistError
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 import itwinai
 from itwinai.errors import one_line, text_of
@@ -82,7 +82,8 @@ class Watch:
     a message that never came into one that says which rank is to blame.
 
     Args:
-        store: In which the ranks have met; nobody else uses the object.
+        store: In which the ranks have met. Beside the training, it is asked over a connection of
+            the watch's own.
         rank: This process.
         world_size: Number of processes.
         whereabouts: Where it is, kept up to date by the training.
@@ -92,7 +93,7 @@ class Watch:
     def __init__(
         self, store: Store, rank: int, world_size: int, whereabouts: Whereabouts, silence: float
     ) -> None:
-        self._store = store
+        self._store = PrefixStore("watch", store)
         self._rank = rank
         self._others = [other for other in range(world_size) if other != rank]
         self._next = (rank + 1) % world_size
@@ -106,6 +107,8 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> Watch:
+        with suppress(DistError):  # the first beat says it
+            self._give_sign()
         self._thread.start()
         return self
 
@@ -176,9 +179,11 @@ class Watch:
                 os._exit(1)  # nothing else ends the wait for a message
 
     def _beat(self) -> None:
-        self._beats += 1
-        own = [str(self._whereabouts), self._whereabouts.meeting, self._whereabouts.meetings]
-        self._store.set(f"sign-{self._rank}", json.dumps([self._beats, *own]))
+        if self._beats == 1:
+            # Not earlier: PyTorch asks for a host's name at every connection, which takes seconds
+            # where the name service is slow, and a training may be over by then.
+            self._store = self._store.clone()  # type: ignore[attr-defined]
+        own = self._give_sign()
         if self._cause is not None:
             return
         if self._store.check([_FAILURE]):
@@ -188,6 +193,13 @@ class Watch:
         fault = None if sign == _ENDED else self._silence_of(sign) or self._parting_of(sign, own)
         if fault is not None:
             self._hear(self._first(fault))
+
+    def _give_sign(self) -> list[Any]:
+        """Say that this rank lives, and where it is; return what it said of that."""
+        self._beats += 1
+        own = [str(self._whereabouts), self._whereabouts.meeting, self._whereabouts.meetings]
+        self._store.set(f"sign-{self._rank}", json.dumps([self._beats, *own]))
+        return own
 
     def _silence_of(self, sign: str) -> str | None:
         if self._silent.beats(sign) * _BEAT < self._silence:
