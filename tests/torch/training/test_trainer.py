@@ -728,6 +728,13 @@ def test_ddp_wants_its_init_once() -> None:
 # -- refusals ------------------------------------------------------------------------------------
 
 
+def test_a_trainer_trains_once(tmp_path: Path) -> None:
+    trainer = TorchTrainer(**options(tmp_path))
+    trainer.execute(*DATA)
+    with pytest.raises(ConfigurationError, match="a trainer trains once, and this one has"):
+        trainer.execute(*DATA)
+
+
 def test_no_epochs() -> None:
     with pytest.raises(ConfigurationError) as caught:
         TorchTrainer({}, epochs=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import itwinai
+from itwinai.errors import ConfigurationError
 from itwinai.loggers.running import running
 from itwinai.torch.checkpoints import files
 from itwinai.torch.optimization.early_stopping import EarlyStopping
@@ -22,7 +23,17 @@ from itwinai.torch.training.stateful import check_states
 
 
 def train(training: Trainable, datasets: Datasets) -> Any:
-    """Do all of one training; return the model, without any wrapper."""
+    """Do all of one training; return the model, without any wrapper.
+
+    Raises:
+        ConfigurationError: If this trainer has trained before.
+    """
+    if hasattr(training, "optimization"):
+        raise ConfigurationError(
+            f"{type(training).__name__}: a trainer trains once, and this one has: its model, epochs "
+            "and metrics stand where that training ended. Build a new one for another training, "
+            "with from_checkpoint to go on where this one ended."
+        )
     training.load_checkpoint()
     training.torch_rng = set_seed(training.random_seed)
     training.strategy = _strategy_here(training)
