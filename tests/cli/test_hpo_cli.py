@@ -266,6 +266,28 @@ def test_a_running_study_is_asked_to_stop(project: Path) -> None:
     assert "not running" in hpo("stop", long, code=1).stderr
 
 
+def test_a_damaged_record_is_repaired(study: Path, tmp_path: Path) -> None:
+    copy = moved(study, tmp_path)
+    record = copy / "record.log"
+    whole, known = record.read_bytes(), load_study(copy)
+    damaged = whole.replace(b'"epoch 2"', b'"epoch 7"', 1)
+    number = damaged[: damaged.index(b'"epoch 7"')].count(b"\n") + 1
+    record.write_bytes(damaged)
+    shown = hpo("show", copy, "--json")
+    assert f"line {number} (epoch 7 of the trial" in shown.stderr
+    left = load_study(copy).trials
+    assert [trial.history.count({}) for trial in known.trials] == [0] * 4
+    assert sorted(trial.history.count({}) for trial in left) == [0, 0, 0, 1]
+
+    told = hpo("repair", copy).stdout
+    assert f"left out: line {number} (epoch 7" in told
+    assert (copy / "record.log.damaged-1").read_bytes() == damaged
+    mended = hpo("show", copy, "--json")
+    assert (mended.stdout, mended.stderr) == (shown.stdout, "")
+    assert "nothing is damaged" in hpo("repair", copy).stdout
+    assert "no such record" in hpo("repair", tmp_path / "nowhere", code=1).stderr
+
+
 # -- reading ---------------------------------------------------------------------------------------
 
 
@@ -284,7 +306,7 @@ def test_list(study: Path, tmp_path: Path) -> None:
         "problem": "",
     }
     assert damaged_entry["state"] == "damaged"
-    assert "line 2" in damaged_entry["problem"]
+    assert "line 1 (" in damaged_entry["problem"]
     shown = hpo("list", tmp_path).stdout
     assert "damaged" in shown
     assert "finished" in shown

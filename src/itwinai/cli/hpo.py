@@ -124,7 +124,8 @@ def list_command(
     from itwinai.hpo.display import show, table_of_studies
     from itwinai.hpo.record import list_studies
 
-    studies = list_studies(folder)
+    with messages_aside(True):
+        studies = list_studies(folder)
     if as_json:
         write_json([vars(study) for study in studies])
     elif studies:
@@ -269,6 +270,24 @@ def stop_command(study: StudyFolder, as_json: AsJson = False) -> None:
         typer.echo(f"{study} was asked to stop; its trials end after their current epochs")
 
 
+@app.command("repair")
+@clean_exit()
+def repair_command(study: StudyFolder, as_json: AsJson = False) -> None:
+    """Mend a damaged record without what its damaged lines held; the damaged one is kept."""
+    from itwinai.hpo.record import FILE_NAME, repair
+
+    damages, kept = repair(study / FILE_NAME)
+    if as_json:
+        lines = [vars(damage) for damage in damages]
+        write_json({"damaged": lines, "kept": str(kept) if damages else None})
+    elif damages:
+        for damage in damages:
+            typer.echo(f"left out: {damage}")
+        typer.echo(f"{study} is mended; the damaged record is kept as {kept}")
+    else:
+        typer.echo(f"{study}: nothing is damaged")
+
+
 @app.command("schema")
 @clean_exit()
 def schema_command(as_json: AsJson = False) -> None:
@@ -281,7 +300,8 @@ def schema_command(as_json: AsJson = False) -> None:
 def _load(study: Path) -> StudyResult:
     from itwinai.hpo.record import load_study
 
-    return load_study(study)
+    with messages_aside(True):  # what is damaged
+        return load_study(study)
 
 
 def _reopened(study: Path, result: StudyResult) -> KeptPipeline:

@@ -122,21 +122,26 @@ def test_an_end_that_was_decided_but_not_written_in_full_is_completed(
     [b"garbage", b'{"op_code": 1', b"\xff\xfe\xfa", b"\0\0\0\0", b"12", b"[]"],
     ids=repr,
 )
-def test_damage_in_the_middle_names_the_line_and_is_left_alone(
-    make_study: MakeStudy, damage: bytes
+def test_a_damaged_line_costs_what_it_held_and_the_damaged_record_is_kept(
+    make_study: MakeStudy, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     study = make_study()
     run_trial(study, [0.3, 0.2, 0.1, 0.1])
-    path = study.close().record
-    whole = path.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    lines[4] = damage + b"\n"
-    path.write_bytes(b"".join(lines))
-    with pytest.raises(StudyError, match=r"record\.log, line 5: not a journal entry.*restore it"):
-        make_study(resume=True)
-    assert path.read_bytes() == b"".join(lines)
-    path.write_bytes(whole)
-    assert len(make_study(resume=True).result().trials) == 1
+    whole = study.close()
+    lines = whole.record.read_bytes().splitlines(keepends=True)
+    (place,) = (place for place, line in enumerate(lines) if b'"epoch 2"' in line)
+    lines[place] = damage + b"\n"
+    whole.record.write_bytes(b"".join(lines))
+
+    (trial,) = load_study(whole.record).trials
+    assert trial.history == (whole.trials[0].history[0], {}, *whole.trials[0].history[2:])
+    assert f"line {place + 1} (" in caplog.text
+    assert "hpo repair" in caplog.text
+    (again,) = make_study(resume=True).result().trials
+    assert again == trial
+    assert whole.record.with_name("record.log.damaged-1").read_bytes() == b"".join(lines)
+    plain = JournalStorage(JournalFileBackend(str(whole.record)))
+    assert len(optuna.load_study(study_name=None, storage=plain).trials) == 1
 
 
 def test_a_second_writer_is_refused_while_the_first_lives_and_not_after_kill_9(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.record.attempts import attempts_of
     from itwinai.hpo.record.cost import Cost
     from itwinai.hpo.record.exporting import csv_text, export_study, plain, plain_study, plain_trial
-    from itwinai.hpo.record.journal import FILE_NAME, MemoryRecord, StudyRecord
+    from itwinai.hpo.record.journal import FILE_NAME, MemoryRecord, StudyRecord, repair
     from itwinai.hpo.record.listing import (
         STOP_FILE,
         ListedStudy,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         pipeline_of,
     )
     from itwinai.hpo.record.quiet import quiet_optuna
-    from itwinai.hpo.record.reading import load_optuna_study, load_study, read_result
+    from itwinai.hpo.record.reading import legible, load_optuna_study, load_study, read_result
     from itwinai.hpo.record.results import StudyResult
     from itwinai.hpo.record.storage import StudyStorage
 
@@ -48,6 +48,7 @@ __all__ = [
     "is_running",
     "keep_job",
     "keep_pipeline",
+    "legible",
     "list_studies",
     "load_optuna_study",
     "load_study",
@@ -57,6 +58,7 @@ __all__ = [
     "plain_trial",
     "quiet_optuna",
     "read_result",
+    "repair",
     "state_of",
     "stop_study",
 ]
@@ -64,12 +66,12 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "journal": "FILE_NAME MemoryRecord StudyRecord",
+        "journal": "FILE_NAME MemoryRecord StudyRecord repair",
         "storage": "StudyStorage",
         "attempts": "attempts_of",
         "cost": "Cost",
         "results": "StudyResult",
-        "reading": "load_optuna_study load_study read_result",
+        "reading": "legible load_optuna_study load_study read_result",
         "listing": "STOP_FILE ListedStudy is_running list_studies state_of stop_study",
         "exporting": "csv_text export_study plain plain_study plain_trial",
         "origin": "PIPELINE_FILE is_of_this_job keep_job keep_pipeline pipeline_of",

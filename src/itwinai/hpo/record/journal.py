@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from optuna.storages.journal import BaseJournalBackend
-from pydantic_core import from_json
 
+import itwinai
 from itwinai.hpo.errors import StudyError
+from itwinai.hpo.record.mending import Damage, is_begin, mend, read_lines
+from itwinai.hpo.record.sealing import sealed
 from itwinai.io.files import write_text
 
 FILE_NAME = "record.log"
@@ -63,27 +65,21 @@ class StudyRecord(MemoryRecord):
 
     Args:
         path: The journal; made if it does not exist. A torn last line, left by a crash in the
-            middle of a write, is cut off.
+            middle of a write, is cut off; damaged lines are left out, as :func:`repair` does.
 
     Raises:
-        StudyError: If another live process writes this record, or it is damaged.
+        StudyError: If another live process writes this record, or what the study is cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115 - lives as long as the study
-        self._lock()
-        try:
-            self._cut_torn_tail()
-        except StudyError:
-            self._file.close()
-            raise
+        self._open()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries in one write."""
-        lines = [json.dumps(log, separators=(",", ":")) for log in logs]
+        lines = [self._line_of(log) for log in logs]
         self._file.write(("\n".join(lines) + "\n").encode())
         self._file.flush()
         self._unread.extend(json.loads(line) for line in lines)
@@ -117,62 +113,108 @@ class StudyRecord(MemoryRecord):
         with suppress(OSError):  # its place is gone as well
             write_text(self.path, self._file.read().decode())
 
-    def _lock(self) -> None:
-        # The operating system drops the lock with its owner, so a dead driver holds nothing.
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise StudyError(
-                f"{self.path}: another process is running this study. Wait for it, stop it, "
-                "or give this study another name."
-            ) from None
+    def _line_of(self, log: dict[str, Any]) -> str:
+        if is_begin(log):
+            # Optuna counts the begins, so that one which is lost would give its number to the next.
+            log = {**log, "number": self._begun}
+            self._begun += 1
+        self._lines += 1
+        return sealed(log, self._lines)
 
-    def _cut_torn_tail(self) -> None:
+    def _open(self) -> None:
+        self._file: BinaryIO = _locked(self.path)
+        try:
+            damages = self._read_all()
+        except StudyError:
+            self._file.close()
+            raise
+        if damages:
+            self._file.close()
+            damages, kept = repair(self.path)
+            _warn(self.path, damages, f"The study goes on; {kept} is the damaged one")
+            self._open()
+
+    def _read_all(self) -> list[Damage]:
+        """Read what is there, and cut a torn last line off."""
         self._file.seek(0)
         content = self._file.read()
         complete = content.rfind(b"\n") + 1
+        entries, damages = read_lines(self.path, content[:complete])
         if complete < len(content):
             self._file.truncate(complete)
-        self._unread = _entries(self.path, content[:complete])
+        self._lines, self._begun = len(entries), sum(map(is_begin, entries))
+        self._unread = _folded(entries)
+        return damages
 
 
 class ReadRecord(MemoryRecord):
-    """A record that is only read, maybe while its study runs; a torn last line is left out.
+    """A record that is only read, maybe while its study runs.
+
+    A torn last line is left out, and so is what is damaged; that is said.
 
     Args:
         path: The journal.
 
     Raises:
-        StudyError: If it is damaged.
+        StudyError: If what the study is cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         content = path.read_bytes()
-        self._unread = _entries(path, content[: content.rfind(b"\n") + 1])
+        entries, damages = read_lines(path, content[: content.rfind(b"\n") + 1])
+        if damages:
+            _warn(path, damages, f"'itwinai hpo repair {path.parent}' mends the record")
+        self._unread = _folded(entries)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Refuse: the study's driver is the only writer."""
         raise StudyError(f"{self.path}: opened to be read only")
 
 
-def _entries(path: Path, content: bytes) -> list[dict[str, Any]]:
-    """Parse complete lines, all in one piece: a record may have a million of them."""
+def repair(path: Path) -> tuple[list[Damage], Path]:
+    """Mend a record whose study does not run; the damaged one is kept beside it.
+
+    Args:
+        path: The journal.
+
+    Returns:
+        What the damage was, and where the damaged one is; nothing is written if there was none.
+
+    Raises:
+        StudyError: If there is no such file, its study runs, or what the study is cannot be read.
+    """
+    if not path.is_file():
+        raise StudyError(f"{path}: no such record. Give the study's folder, <storage_path>/<name>.")
+    with _locked(path):
+        return mend(path)
+
+
+def _locked(path: Path) -> BinaryIO:
+    """Open a record to be written by this process alone."""
+    file = open(path, "a+b")  # noqa: SIM115 - lives as long as the study
     try:
-        entries: list[Any] = from_json(b"[" + content[:-1].replace(b"\n", b",") + b"]")
-    except ValueError:  # neither JSON nor text
-        entries = []
-    if len(entries) != content.count(b"\n"):
-        entries = [_entry(line) for line in content.split(b"\n")[:-1]]
-    for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict):
-            raise StudyError(
-                f"{path}, line {number}: not a journal entry. The record is damaged in the middle; "
-                "restore it from a copy, or remove the lines from there on."
-            )
-    return _folded(entries)
+        # The operating system drops the lock with its owner, so a dead driver holds nothing.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise StudyError(
+            f"{path}: another process is running this study. Wait for it, stop it, "
+            "or give this study another name."
+        ) from None
+    return file
+
+
+def _warn(path: Path, damages: list[Damage], remedy: str) -> None:
+    """Name the first few damages."""
+    shown = [str(damage) for damage in damages[:3]]
+    more = len(damages) - len(shown)
+    lines = ", ".join([*shown, f"{more} more"] if more else shown)
+    verb = "is" if len(damages) == 1 else "are"
+    itwinai.logger.warning(
+        "warning: %s: %s %s damaged, and left out. %s", path, lines, verb, remedy
+    )
 
 
 def _folded(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -196,10 +238,3 @@ def _folded(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 trials.append(entry)
             kept.append(entry)
     return kept
-
-
-def _entry(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from itwinai.environ import paused_collection
+from itwinai.errors import one_line, text_of
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record import attributes
@@ -20,6 +23,9 @@ from itwinai.hpo.record.journal import FILE_NAME, ReadRecord
 from itwinai.hpo.record.results import StudyResult
 from itwinai.hpo.space import SearchSpace, from_json
 from itwinai.hpo.trial import TrialResult, TrialState
+
+#: Ends whose metrics are taken for those of the trial's values.
+_RESULTS = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.PAUSED)
 
 
 def load_study(path: str | Path) -> StudyResult:
@@ -33,8 +39,24 @@ def load_study(path: str | Path) -> StudyResult:
     """
     record = Path(path).absolute()
     record = record if record.name == FILE_NAME else record / FILE_NAME
-    with paused_collection():
+    with paused_collection(), legible(record):
         return read_result(load_optuna_study(record), record)
+
+
+@contextmanager
+def legible(record: Path) -> Iterator[None]:
+    """Say of a record without check sums that it makes no sense, where Optuna finds none.
+
+    Raises:
+        StudyError: Instead of the error that a block raises.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise StudyError(
+            f"{record}: damaged; what stands there makes no sense ({type(error).__name__}: "
+            f"{one_line(text_of(error))}). Restore the record from a copy."
+        ) from error
 
 
 def load_optuna_study(record: Path) -> optuna.Study:
@@ -51,8 +73,9 @@ def load_optuna_study(record: Path) -> optuna.Study:
         raise StudyError(
             f"{record}: no such record. Give the study's folder, <storage_path>/<name>."
         )
-    storage = JournalStorage(ReadRecord(record))
-    names = optuna.get_all_study_names(storage)
+    with legible(record):
+        storage = JournalStorage(ReadRecord(record))
+        names = optuna.get_all_study_names(storage)
     if not names:
         raise StudyError(f"{record}: the record holds no study yet")
     return optuna.load_study(study_name=names[0], storage=storage)
@@ -117,15 +140,22 @@ def _merge(
     epochs, checkpoint = last.user_attrs.get(
         attributes.CHECKPOINT, last.user_attrs.get(attributes.CONTINUES, (0, None))
     )
+    params = space.existing(space.decode(last.params) | space.restore(plan.given))
+    lost = [name for name in space if name not in params and space.exists(name, params)]
+    state, reason = _end_of(last, lost)
+    # An epoch before others whose line was damaged is one without metrics.
+    begin = 0 if plan.parent in earlier else attributes.Plan.read(attempts[0].user_attrs).epochs
+    span = range(min([begin + 1, *history]), max(history, default=0) + 1)
+    entries = [history.get(epoch, ({}, 0.0)) for epoch in span]
     return TrialResult(
         number=number,
-        state=_state(last),
-        params=space.existing(space.decode(last.params) | space.restore(plan.given)),
-        history=tuple(history[epoch][0] for epoch in sorted(history)),
-        seconds=tuple(history[epoch][1] for epoch in sorted(history)),
+        state=state,
+        params=params,
+        history=tuple(metrics for metrics, _ in entries),
+        seconds=tuple(seconds for _, seconds in entries),
         checkpoint=None if checkpoint is None else _existing(Path(checkpoint), folder),
         checkpoint_epochs=epochs,
-        reason=attributes.End.read(last.user_attrs).reason,
+        reason=reason,
         is_default=plan.is_default,
         parent=plan.parent,
         continued=plan.checkpoint is not None,
@@ -133,10 +163,15 @@ def _merge(
     )
 
 
-def _state(trial: FrozenTrial) -> TrialState:
+def _end_of(trial: FrozenTrial, lost: list[str]) -> tuple[TrialState, str]:
+    """State and reason of an attempt; what nobody knows the values of has no result."""
+    end = attributes.End.read(trial.user_attrs)
     if trial.state == OptunaState.RUNNING:
-        return TrialState.RUNNING
-    return TrialState(attributes.End.read(trial.user_attrs).state)
+        return TrialState.RUNNING, end.reason
+    state = TrialState(end.state)
+    if lost and state in _RESULTS:
+        return TrialState.FAILED, f"the record is damaged: it has lost {', '.join(lost)}"
+    return state, end.reason
 
 
 def _existing(checkpoint: Path, folder: Path) -> Path | None:

@@ -24,6 +24,7 @@ from itwinai.hpo.record import (
     StudyStorage,
     attributes,
     is_of_this_job,
+    legible,
     load_study,
     read_result,
 )
@@ -160,8 +161,9 @@ def _study_in(
     record: MemoryRecord, configuration: StudyConfiguration, sampler: BaseSampler
 ) -> optuna.Study:
     """The study that a record holds, whatever its folder is called now, or a new one."""
-    storage = StudyStorage(record)
-    names = optuna.get_all_study_names(storage)
+    with legible(record.path):
+        storage = StudyStorage(record)
+        names = optuna.get_all_study_names(storage)
     if names:
         return optuna.load_study(study_name=names[0], storage=storage, sampler=sampler)
     return optuna.create_study(

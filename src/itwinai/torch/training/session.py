@@ -30,9 +30,9 @@ def train(training: Trainable, datasets: Datasets) -> Any:
     """
     if hasattr(training, "optimization"):
         raise ConfigurationError(
-            f"{type(training).__name__}: a trainer trains once, and this one has: its model, epochs "
-            "and metrics stand where that training ended. Build a new one for another training, "
-            "with from_checkpoint to go on where this one ended."
+            f"{type(training).__name__}: a trainer trains once, and this one has: its model, "
+            "epochs and metrics stand where that training ended. Build a new one for another "
+            "training, with from_checkpoint to go on where this one ended."
         )
     training.load_checkpoint()
     training.torch_rng = set_seed(training.random_seed)
