@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from unicodedata import category
 
 
 class ItwinaiError(Exception):
@@ -50,15 +51,24 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{closest[0]}'?" if closest else ""
 
 
+def visible(text: str) -> str:
+    """A text without what steers a terminal: control characters are written as in Python.
+
+    Lines and tabs stay.
+    """
+    steers = "".join(c for c in set(text) if c not in "\n\t" and category(c) in ("Cc", "Cf"))
+    return text.translate({ord(c): repr(c)[1:-1] for c in steers})
+
+
 def text_of(error: BaseException) -> str:
     """An error's message as it can be written anywhere; whoever wrote the error may have erred."""
     try:
-        return str(error).encode("utf-8", "backslashreplace").decode()
+        return visible(str(error).encode("utf-8", "backslashreplace").decode())
     except Exception as broken:  # noqa: BLE001 - its __str__ may raise anything
         return f"(its text cannot be made: {type(broken).__name__})"
 
 
 def one_line(text: str, longest: int = 200) -> str:
-    """Cut a message down to what fits a line."""
-    text = " ".join(text.split())
+    """Cut a message down to what fits a line, and steers no terminal."""
+    text = visible(" ".join(text.split()))
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

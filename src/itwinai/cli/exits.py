@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from itwinai.errors import ItwinaiError, notes_of, with_notes
+from itwinai.errors import ItwinaiError, notes_of, visible, with_notes
 from itwinai.frames import SEE_ALL, headline, own_frames
 from itwinai.hpo.errors import StudyInterrupted
 from itwinai.job import JobEnds
@@ -45,7 +45,7 @@ def clean_exit() -> Iterator[None]:
         told = _told(error)
         if not told or os.environ.get("ITWINAI_DEBUG") == "1":
             raise
-        typer.echo(f"error: {told}", err=True)
+        typer.echo(f"error: {visible(told)}", err=True)
         raise SystemExit(130 if isinstance(error, StudyInterrupted) else 1) from None
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from itwinai.errors import visible
+
 if TYPE_CHECKING:
     from itwinai.hpo.record import StudyResult
     from itwinai.torch.ray.rerun import Rerun
@@ -31,7 +33,7 @@ def put_text(text: str, output: Path | None) -> None:
     from itwinai.io.files import write_text
 
     if output is None:
-        typer.echo(text, nl=False)
+        typer.echo(visible(text) if sys.stdout.isatty() else text, nl=False)
     else:
         write_text(output, text)
 
@@ -114,4 +116,4 @@ def show_front(result: StudyResult) -> None:
 def echo_values(label: str, values: Mapping[str, Any]) -> None:
     """Write each value in a line of its own, in full."""
     for name, value in values.items():
-        typer.echo(f"{label:<11} {name} = {value}")
+        typer.echo(visible(f"{label:<11} {name} = {value}"))

@@ -12,7 +12,7 @@ from itwinai.config.model import StrictModel
 from itwinai.config.values import on_a_file_system, plain
 from itwinai.hpo.objectives import Mode, Objective
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 #: Of a resource.
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -74,13 +74,16 @@ class StudyConfiguration(StrictModel):
     #: Which trials keep their last checkpoint once they have ended.
     keep_checkpoints: Literal["best", "completed", "all"] = "best"
 
+    #: Whether only you may read the study's folder, or your group as well, once a run has ended.
+    readable_by: Literal["owner", "group"] = "owner"
+
     @field_validator("name")
     @classmethod
     def _name_is_a_folder_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
             raise ValueError(
                 "a study's name is 1 to 100 letters, digits, '.', '_' or '-', "
-                "and does not start with '.'"
+                "and does not start with '.' or '-'"
             )
         return name
 

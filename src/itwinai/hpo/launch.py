@@ -44,6 +44,7 @@ from itwinai.hpo.study import (
     total_trials,
 )
 from itwinai.hpo.trial import TrialState
+from itwinai.io.ownership import open_to_group
 
 #: Something that accompanies a study, from its opening until after its last trial.
 Company = Callable[[Study], AbstractContextManager[Any]]
@@ -208,6 +209,8 @@ def run_study(
                 run_trials(study, program, resources)
             finally:
                 result = study.close()
+    if plan.configuration.readable_by == "group":
+        open_to_group(study.directory)
     if study.fatal is not None:
         raise study.fatal
     console.print(summary(result), soft_wrap=True)

@@ -106,7 +106,7 @@ def refused(folder: Path, *args: Any, **changes: Any) -> str:
         (
             {"name": "../up"},
             "study.name='../up': a study's name is 1 to 100 letters, digits, '.', '_' or '-', "
-            "and does not start with '.'",
+            "and does not start with '.' or '-'",
         ),
         (
             {"keep_checkpoints": "none"},

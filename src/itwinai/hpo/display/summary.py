@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from itwinai.errors import one_line
+from itwinai.errors import one_line, visible
 from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
@@ -43,7 +43,7 @@ def summary(result: StudyResult) -> Text:
     text = Text()
     for label, line in _lines(result):
         text.append(label.ljust(_LABEL), "bold")
-        text.append(f"{line}\n", "bold green" if label in ("best", "front") else "")
+        text.append(f"{visible(line)}\n", "bold green" if label in ("best", "front") else "")
     text.right_crop()
     return text
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from itwinai.errors import one_line
+from itwinai.errors import one_line, visible
 from itwinai.hpo.display.summary import number, shortest
 from itwinai.hpo.record import ListedStudy, StudyResult
 from itwinai.hpo.trial import TrialResult
@@ -70,7 +70,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -
     used = [i for i in range(len(head)) if not rows or any(row[i] for row in rows)]
     made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for index in used:
-        made.add_column(Text(head[index]), overflow="fold")
+        made.add_column(Text(visible(head[index])), overflow="fold")
     for row in rows:
-        made.add_row(*(Text(row[index]) for index in used))
+        made.add_row(*(Text(visible(row[index])) for index in used))
     return made

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from itwinai.errors import visible
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record.attributes import FACTS
 from itwinai.hpo.record.sealing import is_sound, sealed
@@ -165,7 +166,7 @@ def _held(line: bytes) -> str:
         found = re.search(pattern, line)
         if found:
             names = tuple(group.decode(errors="replace") for group in found.groups())
-            return words % names + whose
+            return visible(words % names + whose)
     return f"something{whose}" if trial else "unknown"
 
 

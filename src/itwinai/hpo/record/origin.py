@@ -7,6 +7,7 @@ from pathlib import Path
 from itwinai import job
 from itwinai.hpo.errors import StudyError
 from itwinai.io.files import write_text
+from itwinai.io.ownership import why_not_own
 
 PIPELINE_FILE = "pipeline.yaml"
 #: Identifies the batch jobs that a study runs in.
@@ -32,12 +33,16 @@ def is_of_this_job(directory: Path) -> bool:
 
 
 def pipeline_of(directory: Path) -> Path:
-    """Return the file that holds a study's pipeline.
+    """Return the file that holds a study's pipeline, which the caller is going to run.
 
     Raises:
-        StudyError: If the study was not started from the command line.
+        StudyError: If the study was not started from the command line, or another user could have
+            put the file there.
     """
     path = directory / PIPELINE_FILE
+    strange = why_not_own(directory, PIPELINE_FILE)
+    if strange:
+        raise StudyError(f"{strange}. A pipeline that others could have put there is not run.")
     if not path.is_file():
         raise StudyError(
             f"{path}: there is no such file, because this study was not started with 'itwinai hpo "

@@ -32,7 +32,10 @@ from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.facts import facts_of, keep_or_refuse
 from itwinai.hpo.study.telling import tell_optuna
 from itwinai.hpo.trial import TrialState
+from itwinai.io.ownership import make_own, why_not_own
 
+#: Of a study's folder.
+_MODE = 0o700
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 
@@ -42,9 +45,16 @@ def check_existing(configuration: StudyConfiguration) -> None:
     One in which no trial came to anything gives way.
 
     Raises:
-        StudyError: If there is a record and ``resume`` is false.
+        StudyError: If there is a record and ``resume`` is false, or another user could have put
+            there what is there.
     """
     path = configuration.directory / FILE_NAME
+    strange = why_not_own(configuration.directory, FILE_NAME)
+    if strange:
+        raise StudyError(
+            f"study {configuration.name!r}: {strange}. What others could have put there is not "
+            "used; give the study another study.name or study.storage_path."
+        )
     if _has_content(path) and not _continued(configuration) and not _came_to_nothing(path):
         raise StudyError(
             f"study {configuration.name!r} exists already in {configuration.directory}. "
@@ -84,7 +94,7 @@ def open_study(
     except ConfigurationError:
         if not _came_to_nothing(record.path):
             raise
-    record = _set_aside(StudyRecord(record.path))
+    record = _in_place_of(StudyRecord(record.path))
     return record, _study_of(record, configuration, facts, sampler)
 
 
@@ -109,6 +119,7 @@ def _study_of(
 
 def _record_of(configuration: StudyConfiguration) -> StudyRecord:
     """The study's record; one that would not be continued, and came to nothing, is set aside."""
+    make_own(configuration.directory, _MODE)
     record = StudyRecord(configuration.directory / FILE_NAME)
     if not _has_content(record.path) or _continued(configuration):
         return record
@@ -117,10 +128,10 @@ def _record_of(configuration: StudyConfiguration) -> StudyRecord:
     except StudyError:
         record.close()
         raise
-    return _set_aside(record)
+    return _in_place_of(record)
 
 
-def _set_aside(record: StudyRecord) -> StudyRecord:
+def _in_place_of(record: StudyRecord) -> StudyRecord:
     """Give the folder of a study another name, and begin a record in its place."""
     path = record.path
     directory = path.parent
@@ -135,6 +146,7 @@ def _set_aside(record: StudyRecord) -> StudyRecord:
         directory.name,
         aside,
     )
+    make_own(directory, _MODE)
     return StudyRecord(path)
 
 
