@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from unicodedata import category
 
+from itwinai.confidential import masked
+
 
 class ItwinaiError(Exception):
     """Base of every error that itwinai raises on purpose."""
@@ -61,9 +63,12 @@ def visible(text: str) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """An error's message as it can be written anywhere; whoever wrote the error may have erred."""
+    """An error's message as it can be written anywhere; whoever wrote the error may have erred.
+
+    It holds no user and password of an address.
+    """
     try:
-        return visible(str(error).encode("utf-8", "backslashreplace").decode())
+        return visible(masked(str(error)).encode("utf-8", "backslashreplace").decode())
     except Exception as broken:  # noqa: BLE001 - its __str__ may raise anything
         return f"(its text cannot be made: {type(broken).__name__})"
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from itwinai.confidential import resolved
 from itwinai.errors import CheckpointError, ConfigurationError, MissingPackageError
 from itwinai.io.files import newest_complete
 from itwinai.serialization import ModelLoader
@@ -83,7 +84,8 @@ class TorchModelLoader(ModelLoader):
         from omegaconf import OmegaConf
 
         config = folder / checkpoints.CONFIG
-        values: Any = OmegaConf.to_container(OmegaConf.load(config)) if config.exists() else {}
+        stored: Any = OmegaConf.to_container(OmegaConf.load(config)) if config.exists() else {}
+        values = resolved(stored)
         shards = folder / checkpoints.SHARDS
         if not shards.is_dir():
             return self._loaded(checkpoints.load_model(folder), values, folder)

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 import itwinai
+from itwinai.confidential import unresolved
 from itwinai.errors import CheckpointError
 from itwinai.io.files import atomic_folder, newest_complete
 
@@ -55,7 +56,7 @@ def save(
         path: The folder; one that exists is replaced.
         model: State dictionary of the user's model, without any wrapper's prefix; None: in shards.
         state: Tensors, numbers, strings and containers of them.
-        config: The training's configuration.
+        config: The training's configuration; secrets of the environment stay there.
         about: Facts for people and programs that read the manifest alone.
         write_shards: Fills the folder ``shards``, together with the other ranks.
     """
@@ -67,7 +68,7 @@ def save(
         if write_shards is not None:
             write_shards(scratch / SHARDS)
         torch.save(dict(state), scratch / STATE)
-        OmegaConf.save(OmegaConf.create(_plain(config)), scratch / CONFIG)
+        OmegaConf.save(OmegaConf.create(unresolved(_plain(config))), scratch / CONFIG)
         manifest = {
             "format": FORMAT,
             **_plain(about or {}),

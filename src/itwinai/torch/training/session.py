@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import itwinai
+from itwinai.confidential import hidden
 from itwinai.errors import ConfigurationError
 from itwinai.loggers.running import running
 from itwinai.torch.checkpoints import files
@@ -139,7 +140,7 @@ def _make_ready(training: Trainable) -> None:
 def _logging(training: Trainable) -> Iterator[None]:
     """Log within a run of this training; its loggers' failures are counted, and no more."""
     logger, strategy = training.logger, training.strategy
-    hyper_parameters = training.config.snapshot()
+    hyper_parameters = hidden(training.config.snapshot())
     hyper_parameters["distributed_strategy"] = type(strategy).__name__
     with running(
         logger, strategy, hyper_parameters, training.run_name, training.run_context
