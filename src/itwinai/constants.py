@@ -10,6 +10,9 @@ BASE_EXP_NAME = "default_experiment"
 #: Where MLflow's runs are kept when no server is named.
 RELATIVE_MLFLOW_PATH = Path("mllogs/mlflow")
 
+#: Begin of the names of folders on a machine's own disk that last as long as their process.
+TEMPORARY = "itwinai_"
+
 #: Folder of a profiler's traces, within a logger's folder.
 PROFILER_TRACES_DIR_NAME = "profiler_traces"
 

@@ -55,7 +55,7 @@ def folder(slurm: Testbed, tmp_path: Path) -> Iterator[Path]:
 
 def _assert_nothing_left(slurm: Testbed, node: str) -> None:
     until(lambda: not slurm.processes(node), 20, lambda: "\n".join(slurm.processes(node)))
-    assert not list(slurm.local(node).glob("itwinai-*"))
+    assert not list(slurm.local(node).glob("itwinai_*"))
 
 
 def _script(folder: Path, command: Sequence[str], **settings: Any) -> str:

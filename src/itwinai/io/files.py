@@ -92,9 +92,33 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def temporary_folder(place: Path, prefix: str) -> Iterator[Path]:
+    """Give a folder that goes with the block; after ``kill -9``, with the next one made there.
+
+    Args:
+        place: Where it is made, such as ``tempfile.gettempdir()``.
+        prefix: Begin of its name, by which those of dead processes are found.
+    """
+    for left in place.glob(f"{prefix}*"):
+        with suppress(OSError):  # another user's, or just gone
+            if left.lstat().st_uid == os.geteuid():
+                with _locked(left) as nobody_uses:
+                    if nobody_uses:
+                        shutil.rmtree(left, ignore_errors=True)
+    # It takes its name once it is locked, so that nobody finds it unused.
+    fresh = Path(tempfile.mkdtemp(dir=place, prefix=f".{prefix}"))
+    with _locked(fresh):
+        folder = fresh.rename(place / fresh.name.removeprefix("."))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
     """Hold a folder's lock, which ends with the process; say whether it could be had."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     locked = False
     try:
         with suppress(OSError):

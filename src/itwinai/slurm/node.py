@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from itwinai.constants import TEMPORARY
 from itwinai.environ import as_one_process
-from itwinai.io.files import write_text
+from itwinai.io.files import temporary_folder, write_text
 from itwinai.slurm.allotment import allotment
 from itwinai.slurm.network import own_address
 from itwinai.slurm.processes import (
@@ -179,11 +179,8 @@ def _scratch() -> Iterator[Path]:
     """A short-lived folder on this node's own disk, for Ray's sockets, logs and spilled data."""
     preferred = tempfile.gettempdir()
     short = preferred if len(preferred) <= _LONGEST_FOLDER else "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="itwinai-", dir=short))
-    try:
+    with temporary_folder(Path(short), TEMPORARY) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _filled(file: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import signal
 import stat
 import sys
@@ -18,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import itwinai
+from itwinai.constants import TEMPORARY
 from itwinai.environ import environment
 from itwinai.errors import one_line
 from itwinai.hpo.engine.resources import TrialResources, this_machine
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment
-from itwinai.io.files import why_unusable
+from itwinai.io.files import temporary_folder, why_unusable
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
 #: as on the other systems.
@@ -143,29 +143,28 @@ def starts_embedded() -> bool:
 @contextmanager
 def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
     # A short path: Ray puts sockets below it, whose names are limited to 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="itwinai-"))
-    token = folder / "token"
-    token.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-    token.write_text(os.urandom(32).hex())
-    private = {"RAY_TMPDIR": str(folder), "RAY_AUTH_TOKEN_PATH": str(token)}
-    try:
-        with environment({**_QUIET_AND_LOCAL, **private}):
-            import ray
+    with temporary_folder(Path(tempfile.gettempdir()), TEMPORARY) as folder:
+        token = folder / "token"
+        token.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+        token.write_text(os.urandom(32).hex())
+        private = {"RAY_TMPDIR": str(folder), "RAY_AUTH_TOKEN_PATH": str(token)}
+        try:
+            with environment({**_QUIET_AND_LOCAL, **private}):
+                import ray
 
-            reread_environment()
-            _start(
-                address="local",
-                num_cpus=int(this_machine()["CPU"]),
-                include_dashboard=False,
-                **_output(show_output),
-            )
-            try:
-                yield nodes_alive()
-            finally:
-                ray.shutdown()
-    finally:
-        reread_environment()  # the user's own Ray finds what it would have found
-        shutil.rmtree(folder, ignore_errors=True)
+                reread_environment()
+                _start(
+                    address="local",
+                    num_cpus=int(this_machine()["CPU"]),
+                    include_dashboard=False,
+                    **_output(show_output),
+                )
+                try:
+                    yield nodes_alive()
+                finally:
+                    ray.shutdown()
+        finally:
+            reread_environment()  # the user's own Ray finds what it would have found
 
 
 def _start(**options: Any) -> None:
