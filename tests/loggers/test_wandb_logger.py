@@ -183,3 +183,19 @@ def test_a_missing_wandb_says_what_to_install(
     for use in (logger.create_logger_context, logger.check_package):
         with pytest.raises(MissingPackageError, match=r"pip install 'itwinai\[wandb\]'"):
             use()
+
+
+@pytest.mark.skipif(
+    "finish_timeout" not in wandb.Settings.model_fields, reason="this wandb has no such setting"
+)
+def test_the_end_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with offline(tmp_path / "a").start_logging():
+        assert wandb.run.settings.finish_timeout == 10
+    with offline(tmp_path / "b", close_timeout_s=0.5).start_logging():
+        assert wandb.run.settings.finish_timeout == 0.5
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "77")
+    wandb.teardown()  # it reads the environment once
+    with offline(tmp_path / "c").start_logging():
+        assert wandb.run.settings.finish_timeout == 77
+    with pytest.raises(ConfigurationError, match="close_timeout_s is 0"):
+        offline(tmp_path, close_timeout_s=0)

@@ -31,6 +31,13 @@ class WandBLogger(Logger):
         offline_mode: Write to ``<savedir>/wandb`` alone and never use the network, as
             ``WANDB_MODE=offline`` does; ``wandb sync`` sends it later.
         log_checkpoints: Whether copies of checkpoints are logged, as artifacts.
+        close_timeout_s: Seconds that the end of a training waits for the server at most, above
+            zero, where the installed wandb can be told (``finish_timeout``) and
+            ``WANDB_FINISH_TIMEOUT`` says nothing else. What the server does not have then stays
+            in ``<savedir>/wandb``, from where ``wandb sync`` sends it.
+
+    Raises:
+        ConfigurationError: If ``close_timeout_s`` is not above zero.
     """
 
     def __init__(
@@ -41,11 +48,17 @@ class WandBLogger(Logger):
         log_on_workers: int | list[int] = 0,
         offline_mode: bool = False,
         log_checkpoints: bool = False,
+        close_timeout_s: float = 10.0,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
         self.log_checkpoints = log_checkpoints
         self.project_name = project_name
         self.offline_mode = offline_mode
+        if close_timeout_s <= 0:
+            raise ConfigurationError(
+                f"WandBLogger: close_timeout_s is {close_timeout_s!r}; it must be above zero."
+            )
+        self.close_timeout_s = close_timeout_s
         self._run: Any = None
 
     @property
@@ -87,9 +100,16 @@ class WandBLogger(Logger):
             tags=[f"{name}:{value}" for name, value in (tags or {}).items()],
             # A run that the user has opened stays the user's.
             reinit="default" if wandb.run is None else "create_new",
+            settings=self._settings(),
         )
         self.run_id = self._run.id
         self._run.define_metric("*", step_metric="step", step_sync=False)
+
+    def _settings(self) -> dict[str, Any]:
+        known = getattr(self.wandb.Settings, "model_fields", {})
+        if "finish_timeout" not in known or "WANDB_FINISH_TIMEOUT" in os.environ:
+            return {}
+        return {"finish_timeout": self.close_timeout_s}
 
     def _mode(self) -> str:
         if self.offline_mode:
