@@ -15,7 +15,13 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Tags of runs and a file's name, which look like addresses.
-NO_ADDRESSES = {"itwinai.best_trial", "itwinai.study", "itwinai.trial", "itwinai.schema.json"}
+NO_ADDRESSES = {
+    "itwinai.best_trial",
+    "itwinai.run",
+    "itwinai.study",
+    "itwinai.trial",
+    "itwinai.schema.json",
+}
 
 _ADDRESS = re.compile(r"\bitwinai(?:\.[A-Za-z_]\w*)+")
 _IMPORT = re.compile(r"^\s*from (itwinai[\w.]*) import (\([^)]*\)|[^\n]+)$", re.M)

@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tracking_servers import Server
 
 from itwinai.loggers import LoggersCollection, MLFlowLogger
 
 mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("flask")  # mlflow-skinny has no server
 
-PATIENCE_S = 120
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/runs.db", "--workers", "1"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    with open(folder / "log.txt", "w") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}"
+    one = Server(tmp_path_factory.mktemp("server"))
     try:
-        _wait_for(f"{url}/health", process, folder / "log.txt")
-        yield url
+        one.start()
+        yield one.url
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        with suppress(urllib.error.URLError, ConnectionError):
-            urllib.request.urlopen(url, timeout=10).close()
-            return
-        time.sleep(0.1)
+        one.kill()
 
 
 def runs_of(server: str, experiment: str) -> dict[str, Any]:

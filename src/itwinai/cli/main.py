@@ -12,6 +12,7 @@ from itwinai.cli.exec_pipeline import run_pipeline
 from itwinai.cli.exits import clean_exit
 from itwinai.cli.hpo import app as hpo_app
 from itwinai.cli.kubernetes import app as kubernetes_app
+from itwinai.cli.loggers import app as loggers_app
 from itwinai.cli.slurm import app as slurm_app
 from itwinai.cli.ui import app as ui_app
 from itwinai.compatibility.commands import commands
@@ -26,6 +27,7 @@ app.command("check")(check_command)
 app.add_typer(hpo_app)
 app.add_typer(slurm_app)
 app.add_typer(kubernetes_app)
+app.add_typer(loggers_app)
 app.add_typer(ui_app)
 
 compatibility_app = typer.Typer()

@@ -2,6 +2,9 @@
 
 What the logger writes names its run, and does not depend on the run and server that mlflow keeps
 in global variables; those are set only for the user's own calls of mlflow's functions.
+
+What goes to a server over HTTP is spooled first and sent from a thread, so that no training waits
+for a server that does not answer; everything else is written at once.
 """
 
 from __future__ import annotations
@@ -11,23 +14,33 @@ import inspect
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlparse
 
 from itwinai import logger as library_logger
-from itwinai.errors import MissingPackageError
+from itwinai.errors import ConfigurationError, MissingPackageError
 from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger, StatusOf
 from itwinai.loggers.naming import Names
+from itwinai.loggers.sending import Sender, all_or_each
+from itwinai.loggers.spool import UNSENT, Spool
+
+if TYPE_CHECKING:
+    from itwinai.loggers.mlflow_server import ServerRun
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARAMS_PER_REQUEST = 100
 
 #: Tags of the values that parameters have in a run that goes on, where they have changed.
 NOW = "now"
+
+#: Seconds that a training waits at its start for a server to name its run; mlflow's own functions
+#: reach only a run that is known then.
+FOR_A_RUN_S = 2.0
 
 #: Tag of all runs below a study's, its trials' and their workers': id of the study's run.
 ROOT = "itwinai.root"
@@ -46,6 +59,12 @@ class MLFlowLogger(Logger):
         log_freq: "epoch": nothing of single batches; "batch": every batch; N: every N-th batch.
         log_on_workers: Rank or ranks of the workers that log, each to its own run; -1 for all.
         log_checkpoints: Whether copies of checkpoints are logged, as artifacts.
+        close_timeout_s: Seconds that a training waits for a server at most, at its start and its
+            end together. What the server does not have then stays in ``<savedir>/unsent``, from
+            where ``itwinai loggers sync`` sends it.
+
+    Raises:
+        ConfigurationError: If ``close_timeout_s`` is below zero.
     """
 
     nests_runs = True
@@ -60,6 +79,7 @@ class MLFlowLogger(Logger):
         log_freq: LogFrequency = "epoch",
         log_on_workers: int | list[int] = 0,
         log_checkpoints: bool = False,
+        close_timeout_s: float = 10.0,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
         self.log_checkpoints = log_checkpoints
@@ -68,7 +88,15 @@ class MLFlowLogger(Logger):
         self.experiment_name = experiment_name
         self.run_description = run_description
         self.run_name = run_name
+        if close_timeout_s < 0:
+            raise ConfigurationError(
+                f"MLFlowLogger: close_timeout_s is {close_timeout_s!r}; it must not be below zero."
+            )
+        self.close_timeout_s = close_timeout_s
         self._client: Any = None
+        self._sender: Sender | None = None
+        self._server_run: ServerRun | None = None
+        self._patience = _Patience(close_timeout_s)
         self._run: Any = None
         self._globals = ExitStack()
         #: Parameters of the run, which MLflow lets nobody change.
@@ -87,21 +115,11 @@ class MLFlowLogger(Logger):
 
     def resolve_experiment_id(self) -> str:
         """Return the id of the experiment, which is made if it does not exist."""
-        client = self._client or connect(self.tracking_uri)
-        with _one_process_at_a_time(self.tracking_uri):
-            experiment = client.get_experiment_by_name(self.experiment_name)
-            if experiment is None:
-                return self._create_experiment(client)
-        return str(experiment.experiment_id)
+        from itwinai.loggers.mlflow_server import experiment_id
 
-    def _create_experiment(self, client: Any) -> str:
-        try:
-            return str(client.create_experiment(self.experiment_name))
-        except self.mlflow.MlflowException:
-            experiment = client.get_experiment_by_name(self.experiment_name)
-            if experiment is None:
-                raise
-            return str(experiment.experiment_id)  # another process was faster
+        client = connect(self.tracking_uri)
+        with _one_process_at_a_time(self.tracking_uri):
+            return experiment_id(client, self.experiment_name)
 
     def _open(
         self,
@@ -112,47 +130,123 @@ class MLFlowLogger(Logger):
         **kwargs: Any,
     ) -> None:
         """Start a run, or go on with the run ``run_id``."""
-        client = self._client = connect(self.tracking_uri)
-        if run_id is None:
-            given = {
-                "mlflow.parentRunId": parent_run_id,
-                "mlflow.note.content": self.run_description,
-                **(tags or {}),
-            }
-            run = client.create_run(
-                self.resolve_experiment_id(),
-                tags={name: value for name, value in given.items() if value},
-                run_name=run_name or self.run_name,
-            )
-        else:
-            client.update_run(run_id, status="RUNNING")
-            run = client.get_run(run_id)
-        self._run = run
-        self.run_id = run.info.run_id
-        self.experiment_id = run.info.experiment_id
-        self._params = dict(run.data.params)
+        given = {
+            "mlflow.parentRunId": parent_run_id,
+            "mlflow.note.content": self.run_description,
+            **(tags or {}),
+        }
+        tags = {name: value for name, value in given.items() if value}
+        is_on_server = urlparse(self.tracking_uri).scheme in ("http", "https")
+        begin = self._begin_on_server if is_on_server else self._begin
+        begin(run_id, run_name or self.run_name, tags)
         are_files = local_folder(self.tracking_uri) is not None
         self._names = {kind: Names(are_files) for kind in ("metric", "param", "tag")}
         self._globals.enter_context(_global_uri(self.tracking_uri))
-        self._globals.enter_context(_global_run(run.info.run_id))
+        if self._run is not None:
+            with self._patience.spent():
+                own = _global_run(self._run.info.run_id, self._answers, self._brief)
+                self._globals.enter_context(own)
+
+    def _begin(self, run_id: str | None, run_name: str | None, tags: Mapping[str, str]) -> None:
+        """Open the run, and wait for it."""
+        client = self._client = connect(self.tracking_uri)
+        if run_id is None:
+            run = client.create_run(self.resolve_experiment_id(), tags=tags, run_name=run_name)
+        else:
+            client.update_run(run_id, status="RUNNING")
+            run = client.get_run(run_id)
+        self._know(run)
+
+    def _begin_on_server(
+        self, run_id: str | None, run_name: str | None, tags: Mapping[str, str]
+    ) -> None:
+        """Have the run opened, and wait for it a little."""
+        import_mlflow()
+        from itwinai.loggers import mlflow_server as server
+
+        first = server.opening(self.tracking_uri, self.experiment_name, run_name, run_id, tags)
+        spool = Spool.made(Path(self.savedir).absolute() / UNSENT, first)
+        self._server_run = server.ServerRun(spool)
+        self._sender = Sender(spool, self._server_run)
+        self._client = server.SpooledClient(self.tracking_uri, self._sender)
+        self.run_id, self.experiment_id, self._params = first["name"], None, {}
+        self._patience = _Patience(self.close_timeout_s)
+        with self._patience.spent():
+            self._sender.wait_for_answer(min(FOR_A_RUN_S, self.close_timeout_s))
+        self._know(self._server_run.run)
+
+    def _know(self, run: Any) -> None:
+        """Keep what a run is, once the server has told."""
+        self._run = run
+        if run is not None:
+            self.run_id, self.experiment_id = run.info.run_id, run.info.experiment_id
+            self._params = dict(run.data.params)
+
+    def _brief(self) -> AbstractContextManager[None]:
+        """Make mlflow's requests to a server end soon, within the context."""
+        if self._sender is None:
+            return nullcontext()
+        from itwinai.loggers.mlflow_server import brief_requests
+
+        return brief_requests()
+
+    def _answers(self) -> bool:
+        """Whether mlflow's own functions would be answered now."""
+        return self._sender is None or self._sender.answers
 
     def _close(self, status: str) -> None:
-        client, self._client = self._client, None
-        run, self._run = self._run, None
         try:
-            self._globals.close()
+            with self._patience.spent():
+                self._globals.close()
         finally:
-            client.set_terminated(run.info.run_id, status)
+            client, self._client, self._run = self._client, None, None
+            sender, self._sender, self._server_run = self._sender, None, None
+            try:
+                client.set_terminated(self.run_id, status)
+            finally:
+                if sender is not None:
+                    self._end_sending(sender)
+
+    def _end_sending(self, sender: Sender) -> None:
+        left = sender.close(self._patience.left_s)
+        if left:
+            library_logger.warning(
+                "MLflow's server %s has not got all of a run: %s are in %s. To send them: "
+                "itwinai loggers sync %s",
+                self.tracking_uri,
+                left,
+                sender.folder,
+                sender.folder.parent,
+            )
+        if sender.refused:
+            raise sender.refused[0]
 
     def check_package(self) -> None:  # noqa: D102
         import_mlflow()
 
     def end_runs_below(self, status_of: StatusOf) -> None:  # noqa: D102
+        self._wait_for_server()
         query = f"tags.`{ROOT}` = '{self.run_id}'"
-        for run in pages(self._client.search_runs, [self.experiment_id], query):
-            status = status_of(run.data.tags)
-            if status not in (None, run.info.status):
-                self._client.set_terminated(run.info.run_id, status, run.info.end_time)
+        client = connect(self.tracking_uri)
+        with self._patience.spent(), self._brief():
+            for run in pages(client.search_runs, [self.experiment_id], query):
+                status = status_of(run.data.tags)
+                if status not in (None, run.info.status):
+                    client.set_terminated(run.info.run_id, status, run.info.end_time)
+
+    def _wait_for_server(self) -> None:
+        """Wait until the server has all of this run, as long as it answers.
+
+        Raises:
+            ConnectionError: If it does not.
+        """
+        if self._sender is None or self._server_run is None:
+            return
+        with self._patience.spent():
+            self._sender.wait_for_all(self._patience.left_s)
+        self._know(self._server_run.run)
+        if self._run is None or not self._sender.answers:
+            raise ConnectionError(f"MLflow's server {self.tracking_uri} does not answer")
 
     def _write_hyperparameters(self, params: Mapping[str, Any]) -> None:
         whole = {self._name(name, "param"): str(value) for name, value in params.items()}
@@ -169,19 +263,19 @@ class MLFlowLogger(Logger):
     def _log_params(self, params: Mapping[str, str]) -> list[Exception]:
         """Log parameters, and return the errors about those that the server refuses."""
         param = self.mlflow.entities.Param
-        try:
-            self._client.log_batch(self.run_id, params=[param(n, v) for n, v in params.items()])
-        except self.mlflow.MlflowException as error:
-            # In a folder the error has another code, but there nothing can be away.
-            is_folder = local_folder(self.tracking_uri) is not None
-            if error.error_code != "INVALID_PARAMETER_VALUE" and not is_folder:
-                raise
-            if len(params) == 1:
-                return [error]
-            # One that is refused takes no other with it.
-            return [e for name in params for e in self._log_params({name: params[name]})]
-        self._params |= params
-        return []
+
+        def send(some: Sequence[Any]) -> None:
+            self._client.log_batch(self.run_id, params=some)
+            self._params |= {one.key: one.value for one in some}
+
+        return all_or_each(send, [param(n, v) for n, v in params.items()], self._refuses)
+
+    def _refuses(self, error: Exception) -> bool:
+        # In a folder the error has another code, but there nothing can be away.
+        if not isinstance(error, self.mlflow.MlflowException):
+            return False
+        is_folder = local_folder(self.tracking_uri) is not None
+        return error.error_code == "INVALID_PARAMETER_VALUE" or is_folder
 
     def _keep_beside(self, changed: Mapping[str, str], long: Mapping[str, str]) -> None:
         """Keep what MLflow does not take as a parameter: another value of one, and a long one."""
@@ -284,6 +378,26 @@ class MLFlowLogger(Logger):
     supported_kinds = tuple(_writers)
 
 
+class _Patience:
+    """How long a training may still wait for its server.
+
+    Args:
+        seconds: How long in all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Subtract what the block takes."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.left_s = max(0.0, self.left_s - (time.monotonic() - began))
+
+
 def _shortened(value: str) -> str:
     """Cut a parameter's value to what MLflow takes."""
     from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH as LONGEST
@@ -377,14 +491,27 @@ def _global_uri(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _global_run(run_id: str) -> Iterator[None]:
-    """Let mlflow's own functions write to a run, also within another run that the user opened."""
+def _global_run(
+    run_id: str, answers: Callable[[], bool], brief: Callable[[], AbstractContextManager[None]]
+) -> Iterator[None]:
+    """Let mlflow's own functions write to a run, also within another run that the user opened.
+
+    Args:
+        run_id: The run.
+        answers: Tells at the end whether the server answers; else mlflow forgets the run alone.
+        brief: Makes mlflow's requests end soon.
+    """
     mlflow = import_mlflow()
     try:
-        mlflow.start_run(run_id=run_id, nested=True)
+        with brief():
+            mlflow.start_run(run_id=run_id, nested=True)
     except mlflow.MlflowException as error:
         library_logger.warning("Functions of mlflow itself will not log to this run: %s", error)
     yield
     active = mlflow.active_run()
-    if active is not None and active.info.run_id == run_id:
+    if active is None or active.info.run_id != run_id:
+        return
+    with tempfile.TemporaryDirectory() as nowhere, brief(), suppress(mlflow.MlflowException):
+        if not answers():
+            mlflow.set_tracking_uri(Path(nowhere).as_uri())
         mlflow.end_run()
