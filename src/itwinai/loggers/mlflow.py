@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlparse
 
 from itwinai import logger as library_logger
+from itwinai.confidential import masked
 from itwinai.errors import ConfigurationError, MissingPackageError
 from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger, StatusOf
 from itwinai.loggers.naming import Names
@@ -213,7 +214,7 @@ class MLFlowLogger(Logger):
             library_logger.warning(
                 "MLflow's server %s has not got all of a run: %s are in %s. To send them: "
                 "itwinai loggers sync %s",
-                self.tracking_uri,
+                masked(self.tracking_uri),
                 left,
                 sender.folder,
                 sender.folder.parent,

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
+from itwinai.confidential import masked
 from itwinai.loggers.sending import Sender, all_or_each
 from itwinai.loggers.spool import Call, Spool, SpoolError
 
@@ -177,7 +178,7 @@ class ServerRun:
     def __init__(self, spool: Spool, afterwards: bool = False) -> None:
         self._spool, self._opening = spool, spool.first()
         self._afterwards = self._maybe_made = afterwards
-        self.name = f"MLflow's server {self._opening['uri']}"
+        self.name = f"MLflow's server {masked(self._opening['uri'])}"
         self._client = MlflowClient(tracking_uri=self._opening["uri"])
         #: The ``mlflow.entities.Run``, as it was when it was opened; None before.
         self.run: Any = None

@@ -9,6 +9,7 @@ import pytest
 from small_trainings import MLP, MemoryLogger, make_data, options
 
 from itwinai.errors import text_of
+from itwinai.loggers import MLFlowLogger
 from itwinai.torch.inference import TorchModelLoader
 from itwinai.torch.trainer import TorchTrainer
 
@@ -68,3 +69,14 @@ def test_a_message_names_no_password() -> None:
     error = OSError("http://bob:hunter2@host:5000/api refused; see https://host/a@b and a:b@c")
     told = "http://***@host:5000/api refused; see https://host/a@b and a:b@c"
     assert text_of(error) == told
+
+
+def test_what_is_told_of_a_server_names_no_password(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("mlflow")
+    nowhere = "http://bob:hunter2@127.0.0.1:9"
+    logger = MLFlowLogger(savedir=tmp_path, tracking_uri=nowhere, close_timeout_s=1.0)
+    TorchTrainer(**options(tmp_path, epochs=1, logger=logger)).execute(make_data(20))
+    assert "itwinai loggers sync" in caplog.text
+    assert "hunter2" not in caplog.text
