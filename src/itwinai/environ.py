@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+#: The variable that names what pipelines may name, besides what they may anyway; with commas.
+ALLOW = "ITWINAI_ALLOW"
+
 #: What srun, torchrun, Open MPI and the process managers beneath them tell each of their processes.
 _OF_A_TASK = re.compile(
     r"SLURM_(STEP|TASK|NTASKS|NPROCS|PROCID|LOCALID|NODEID|GTIDS)|PMIX?_|OMPI_COMM_WORLD_"

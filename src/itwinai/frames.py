@@ -42,13 +42,14 @@ def own_frames(error: BaseException) -> list[str]:
 def _own_places(error: BaseException) -> Iterator[tuple[str, int, str]]:
     for frame, line in walk_tb(error.__traceback__):
         file, function = frame.f_code.co_filename, frame.f_code.co_name
-        if _is_own(file):
+        if is_own(file):
             yield file, line, "" if function.startswith("<") else f", {function}()"
-    if isinstance(error, SyntaxError) and error.filename and _is_own(error.filename):
+    if isinstance(error, SyntaxError) and error.filename and is_own(error.filename):
         yield error.filename, error.lineno or 1, ""
 
 
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
+    """Whether a file is neither Python's, nor an installed package's, nor one of itwinai."""
     path = os.path.abspath(file)
     parts = Path(path).parts
     installed = "site-packages" in parts or "dist-packages" in parts

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 
 from itwinai.config.model import StrictModel
 from itwinai.config.reading import read_mapping, validate_file
+from itwinai.environ import ALLOW
 from itwinai.job import RUN
 from itwinai.slurm.values import Command, Count, Directory, Value, Variable
 
@@ -88,9 +89,16 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> KubernetesConfigura
     return validate_file(KubernetesConfiguration, read_mapping(path, overrides), path)
 
 
-def manifest(configuration: KubernetesConfiguration) -> dict[str, Any]:
-    """Return the RayJob; it needs KubeRay 1.5.1 or newer."""
-    c = configuration
+def manifest(configuration: KubernetesConfiguration, allow: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the RayJob; it needs KubeRay 1.5.1 or newer.
+
+    Args:
+        configuration: What runs, and on what.
+        allow: What pipelines of the job may name, as of ``--allow``.
+    """
+    names = ",".join(allow)
+    given = {ALLOW: names} if names else {}
+    c = configuration.model_copy(update={"environment": configuration.environment | given})
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _SHORTHANDS = {"--strategy": "strategy", "--run-name": "run_name"}
+_ALLOW = "--allow"
 _CONFIG_NAME = ("--config-name", "-cn")
 _OPTIONS_WITH_VALUE = {
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
@@ -33,25 +34,38 @@ _OPTIONS_WITH_VALUE = {
 
 
 @clean_exit()
-def exec_pipeline() -> None:
-    """Run a pipeline with the arguments in ``sys.argv``, as the command does."""
+def exec_pipeline(allow: Iterable[str] = ()) -> None:
+    """Run a pipeline with the arguments in ``sys.argv``, as the command does.
+
+    Args:
+        allow: Packages and addresses that the configuration may name, as of ``--allow``.
+    """
     args = sys.argv[1:]
-    run_pipeline(args[1:] if args[:1] == ["exec-pipeline"] else args)
+    run_pipeline(args[1:] if args[:1] == ["exec-pipeline"] else args, allow)
 
 
-def exec_pipeline_with_compose(cfg: DictConfig) -> None:
+def exec_pipeline_with_compose(cfg: DictConfig, allow: Iterable[str] = ()) -> None:
     """Run the pipeline of a configuration that is already composed.
+
+    Args:
+        cfg: The configuration.
+        allow: Packages and addresses that it may name, as of ``--allow``.
 
     Raises:
         ItwinaiError: If the configuration cannot work.
     """
     from itwinai.cli.kept import execute
+    from itwinai.config.allowing import allowed_names
 
-    execute(cfg)
+    execute(cfg, allowed_names(allow))
 
 
-def run_pipeline(args: Sequence[str]) -> list[Any]:
-    """Run a pipeline with these command line arguments; all of them are Hydra's, but two.
+def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
+    """Run a pipeline with these command line arguments; all of them are Hydra's, but three.
+
+    Args:
+        args: The arguments.
+        allow: What the configuration may name, besides what ``--allow`` says.
 
     Returns:
         The pipelines that ran: one, or those of a multirun; none if Hydra was asked to show.
@@ -63,9 +77,13 @@ def run_pipeline(args: Sequence[str]) -> list[Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from itwinai.config.allowing import allowed_names
     from itwinai.config.compose import register_resolvers
     from itwinai.config.explaining import not_composed
 
+    given, hydras = split_allowed(args)
+    # Before Hydra, whose configuration can set environment variables.
+    allowed = allowed_names([*allow, *given])
     composed = []
     ran: list[Any] = []
 
@@ -75,12 +93,12 @@ def run_pipeline(args: Sequence[str]) -> list[Any]:
         from itwinai.cli.retrain import retrain_hints
 
         composed.append(cfg)
-        pipeline = execute(cfg)
+        pipeline = execute(cfg, allowed)
         ran.append(pipeline)
         for hint in retrain_hints(cfg, _arguments_of_this_job(args), pipeline):
             typer.echo(hint)
 
-    options, overrides = split_arguments(args)
+    options, overrides = split_arguments(hydras)
     here = add_to_sys_path(os.getcwd())
     register_resolvers()
     _quieten_hydra()
@@ -121,6 +139,20 @@ def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, overrides
 
 
+def split_allowed(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names after ``--allow``, and the other arguments."""
+    names: list[str] = []
+    others: list[str] = []
+    remaining = iter(args)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        if flag == _ALLOW:
+            names.append(value if equals else next(remaining, ""))
+        else:
+            others.append(argument)
+    return names, others
+
+
 @contextmanager
 def _web_page_as_file(options: Sequence[str]) -> Iterator[list[str]]:
     """Give the options with a configuration that is on the web as a file of this machine."""
@@ -144,8 +176,9 @@ def _arguments_of_this_job(args: Sequence[str]) -> list[str]:
 
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         return list(args)
-    options = [option for option in split_arguments(args)[0] if option not in ("-m", "--multirun")]
-    return [*options, *HydraConfig.get().overrides.task]
+    names, others = split_allowed(args)
+    options = [o for o in split_arguments(others)[0] if o not in ("-m", "--multirun")]
+    return [*(f"{_ALLOW}={name}" for name in names), *options, *HydraConfig.get().overrides.task]
 
 
 def _quieten_hydra() -> None:

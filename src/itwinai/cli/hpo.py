@@ -67,6 +67,12 @@ AsJson = Annotated[
     bool,
     typer.Option("--json", help="Write JSON to standard output, messages to standard error."),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow", metavar="NAME", help="A package or address that the pipeline may name, too."
+    ),
+]
 
 
 @app.command("run", context_settings=PASSED_ON, options_metavar="[--json] [OPTIONS] [KEY=VALUE]...")
@@ -80,9 +86,9 @@ def run_command(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("resume")
 @clean_exit()
-def resume_command(study: StudyFolder, as_json: AsJson = False) -> None:
+def resume_command(study: StudyFolder, allow: Allow = None, as_json: AsJson = False) -> None:
     """Go on with an interrupted study, to the total it was planned with."""
-    _go_on(_reopened(study, _load(study)), as_json)
+    _go_on(_reopened(study, _load(study), allow), as_json)
 
 
 @app.command("extend")
@@ -97,13 +103,14 @@ def extend_command(
     time: Annotated[
         float | None, typer.Option(min=0, help="So many seconds from where it stands.")
     ] = None,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a study beyond its total; the ranges of numbers may become wider."""
     if trials is None and time is None:
         raise typer.BadParameter("say how much more: --trials N, --time SECONDS, or both")
     result = _load(study)
-    kept = _reopened(study, result)
+    kept = _reopened(study, result, allow)
     changes: dict[str, Any] = {}
     if trials is not None:
         changes["num_samples"] = result.total + trials
@@ -198,6 +205,7 @@ def rerun_command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of torch; as many as the trial had.")
     ] = None,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Repeat a trial in this process, without Ray.
@@ -208,10 +216,11 @@ def rerun_command(
     if best == (trial is not None):
         raise typer.BadParameter("say which trial: --trial N or --best")
     from itwinai.cli.kept import KeptPipeline
+    from itwinai.config.allowing import allowed_names
     from itwinai.torch.ray.rerun import rerun
 
     result = _load(study)
-    kept = KeptPipeline.read(study)
+    kept = KeptPipeline.read(study).allowing(allowed_names(allow or ()))
     with messages_aside(as_json), kept.in_place():
         *earlier, trainer = kept.build_steps()
         outcome = rerun(trainer, _datasets(earlier), result, trial, epochs, seeds, threads)
@@ -304,9 +313,10 @@ def _load(study: Path) -> StudyResult:
         return load_study(study)
 
 
-def _reopened(study: Path, result: StudyResult) -> KeptPipeline:
+def _reopened(study: Path, result: StudyResult, allow: list[str] | None) -> KeptPipeline:
     """Return the pipeline of a study, so that it goes on in the folder where it lies now."""
     from itwinai.cli.kept import KeptPipeline
+    from itwinai.config.allowing import allowed_names
     from itwinai.hpo.errors import StudyError
     from itwinai.hpo.record import is_running
 
@@ -316,7 +326,7 @@ def _reopened(study: Path, result: StudyResult) -> KeptPipeline:
             f"{directory}: another process is running this study. Wait for it, or end it with "
             "'itwinai hpo stop'."
         )
-    return KeptPipeline.read(study).resuming(directory)
+    return KeptPipeline.read(study).allowing(allowed_names(allow or ())).resuming(directory)
 
 
 def _check_goes_on(kept: KeptPipeline, result: StudyResult) -> None:

@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from omegaconf.errors import UnsupportedValueType
 from yaml import YAMLError
 
 import itwinai
+from itwinai.config.allowing import folder_of_program
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
 from itwinai.config.steps import place
 from itwinai.errors import add_note, did_you_mean
@@ -46,12 +47,16 @@ class KeptPipeline:
         directory: Working directory of the run.
         modules: Folders that Python imported from, besides its own.
         config: The composed configuration, with its interpolations.
+        allow: What the configuration may name, as the user said.
+        arguments: Hyper-parameters that are arguments of the step's class.
     """
 
     step: str
     directory: Path
     modules: tuple[Path, ...]
     config: DictConfig
+    allow: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, study: Path) -> KeptPipeline:
@@ -69,6 +74,8 @@ class KeptPipeline:
                 Path(kept["directory"]),
                 tuple(map(Path, kept["modules"])),
                 DictConfig(kept["config"]),
+                tuple(kept.get("allow", ())),
+                tuple(kept.get("arguments", ())),
             )
         except (YAMLError, AssertionError, KeyError, TypeError) as error:
             raise StudyError(
@@ -82,6 +89,8 @@ class KeptPipeline:
             "step": self.step,
             "directory": str(self.directory),
             "modules": [str(path) for path in self.modules],
+            **({"allow": list(self.allow)} if self.allow else {}),
+            **({"arguments": list(self.arguments)} if self.arguments else {}),
             "config": OmegaConf.to_container(_for_other_runs(self.config)),
         }
         return _HEADER + OmegaConf.to_yaml(OmegaConf.create(facts))
@@ -138,15 +147,12 @@ class KeptPipeline:
 
     def without_study(self, params: Mapping[str, Any], seed: int | None) -> DictConfig:
         """Return the configuration of a plain training with a trial's hyper-parameters."""
-        from hydra.utils import get_class
-
         config = copy.deepcopy(self.config)
         step = OmegaConf.select(config, self.step)
-        own = inspect.signature(get_class(step._target_)).parameters
         shared = OmegaConf.is_interpolation(step, "config")
         content = _plain(step.get("config"), resolve=shared)
         for name, value in params.items():
-            if name in own:  # an argument that a subclass added
+            if name in self.arguments or name in step:
                 step[name] = value
             else:
                 _set(content, name, value)
@@ -163,7 +169,11 @@ class KeptPipeline:
         names = step_keys(config)
         last = step_paths(config).index(self.step)
         config.pipe_steps = names[: last + 1]
-        return list(build_pipeline(config).steps)
+        return list(self._built(config).steps)
+
+    def allowing(self, names: Iterable[str]) -> KeptPipeline:
+        """Return it with more that its configuration may name."""
+        return replace(self, allow=tuple(dict.fromkeys([*self.allow, *names])))
 
     @contextmanager
     def in_place(self) -> Iterator[KeptPipeline]:
@@ -190,11 +200,12 @@ class KeptPipeline:
         Returns:
             The pipeline.
         """
-        pipeline = build_pipeline(self.config)
+        pipeline = self._built(self.config)
         steps = steps_by_path(self.config, pipeline)
         for path, step in steps.items():
             if hasattr(step, "study_pipeline"):
-                step.study_pipeline = replace(self, step=path)._text_or_none()
+                kept = replace(self, step=path, arguments=_searched_arguments(step))
+                step.study_pipeline = kept._text_or_none()
         try:
             pipeline.execute()
         except StudyInterrupted:
@@ -205,6 +216,10 @@ class KeptPipeline:
             add_note(error, place(*paths or [pipe_key(self.config)]))
             raise
         return pipeline
+
+    def _built(self, config: DictConfig) -> Any:
+        folders = [self.directory / module for module in self.modules]
+        return build_pipeline(config, self.allow, [*folders, *folder_of_program()])
 
     def _text_or_none(self) -> str | None:
         try:
@@ -226,15 +241,22 @@ class KeptPipeline:
         return replace(self, config=config)
 
 
-def execute(cfg: DictConfig) -> Any:
+def execute(cfg: DictConfig, allow: tuple[str, ...] = ()) -> Any:
     """Run the pipeline of a composed configuration in this folder; return the pipeline."""
-    return KeptPipeline("", Path.cwd(), _modules(), cfg).run()
+    return KeptPipeline("", Path.cwd(), _modules(), cfg, allow).run()
 
 
 def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:
     """Return the steps of a pipeline that was built, by their paths in its configuration."""
     steps = pipeline.steps.values() if isinstance(pipeline.steps, Mapping) else pipeline.steps
     return dict(zip(step_paths(cfg), steps, strict=True))
+
+
+def _searched_arguments(trainer: Any) -> tuple[str, ...]:
+    """The hyper-parameters of a trainer that are arguments of its class, not of its ``config``."""
+    spaces = (getattr(trainer, key, None) for key in ("search_space", "ray_search_space"))
+    searched = {name for space in spaces for name in space or ()}
+    return tuple(name for name in inspect.signature(type(trainer)).parameters if name in searched)
 
 
 def _modules() -> tuple[Path, ...]:

@@ -33,12 +33,19 @@ def manifest_command(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Values to use instead, as in nodes=4"),
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow", metavar="NAME", help="A package or address that the pipeline may name."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of YAML.")] = False,
 ) -> None:
     """Write a RayJob to standard output; 'kubectl apply -f -' takes it."""
     import yaml
 
+    from itwinai.config.allowing import allowed_names
     from itwinai.kubernetes import load, manifest
 
-    content = manifest(load(config, overrides or []))
+    content = manifest(load(config, overrides or []), allowed_names(allow or ()))
     typer.echo(json.dumps(content) if as_json else yaml.safe_dump(content, sort_keys=False))

@@ -77,6 +77,9 @@ def exec_pipeline_command(context: typer.Context) -> None:
       KEY=VALUE                 set a value; +KEY=VALUE adds one, ~KEY removes one
       --strategy NAME           the same as ++strategy=NAME
       --run-name NAME           the same as ++run_name=NAME
+      --allow NAME              a package or address that the configuration may name, besides
+                                public classes and the modules in its own folder; may be given
+                                several times, or as ITWINAI_ALLOW=A,B
 
     \b
     Show instead of run:

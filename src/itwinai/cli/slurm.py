@@ -29,6 +29,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Values to use instead, as in nodes=4"),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow", metavar="NAME", help="A package or address that pipelines of the job may name."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 _DEFAULT = Path("slurm.yaml")
@@ -36,11 +42,15 @@ _DEFAULT = Path("slurm.yaml")
 
 @app.command("script")
 @clean_exit()
-def script_command(config: Config = _DEFAULT, overrides: Overrides = None) -> None:
+def script_command(
+    config: Config = _DEFAULT, overrides: Overrides = None, allow: Allow = None
+) -> None:
     """Write the job's script to standard output, and submit nothing."""
+    from itwinai.config.allowing import allowed_names
     from itwinai.slurm.script import render
 
-    typer.echo(render(_load(config, overrides)), nl=False)
+    names = allowed_names(allow or ())
+    typer.echo(render(_load(config, overrides), names), nl=False)
 
 
 @app.command("submit")
@@ -51,13 +61,15 @@ def submit_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what an earlier job has left.")
     ] = False,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Submit the job; where its time limit cuts it off, the next one goes on."""
+    from itwinai.config.allowing import allowed_names
     from itwinai.slurm.submission import log_of, script_of, submit
 
     configuration = _load(config, overrides)
-    job = submit(configuration, resume)
+    job = submit(configuration, resume, allowed_names(allow or ()))
     log, script = log_of(configuration, job), script_of(configuration)
     if as_json:
         write_json({"job": job, "log": str(log), "script": str(script)})

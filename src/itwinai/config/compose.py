@@ -9,16 +9,19 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from itwinai.config.explaining import explained
+from itwinai.config.allowing import Gate, targets_in
+from itwinai.config.explaining import as_written, explained, not_located
 from itwinai.config.steps import check_keys, is_meant_by, refusal, shown
+from itwinai.config.targets import located
 from itwinai.errors import did_you_mean
 from itwinai.utils import filter_pipeline_steps
 
@@ -36,14 +39,18 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
-def build_pipeline(cfg: DictConfig) -> Any:
+def build_pipeline(cfg: DictConfig, allow: Iterable[str] = (), folders: Iterable[Path] = ()) -> Any:
     """Build the pipeline that the configuration selects.
 
     Args:
         cfg: A whole configuration; left unchanged.
+        allow: Packages and addresses that it may name, besides the public classes of
+            :mod:`itwinai.config.public` and the modules of its own folders.
+        folders: Its own folders; by default the working folder and that of the program.
 
     Raises:
-        ConfigurationError: If the selected pipeline or step does not exist or cannot be built.
+        ConfigurationError: If the selected pipeline or step does not exist, cannot be built, or
+            names what it may not name. In the last case nothing that is refused was imported.
         ItwinaiError: Whatever the constructor of a component raised of this kind.
     """
     register_resolvers()
@@ -56,10 +63,44 @@ def build_pipeline(cfg: DictConfig) -> Any:
         if "pipe_steps" in cfg:
             filter_pipeline_steps(pipeline_cfg, step_keys(cfg))
         check_keys(pipeline_cfg, paths)
+        # What is checked is what is built: nothing is left to be resolved in between.
+        with flag_override(
+            pipeline_cfg, ["allow_objects", "readonly", "struct"], [True, False, False]
+        ):
+            OmegaConf.resolve(pipeline_cfg)
+        targets = [
+            (as_written(key, paths), address)
+            for key, address in targets_in(pipeline_cfg, pipe_key(cfg))
+        ]
+        check_targets(targets, Gate(tuple(allow), tuple(folders)))
         return instantiate(pipeline_cfg, _convert_="all")
     # TypeError: of a flag, such as _partial_.
     except (InstantiationException, OmegaConfBaseException, TypeError) as error:
         raise explained(error, whole, pipe_key(cfg), paths) from error
+
+
+def check_targets(targets: Sequence[tuple[str, str]], gate: Gate) -> None:
+    """Refuse what a configuration may not name: all names first, because an import runs code.
+
+    Args:
+        targets: Key and address of each.
+        gate: What may be named.
+
+    Raises:
+        ConfigurationError: For the first that is refused, or not there.
+    """
+    for key, address in targets:
+        problem = gate.problem_of_name(address)
+        if problem:
+            raise refusal(key, problem)
+    for key, address in targets:
+        try:
+            found = located(address)
+        except Exception as error:
+            raise not_located(error, address, key) from error
+        problem = gate.problem_of(address, found)
+        if problem:
+            raise refusal(key, problem)
 
 
 def pipe_key(cfg: DictConfig) -> str:

@@ -49,9 +49,9 @@ def explained(
     if isinstance(error, OmegaConfBaseException):
         left_open = isinstance(error, MissingMandatoryValue)
         key = _key(error, cfg) if left_open else unresolvable(cfg, pipeline)
-        return refusal(_as_written(key, steps), _of_interpolation(error, cfg))
+        return refusal(as_written(key, steps), _of_interpolation(error, cfg))
     built = _key(error, cfg)
-    key = _as_written(built, steps)
+    key = as_written(built, steps)
     own = _of_itwinai(error)
     if own is not None:
         add_note(own, place(key))
@@ -63,11 +63,6 @@ def explained(
 def _not_built(error: Exception, key: str, node: Mapping[Any, Any]) -> ConfigurationError:
     """Say whether a target, its arguments or its own code is at fault."""
     target = str(node.get("_target_"))
-    if str(error).startswith("Error locating target"):
-        cause = get_root_cause(error)
-        if is_missing(target, cause):
-            return refusal(key, f"_target_={target}: {what_is_missing(target)}")
-        return _of_own_code(key, cause)
     if str(error).startswith("Expected a callable target"):
         return refusal(key, f"_target_={target}: expected a class or function, as 'module.Class'")
     if error.__cause__ is None:
@@ -77,6 +72,25 @@ def _not_built(error: Exception, key: str, node: Mapping[Any, Any]) -> Configura
         if argument:
             return refusal(f"{key}.{argument}", problem)
     return _of_own_code(key, error.__cause__)
+
+
+def not_located(error: Exception, target: str, key: str) -> ItwinaiError:
+    """Return what to tell where the import of a target failed.
+
+    Args:
+        error: What the import ended with.
+        target: What was to be imported.
+        key: Where it stands in the configuration, as it was written.
+    """
+    own = _of_itwinai(error)
+    if own is not None:
+        add_note(own, place(key))
+        return own
+    cause = get_root_cause(error)
+    if is_missing(target, cause):
+        lacking = what_is_missing(target) or "it cannot be loaded"
+        return refusal(key, f"_target_={target}: {lacking}")
+    return _of_own_code(key, cause)
 
 
 def not_composed(error: Exception) -> ConfigurationError:
@@ -120,8 +134,11 @@ def _key(error: Exception, cfg: DictConfig) -> str:
     return dotted if exists else re.sub(r"\.?(\d+)$", r".\1", dotted)
 
 
-def _as_written(key: str, steps: Sequence[str]) -> str:
-    """Of chosen steps, OmegaConf knows the positions and the user the names."""
+def as_written(key: str, steps: Sequence[str]) -> str:
+    """Return a key as the user knows it.
+
+    Of chosen steps, OmegaConf knows the positions and the user the names.
+    """
     for position, step in enumerate(steps):
         chosen = f"{step.rpartition('.')[0]}.{position}"
         if f"{key}.".startswith(f"{chosen}."):

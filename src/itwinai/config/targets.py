@@ -9,8 +9,6 @@ from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
-from hydra.utils import get_object
-
 from itwinai.config.steps import SPECIAL_KEYS
 from itwinai.errors import did_you_mean
 from itwinai.frames import own_frames
@@ -27,8 +25,21 @@ def is_missing(target: str, cause: BaseException) -> bool:
     return isinstance(cause, AttributeError | ImportError) and not own_frames(cause)
 
 
+def located(target: str) -> Any:
+    """Import what a target names, as Hydra does.
+
+    Raises:
+        Exception: Whatever the import raises.
+    """
+    found: Any = None
+    parts = target.split(".")
+    for end, part in enumerate(parts, start=1):
+        found = _inner(found, part, ".".join(parts[:end]))
+    return found
+
+
 def what_is_missing(target: str) -> str:
-    """Say which part of a target's dotted name does not exist."""
+    """Say which part of a target's dotted name does not exist; nothing if all of it does."""
     if "." not in target:
         return "write the module, too, as in 'module.Class'"
     found: Any = None
@@ -41,7 +52,7 @@ def what_is_missing(target: str) -> str:
                 return f"there is no module '{part}'{did_you_mean(part, _own_modules())}"
             near = did_you_mean(part, _names_in(found))
             return f"'{'.'.join(parts[: end - 1])}' has no '{part}'{near}"
-    return "it cannot be loaded"
+    return ""
 
 
 def wrong_argument(target: str, given: Collection[str], message: str) -> tuple[str, str]:
@@ -59,7 +70,7 @@ def wrong_argument(target: str, given: Collection[str], message: str) -> tuple[s
     if unexpected and unexpected[1] in given:
         return unexpected[1], _no_argument(target, unexpected[1])
     lacking = re.findall(r"'(\w+)'", missing[1]) if missing else []
-    known = accepted_arguments(get_object(target)) if lacking else []
+    known = accepted_arguments(located(target)) if lacking else []
     if not lacking or not set(lacking) <= set(known) - set(given):
         return "", ""
     strangers = [name for name in given if name not in (*known, *SPECIAL_KEYS)]
@@ -73,7 +84,7 @@ def wrong_argument(target: str, given: Collection[str], message: str) -> tuple[s
 
 
 def _no_argument(target: str, name: str) -> str:
-    known = accepted_arguments(get_object(target))
+    known = accepted_arguments(located(target))
     hint = did_you_mean(name, [*known, *SPECIAL_KEYS]) or f"; it has: {_listed(known)}"
     return f"{target} has no argument '{name}'{hint}"
 

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from itwinai.environ import ALLOW
 from itwinai.job import UNFINISHED
 from itwinai.slurm.config import SlurmConfiguration
 
@@ -174,8 +175,14 @@ exit "$code"
 """
 
 
-def render(configuration: SlurmConfiguration) -> str:
-    """Write the script of a job."""
+def render(configuration: SlurmConfiguration, allow: Iterable[str] = ()) -> str:
+    """Write the script of a job.
+
+    Args:
+        configuration: What is asked of Slurm, and what runs.
+        allow: What pipelines of the job may name, as of ``--allow``.
+    """
+    names = ",".join(allow)
     parts = {"study": _study, "training": _training, "plain": _plain}
     return "".join(
         [
@@ -186,6 +193,7 @@ def render(configuration: SlurmConfiguration) -> str:
             _FILES,
             _SIGNALS,
             "".join(f"{line}\n" for line in _surroundings(configuration)),
+            f"export {ALLOW}={_quoted(names)}\n" if names else "",
             parts[configuration.kind](configuration),
             _END,
         ]

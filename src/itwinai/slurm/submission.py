@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -41,12 +42,15 @@ class Submitted(StrictModel):
     run: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]
 
 
-def submit(configuration: SlurmConfiguration, resume: bool = False) -> str:
+def submit(
+    configuration: SlurmConfiguration, resume: bool = False, allow: Iterable[str] = ()
+) -> str:
     """Submit a job; return its number.
 
     Args:
         configuration: What is asked of Slurm, and what runs.
         resume: Whether the study or training goes on from what is there.
+        allow: What pipelines of the job may name, as of ``--allow``.
 
     Raises:
         SlurmError: If a job of this configuration is not over yet, or Slurm refuses this one.
@@ -60,7 +64,7 @@ def submit(configuration: SlurmConfiguration, resume: bool = False) -> str:
         )
     run = run_of(configuration) if resume else None
     _prepare(configuration)
-    write_text(script_of(configuration), render(configuration))
+    write_text(script_of(configuration), render(configuration, allow))
     job = _sbatch(script_of(configuration), run)
     with open(_links(configuration, run or job), "a", opener=_private) as links:
         links.write(f"{job} 0\n")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from itwinai.config.allowing import allowed_names
 from itwinai.config.model import StrictModel, validate
 from itwinai.errors import ConfigurationError
 from itwinai.slurm.config import SlurmConfiguration
@@ -63,7 +64,8 @@ class SlurmScriptConfiguration(StrictModel):
         Raises:
             ConfigurationError: If a key is missing or wrong.
         """
-        return render(validate(SlurmConfiguration, self.translated(), where="slurm"))
+        job = validate(SlurmConfiguration, self.translated(), where="slurm")
+        return render(job, allowed_names())
 
     def translated(self) -> dict[str, Any]:
         """Return the keys and values of a :class:`SlurmConfiguration`."""
