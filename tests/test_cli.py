@@ -255,6 +255,7 @@ def test_from_python_with_sys_argv(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "steps", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     argv = [*prefix, "word=py"]
     monkeypatch.setattr(sys, "argv", argv)
@@ -271,8 +272,12 @@ def test_from_python_with_a_composed_configuration(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "steps", raising=False)
     cfg = OmegaConf.create(CONFIG)
-    exec_pipeline_with_compose(cfg)
+    with pytest.raises(ConfigurationError, match="--allow steps.Say"):  # not in a folder of ours
+        exec_pipeline_with_compose(cfg)
+    assert "steps" not in sys.modules
+    exec_pipeline_with_compose(cfg, allow=["steps"])
     assert "said hello\n" in capsys.readouterr().out
     with pytest.raises(ConfigurationError, match="pipe_key=nope"):
         exec_pipeline_with_compose(OmegaConf.merge(cfg, {"pipe_key": "nope"}))

@@ -80,6 +80,7 @@ def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
     from itwinai.config.allowing import allowed_names
     from itwinai.config.compose import register_resolvers
     from itwinai.config.explaining import not_composed
+    from itwinai.config.hydra_section import checked_section
 
     given, hydras = split_allowed(args)
     # Before Hydra, whose configuration can set environment variables.
@@ -106,6 +107,7 @@ def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
         with (
             _web_page_as_file(make_config_paths_absolute(options)) as local,
             _hydra_reads([*local, *overrides]),
+            checked_section(allowed),
         ):
             hydra.main(version_base="1.3", config_path=here, config_name="config")(task)()
     except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:

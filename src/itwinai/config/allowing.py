@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from itwinai.config import public
-from itwinai.config.targets import what_is_missing
+from itwinai.config.explaining import not_located
+from itwinai.config.steps import refusal
+from itwinai.config.targets import located, what_is_missing
 from itwinai.environ import ALLOW
 from itwinai.errors import ConfigurationError
 from itwinai.frames import is_own
@@ -65,7 +67,7 @@ class Gate:
         """Say why a name is refused, before anything is imported; empty if it is not."""
         if _ADDRESS.fullmatch(address) is None:
             return f"_target_={address}: expected a class or function, as 'module.Class'"
-        if self._may_be_named(address):
+        if self.may_name(address):
             return ""
         lacking = "" if _is_there(address) else what_is_missing(address)
         if lacking:
@@ -86,9 +88,10 @@ class Gate:
         real = _unwrapped(found)
         if public.is_public_elsewhere(real) or self._is_of_allowed_module(real):
             return ""
-        return _refusal(address, f"it is {_name_of(real)}, which a configuration may not name")
+        return _refusal(address, f"this is {_name_of(real)}, which a configuration may not name")
 
-    def _may_be_named(self, address: str) -> bool:
+    def may_name(self, address: str) -> bool:
+        """Whether an address, a module's included, is allowed by its name."""
         return (
             self._covers(address)
             or public.is_named(address)
@@ -126,15 +129,48 @@ def targets_in(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """
     if not OmegaConf.is_config(node) or node._is_none() or node._is_missing():
         return
-    for key in list(node) if OmegaConf.is_dict(node) else range(len(node)):
-        child = node._get_node(key)
-        value = child._value() if not OmegaConf.is_config(child) else child
-        if key == "_target_" and isinstance(value, str) and not OmegaConf.is_missing(node, key):
-            yield path, value
-        # Of a loader of models; the string is imported when the model is loaded.
-        elif key == "model_class" and isinstance(value, str) and "_target_" in node:
-            yield f"{path}.{key}", value
-        yield from targets_in(child, f"{path}.{key}")
+    if OmegaConf.is_list(node):
+        for position in range(len(node)):
+            yield from targets_in(node._get_node(position), f"{path}.{position}")
+        return
+    target = _text(node, "_target_")
+    if target:
+        yield path, target
+    # Of a loader of models: the text is imported when the model is loaded.
+    model = _text(node, "model_class") if target else ""
+    if model:
+        yield f"{path}.model_class", model
+    for key in node:
+        yield from targets_in(node._get_node(key), f"{path}.{key}")
+
+
+def check_targets(targets: Sequence[tuple[str, str]], gate: Gate) -> None:
+    """Refuse what a configuration may not name: all names first, because an import runs code.
+
+    Args:
+        targets: Key and address of each.
+        gate: What may be named.
+
+    Raises:
+        ConfigurationError: For the first that is refused, or not there.
+    """
+    for key, address in targets:
+        problem = gate.problem_of_name(address)
+        if problem:
+            raise refusal(key, problem)
+    for key, address in targets:
+        try:
+            found = located(address)
+        except Exception as error:
+            raise not_located(error, address, key) from error
+        problem = gate.problem_of(address, found)
+        if problem:
+            raise refusal(key, problem)
+
+
+def _text(node: Any, key: str) -> str:
+    given = key in node and not OmegaConf.is_missing(node, key)
+    return node[key] if given and isinstance(node[key], str) else ""
 
 
 def _is_there(address: str) -> bool:
@@ -184,4 +220,4 @@ def _name_of(found: Any) -> str:
 
 
 def _refusal(address: str, problem: str) -> str:
-    return f"_target_={address}: {problem}; if you trust it, add --allow {address}"
+    return f"{address}: {problem}; if you trust it, add --allow {address}"

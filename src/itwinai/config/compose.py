@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from itwinai.config.allowing import Gate, targets_in
-from itwinai.config.explaining import as_written, explained, not_located
+from itwinai.config.allowing import Gate, check_targets, targets_in
+from itwinai.config.explaining import as_written, explained
 from itwinai.config.steps import check_keys, is_meant_by, refusal, shown
-from itwinai.config.targets import located
 from itwinai.errors import did_you_mean
 from itwinai.utils import filter_pipeline_steps
 
@@ -77,30 +76,6 @@ def build_pipeline(cfg: DictConfig, allow: Iterable[str] = (), folders: Iterable
     # TypeError: of a flag, such as _partial_.
     except (InstantiationException, OmegaConfBaseException, TypeError) as error:
         raise explained(error, whole, pipe_key(cfg), paths) from error
-
-
-def check_targets(targets: Sequence[tuple[str, str]], gate: Gate) -> None:
-    """Refuse what a configuration may not name: all names first, because an import runs code.
-
-    Args:
-        targets: Key and address of each.
-        gate: What may be named.
-
-    Raises:
-        ConfigurationError: For the first that is refused, or not there.
-    """
-    for key, address in targets:
-        problem = gate.problem_of_name(address)
-        if problem:
-            raise refusal(key, problem)
-    for key, address in targets:
-        try:
-            found = located(address)
-        except Exception as error:
-            raise not_located(error, address, key) from error
-        problem = gate.problem_of(address, found)
-        if problem:
-            raise refusal(key, problem)
 
 
 def pipe_key(cfg: DictConfig) -> str:
