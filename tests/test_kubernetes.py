@@ -170,3 +170,16 @@ def test_the_command_writes_the_manifest(tmp_path: Path) -> None:
             [*command, *more], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         assert read(done.stdout) == expected
+
+
+def test_what_the_pipeline_may_name_is_in_every_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubernetes.yaml").write_text(yaml.safe_dump(SMALLEST))
+    monkeypatch.setenv("ITWINAI_ALLOW", "timm")
+    command = [sys.executable, "-m", "itwinai", "kubernetes", "manifest", "--allow", "torchvision"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    cluster = yaml.safe_load(done.stdout)["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": "ITWINAI_ALLOW", "value": "torchvision,timm"} in container["env"]

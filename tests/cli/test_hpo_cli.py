@@ -74,6 +74,12 @@ def network(width=4, wait_for=None):
     return torch.nn.Sequential(*layers)
 """
 
+FOREIGN = """
+
+def network_of_mine(width=4):
+    return network(width)
+"""
+
 CONFIG = """
 lr: 0.01
 training_pipeline:
@@ -443,6 +449,91 @@ def test_the_exported_configuration_trains_the_best(study: Path, tmp_path: Path)
     values = "  ".join(f"{name}={value:.4g}" for name, value in best.metrics.items())
     assert f"epoch 3/3  {values}" in trained.stdout
     shutil.rmtree("checkpoints")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["show"], ["best"], ["list"], ["export"], ["export", "--format", "config"], ["stop"]],
+    ids=" ".join,
+)
+def test_what_only_reads_a_study_runs_no_code_of_it(
+    args: list[str], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "studies" / "points"
+    shutil.copytree(study, copy)
+    for name in ("cli_points", "trap", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("open('PWNED', 'w').close()\nraise SystemExit(9)\n")
+    kept = OmegaConf.load(copy / "pipeline.yaml")
+    kept.directory, kept.modules = str(tmp_path), [".", "studies/points"]
+    step = OmegaConf.select(kept.config, TRAINER)
+    step._target_ = "trap.Trainer"
+    step.model._target_ = "trap.network"
+    OmegaConf.save(kept, copy / "pipeline.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "cli_points", raising=False)
+    result = itwinai("hpo", args[0], copy.parent if args[0] == "list" else copy, *args[1:])
+    assert result.exit_code == (1 if args[0] == "stop" else 0), result.stderr
+    assert "PWNED" not in os.listdir(tmp_path)
+    assert not {"trap", "cli_points"} & set(sys.modules)
+
+
+def test_an_argument_of_a_subclass_is_exported_as_one(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "sized.py").write_text(
+        "from itwinai.torch.trainer import RayTorchTrainer\n"
+        "class Sized(RayTorchTrainer):\n"
+        "    def __init__(self, *args, size=1, **kwargs):\n"
+        "        super().__init__(*args, **kwargs)\n"
+        "        self.size = size\n"
+    )
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "cli_points.py").write_text(MODULE)
+    size = f"{{{TRAINER}.search_space.size: {{type: choice, categories: [1, 2]}}}}"
+    result = hpo(
+        *("run", "-cp", tmp_path, f"{TRAINER}._target_=sized.Sized", f"{TRAINER}.epochs=1"),
+        *(f"{TRAINER}.study.name=sized", f"{TRAINER}.study.num_samples=1"),
+        "+" + size.strip("{}").replace(": {type", "={type").replace(": ", ":") + "}",
+    )
+    assert result.exit_code == 0
+    exported = OmegaConf.create(hpo("export", "studies/sized", "--format", "config").stdout)
+    step = OmegaConf.select(exported, TRAINER)
+    assert step.size in (1, 2)
+    assert "size" not in step.config
+    assert "width" in step.config
+    sys.modules.pop("sized")
+
+
+def test_what_a_study_may_name_is_remembered_with_it(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "cli_foreign.py").write_text("from cli_points import network\n" + FOREIGN)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(elsewhere)])
+    of_foreign = [
+        *(f"{TRAINER}.model._target_=cli_foreign.network_of_mine", f"{TRAINER}.epochs=1"),
+        *(f"{TRAINER}.study.name=foreign", f"{TRAINER}.study.num_samples=1"),
+    ]
+    assert "add --allow cli_foreign.network_of_mine\n" in hpo("run", *of_foreign, code=1).stderr
+    assert not Path("studies/foreign").exists()
+    hpo("run", *of_foreign, "--allow", "cli_foreign")
+    file = Path("studies/foreign/pipeline.yaml")
+    assert OmegaConf.load(file).allow == ["cli_foreign"]
+    hpo("extend", "studies/foreign", "--trials", "1")
+    hpo("rerun", "studies/foreign", "--trial", "0")
+
+    # It stands beside the configuration, not in it.
+    kept = OmegaConf.load(file)
+    kept.config.allow = kept.pop("allow")
+    OmegaConf.save(kept, file)
+    for command in (["extend", "--trials", "1"], ["resume"], ["rerun", "--trial", "0"]):
+        args = [command[0], "studies/foreign", *command[1:]]
+        assert "add --allow cli_foreign.network_of_mine\n" in hpo(*args, code=1).stderr
+    monkeypatch.setenv("ITWINAI_ALLOW", "cli_foreign")
+    hpo("rerun", "studies/foreign", "--trial", "0")
+    monkeypatch.delenv("ITWINAI_ALLOW")
+    hpo("extend", "studies/foreign", "--trials", "1", "--allow", "cli_foreign")
+    assert OmegaConf.load(file).allow == ["cli_foreign"]
+    sys.modules.pop("cli_foreign")
 
 
 def test_the_optuna_database_is_a_plain_one(study: Path, tmp_path: Path) -> None:

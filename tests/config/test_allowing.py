@@ -359,7 +359,7 @@ def test_a_gadget_is_refused_and_nothing_runs(
 def test_what_is_no_address_is_refused(name: str, folder: Path) -> None:
     result = run({"_target_": name, "_args_": TOUCH})
     assert result.stderr.startswith(f"error: _target_={name}: ")
-    assert "as in 'module.Class'" in result.stderr
+    assert "as 'module.Class'" in result.stderr or "as in 'module.Class'" in result.stderr
     check_nothing_ran()
 
 
@@ -461,6 +461,41 @@ def test_the_class_of_a_loaded_model_is_one_more_name(folder: Path) -> None:
     result = run({**KEEP, "value": {**loader, "model_class": "os.system"}})
     assert result.stderr.startswith("error: os.system: ")
     assert "steps.first.value.model_class\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model": {"class_path": "os.system"}},
+        {"model": {"class_path": "mine.system"}},
+        {"model": "os.system"},
+        {"trainer": {"callbacks": [{"class_path": "itwinai.slurm.tools.run_tool"}]}},
+        {"trainer": {"callbacks": [{"init_args": {"on_fit_start": "antigravity.fly"}}]}},
+        "lightning.yaml",
+    ],
+)
+def test_what_lightning_would_import_is_named_as_well(config: Any, folder: Path) -> None:
+    step = {"_target_": "itwinai.torch.trainer.TorchLightningTrainer", "config": config}
+    (folder / "lightning.yaml").write_text("model: {class_path: os.system}\n")
+    result = run(step)
+    assert "may not name" in result.stderr.splitlines()[0]
+    assert "training_pipeline.steps.first.config" in result.stderr.splitlines()[1]
+    assert len(result.stderr.splitlines()) == 2
+    (folder / "lightning.yaml").unlink()
+    check_nothing_ran()
+    assert "antigravity" not in sys.modules
+
+
+def test_lightning_may_import_what_others_may(folder: Path) -> None:
+    pytest.importorskip("lightning")
+    stopping = {"class_path": "lightning.pytorch.callbacks.EarlyStopping"}
+    config = {
+        "trainer": {"callbacks": [stopping], "default_root_dir": "mine.csv"},
+        "model": {"class_path": "mine.Net", "init_args": {"file": "nowhere.csv"}},
+    }
+    trainer = {"_target_": "itwinai.torch.trainer.TorchLightningTrainer", "config": config}
+    result = run({**KEEP, "value": trainer})
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_a_module_is_known_by_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

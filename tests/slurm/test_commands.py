@@ -51,6 +51,14 @@ def test_script_writes_the_script_and_nothing_else(config: Path) -> None:
     assert list(config.parent.iterdir()) == [config]
 
 
+def test_what_pipelines_may_name_is_written_into_the_script(config: Path) -> None:
+    done = slurm("script", "--allow", "timm", "--allow=torchvision", cwd=config.parent)
+    assert done.stdout == render(load(config), ["timm", "torchvision"])
+    refused = slurm("script", "--allow", "x y", cwd=config.parent)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: --allow x y: expected a package")
+
+
 def test_a_mistyped_key_is_refused_with_the_nearest_one(config: Path) -> None:
     done = slurm("script", "--config", config, "node=3", cwd=Path("/"))
     assert (done.returncode, done.stdout) == (1, "")

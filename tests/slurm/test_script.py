@@ -237,3 +237,19 @@ def run_script(
     )
     assert code is None or done.returncode == code, done.stdout + done.stderr
     return {path.name: path.read_text().split("\0")[:-1] for path in ran.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["study", "training", "plain"])
+def test_what_pipelines_may_name_is_known_in_the_job_and_those_after_it(kind: str) -> None:
+    configuration = SlurmConfiguration(**SMALLEST | {"kind": kind})
+    script = render(configuration, ["torchvision", "timm.create_model"])
+    line = "export ITWINAI_ALLOW='torchvision,timm.create_model'\n"
+    # The job that goes on is submitted from the same script.
+    assert script.replace(line, "") == render(configuration)
+    assert script.index(line) < script.index("${command[@]}")
+    check("bash", "-n", script=script)
+
+
+def test_a_name_that_is_allowed_is_quoted() -> None:
+    script = render(SlurmConfiguration(**SMALLEST), ["x; canary"])
+    assert "export ITWINAI_ALLOW='x; canary'\n" in script

@@ -16,17 +16,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from itwinai.config import public
 from itwinai.config.explaining import not_located
+from itwinai.config.reading import read_mapping
 from itwinai.config.steps import refusal
 from itwinai.config.targets import located, what_is_missing
 from itwinai.environ import ALLOW
 from itwinai.errors import ConfigurationError
 from itwinai.frames import is_own
+
+#: The class whose ``config`` is one of Lightning's command line.
+_LIGHTNING = ".TorchLightningTrainer"
 
 _ADDRESS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -65,11 +69,14 @@ class Gate:
 
     def problem_of_name(self, address: str) -> str:
         """Say why a name is refused, before anything is imported; empty if it is not."""
+        if address.isidentifier():
+            return f"_target_={address}: {what_is_missing(address)}"
         if _ADDRESS.fullmatch(address) is None:
             return f"_target_={address}: expected a class or function, as 'module.Class'"
         if self.may_name(address):
             return ""
-        lacking = "" if _is_there(address) else what_is_missing(address)
+        unsure = _is_ours(address) or not _is_there(address)
+        lacking = what_is_missing(address) if unsure else ""
         if lacking:
             return f"_target_={address}: {lacking}"
         return _refusal(address, "a configuration may not name this")
@@ -120,8 +127,22 @@ class Gate:
         )
 
 
-def targets_in(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Give each key of a configuration whose value names code, and that value.
+class Mention(NamedTuple):
+    """A place in a configuration that names code.
+
+    Attributes:
+        key: The place.
+        address: The name.
+        is_certain: Whether it can be nothing else.
+    """
+
+    key: str
+    address: str
+    is_certain: bool = True
+
+
+def targets_in(node: Any, path: str) -> Iterator[Mention]:
+    """Give all that a configuration names as code.
 
     Args:
         node: A part of a configuration, with its interpolations resolved.
@@ -135,34 +156,52 @@ def targets_in(node: Any, path: str) -> Iterator[tuple[str, str]]:
         return
     target = _text(node, "_target_")
     if target:
-        yield path, target
+        yield Mention(path, target)
     # Of a loader of models: the text is imported when the model is loaded.
     model = _text(node, "model_class") if target else ""
     if model:
-        yield f"{path}.model_class", model
+        yield Mention(f"{path}.model_class", model)
     for key in node:
         yield from targets_in(node._get_node(key), f"{path}.{key}")
+    if target.endswith(_LIGHTNING) and "config" in node:
+        yield from _named_for_lightning(node.config, f"{path}.config")
 
 
-def check_targets(targets: Sequence[tuple[str, str]], gate: Gate) -> None:
+def _named_for_lightning(value: Any, path: str) -> Iterator[Mention]:
+    """Give each text that its command line's parser would take for an address and import."""
+    if isinstance(value, str) and path.endswith(".config") and Path(value).is_file():
+        value = OmegaConf.create(read_mapping(value))
+    if OmegaConf.is_dict(value):
+        for key in value:
+            yield from _named_for_lightning(value[key], f"{path}.{key}")
+    elif OmegaConf.is_list(value):
+        for position, part in enumerate(value):
+            yield from _named_for_lightning(part, f"{path}.{position}")
+    elif isinstance(value, str) and _may_be_address(value):
+        yield Mention(path, value, is_certain=path.endswith(".class_path"))
+
+
+def check_targets(mentions: Sequence[Mention], gate: Gate) -> None:
     """Refuse what a configuration may not name: all names first, because an import runs code.
 
     Args:
-        targets: Key and address of each.
-        gate: What may be named.
+        mentions: What it names.
+        gate: What it may name.
 
     Raises:
         ConfigurationError: For the first that is refused, or not there.
     """
-    for key, address in targets:
+    for key, address, _ in mentions:
         problem = gate.problem_of_name(address)
         if problem:
             raise refusal(key, problem)
-    for key, address in targets:
+    for key, address, is_certain in mentions:
         try:
             found = located(address)
         except Exception as error:
-            raise not_located(error, address, key) from error
+            if is_certain:
+                raise not_located(error, address, key) from error
+            continue
         problem = gate.problem_of(address, found)
         if problem:
             raise refusal(key, problem)
@@ -173,12 +212,19 @@ def _text(node: Any, key: str) -> str:
     return node[key] if given and isinstance(node[key], str) else ""
 
 
+def _may_be_address(text: str) -> bool:
+    return _ADDRESS.fullmatch(text) is not None and "." in text and _is_there(text)
+
+
 def _is_there(address: str) -> bool:
-    """Whether an address may lead somewhere; nothing but our own modules is imported for it."""
-    package, dot, rest = address.partition(".")
-    if package == "itwinai" and not rest.startswith("_") and "._" not in rest:
-        return False
-    return bool(dot) and (package in sys.modules or _spec_of(package) is not None)
+    """Whether there is a module that an address begins with; nothing is imported for it."""
+    package = address.partition(".")[0]
+    return package in sys.modules or _spec_of(package) is not None
+
+
+def _is_ours(address: str) -> bool:
+    """Whether modules of itwinai, none of which does a thing when imported, lead to it."""
+    return address.startswith("itwinai.") and "._" not in address
 
 
 def _places_of(module: str) -> Iterator[str]:

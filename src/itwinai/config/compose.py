@@ -67,11 +67,11 @@ def build_pipeline(cfg: DictConfig, allow: Iterable[str] = (), folders: Iterable
             pipeline_cfg, ["allow_objects", "readonly", "struct"], [True, False, False]
         ):
             OmegaConf.resolve(pipeline_cfg)
-        targets = [
-            (as_written(key, paths), address)
-            for key, address in targets_in(pipeline_cfg, pipe_key(cfg))
+        mentions = [
+            mention._replace(key=as_written(mention.key, paths))
+            for mention in targets_in(pipeline_cfg, pipe_key(cfg))
         ]
-        check_targets(targets, Gate(tuple(allow), tuple(folders)))
+        check_targets(mentions, Gate(tuple(allow), tuple(folders)))
         return instantiate(pipeline_cfg, _convert_="all")
     # TypeError: of a flag, such as _partial_.
     except (InstantiationException, OmegaConfBaseException, TypeError) as error:

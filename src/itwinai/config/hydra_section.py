@@ -15,7 +15,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from itwinai.config.allowing import Gate, check_targets
+from itwinai.config.allowing import Gate, Mention, check_targets
 from itwinai.config.steps import refusal
 
 #: What logging may be made of.
@@ -83,7 +83,7 @@ def _check_variables(section: DictConfig, gate: Gate) -> None:
         )
 
 
-def _named_in(node: Any, path: str) -> list[tuple[str, str]]:
+def _named_in(node: Any, path: str) -> list[Mention]:
     """Key and value of whatever names code in Hydra's section."""
     found = []
     for key in list(node) if OmegaConf.is_dict(node) else range(len(node)):
@@ -98,7 +98,7 @@ def _named_in(node: Any, path: str) -> list[tuple[str, str]]:
         if OmegaConf.is_config(value):
             found += _named_in(value, where)
         elif isinstance(value, str) and _names_code(where, str(key), value):
-            found.append((where, value))
+            found.append(Mention(where, value))
     return found
 
 

@@ -96,7 +96,9 @@ _WITH_BASES = {
     "optuna.samplers": "optuna.samplers.BaseSampler",
     "optuna.pruners": "optuna.pruners.BasePruner",
     "lightning.pytorch.callbacks": "lightning.pytorch.Callback",
+    "lightning.pytorch.loggers": "lightning.pytorch.loggers.Logger",
     "pytorch_lightning.callbacks": "pytorch_lightning.Callback",
+    "pytorch_lightning.loggers": "pytorch_lightning.loggers.Logger",
 }
 
 
