@@ -274,7 +274,7 @@ def test_from_python_with_a_composed_configuration(
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "steps", raising=False)
     cfg = OmegaConf.create(CONFIG)
-    with pytest.raises(ConfigurationError, match="--allow steps.Say"):  # not in a folder of ours
+    with pytest.raises(ConfigurationError, match=r"--allow steps\.Say"):  # not in a folder of ours
         exec_pipeline_with_compose(cfg)
     assert "steps" not in sys.modules
     exec_pipeline_with_compose(cfg, allow=["steps"])

@@ -54,6 +54,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copy(HERE / "sample_program.py", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        # This process has loaded it already, from another folder than the study's.
+        patch.setenv("ITWINAI_ALLOW", "sample_program")
         yield folder
 
 
