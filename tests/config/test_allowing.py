@@ -442,6 +442,25 @@ def test_a_name_in_any_place_is_refused(step: Any, folder: Path) -> None:
     check_nothing_ran()
 
 
+@pytest.mark.parametrize("escaped", [r"\${whole}", r"\\\${whole}", "${once}", "${twice}"])
+@pytest.mark.parametrize("place", ["value", "_target_"])
+def test_a_name_behind_escaped_interpolations_is_refused(
+    escaped: str, place: str, folder: Path
+) -> None:
+    """Hydra resolves a value, and reads the result as a value that may have to be resolved."""
+    others = {"once": r"\${whole}", "twice": r"\\\${whole}"}
+    whole: Any = {"_target_": "os.mkdir", "_args_": ["PWNED"]}
+    whole = "os.mkdir" if place == "_target_" else whole
+    step = {**KEEP, "value": {"_target_": escaped, "_args_": ["PWNED"]}}
+    run(step if place == "_target_" else {**KEEP, "value": escaped}, whole=whole, **others)
+    check_nothing_ran()
+
+
+def test_an_interpolation_that_leads_into_itself_is_refused(folder: Path) -> None:
+    result = run({**KEEP, "value": r"\${loop}"}, loop={"again": "${loop}"})
+    assert "an interpolation leads to what it stands in" in result.stderr
+
+
 def test_a_name_on_the_command_line_is_refused(folder: Path) -> None:
     result = run(KEEP, "training_pipeline.steps.first._target_=os.system")
     assert result.stderr.startswith("error: os.system: ")
@@ -454,6 +473,23 @@ def test_a_pipeline_that_is_not_run_is_not_asked(folder: Path) -> None:
     other = {"_target_": "os.system", "_args_": TOUCH}
     assert run(KEEP, other=other).exit_code == 0
     check_nothing_ran()
+
+
+@pytest.mark.parametrize("uri", ["runs:/1/net", "models:/net", "mlflow+file:/evil"])
+def test_a_pickled_model_of_mlflow_is_one_more_name(uri: str, folder: Path) -> None:
+    loader = {"_target_": "itwinai.torch.inference.TorchModelLoader", "model_uri": uri}
+    result = run({**KEEP, "value": loader})
+    assert result.stderr.startswith("error: mlflow.pytorch.load_model: ")
+    assert "steps.first.value.model_uri\n" in result.stderr
+    pytest.importorskip("mlflow")
+    assert run({**KEEP, "value": loader}, "--allow", "mlflow").exit_code == 0
+
+
+def test_what_rays_workers_would_install_or_import_is_refused(folder: Path) -> None:
+    packages = {"worker_runtime_env": {"pip": ["evil"]}}
+    result = run({**KEEP, "value": {"_target_": "ray.train.RunConfig", **packages}})
+    assert result.stderr.startswith("error: ray.runtime_env.RuntimeEnv: ")
+    assert "steps.first.value.worker_runtime_env\n" in result.stderr
 
 
 def test_the_class_of_a_loaded_model_is_one_more_name(folder: Path) -> None:

@@ -7,18 +7,19 @@ can allow nothing.
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import re
 import sys
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from itwinai.config import public
 from itwinai.config.explaining import not_located
@@ -29,8 +30,8 @@ from itwinai.environ import ALLOW
 from itwinai.errors import ConfigurationError
 from itwinai.frames import is_own
 
-#: The class whose ``config`` is one of Lightning's command line.
-_LIGHTNING = ".TorchLightningTrainer"
+#: A model from there is unpickled.
+_OF_MLFLOW = ("runs:", "models:", "mlflow-artifacts:", "mlflow+")
 
 _ADDRESS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -141,42 +142,61 @@ class Mention(NamedTuple):
     is_certain: bool = True
 
 
-def targets_in(node: Any, path: str) -> Iterator[Mention]:
-    """Give all that a configuration names as code.
+def targets_in(cfg: DictConfig, path: str) -> list[Mention]:
+    """Return all that a configuration names as code, read as Hydra reads it to build it.
 
     Args:
-        node: A part of a configuration, with its interpolations resolved.
+        cfg: A part of a configuration; left unchanged.
         path: Its key.
     """
-    if not OmegaConf.is_config(node) or node._is_none() or node._is_missing():
-        return
-    if OmegaConf.is_list(node):
-        for position in range(len(node)):
-            yield from targets_in(node._get_node(position), f"{path}.{position}")
-        return
-    target = _text(node, "_target_")
-    if target:
+    resolved = copy.deepcopy(cfg)
+    resolved._set_parent(cfg._get_parent())
+    resolved._set_flag(["allow_objects", "readonly", "struct"], [True, False, False])
+    OmegaConf.resolve(resolved)
+    return list(_mentions(resolved, path))
+
+
+def _mentions(node: Any, path: str) -> Iterator[Mention]:
+    values = _values(node)
+    target = values.get("_target_")
+    if isinstance(target, str):
         yield Mention(path, target)
-    # Of a loader of models: the text is imported when the model is loaded.
-    model = _text(node, "model_class") if target else ""
-    if model:
+        yield from _named_by_arguments(target, values, path)
+    for key, value in values.items():
+        # An escaped interpolation has become one that points to something only now.
+        if OmegaConf.is_config(value):
+            yield from _mentions(value, f"{path}.{key}")
+
+
+def _values(node: Any) -> dict[Any, Any]:
+    """Keys or positions, and values, of what is not left open."""
+    if node._is_none() or node._is_missing():
+        return {}
+    keys = list(node) if OmegaConf.is_dict(node) else range(len(node))
+    return {key: node[key] for key in keys if not OmegaConf.is_missing(node, key)}
+
+
+def _named_by_arguments(target: str, arguments: Mapping[Any, Any], path: str) -> Iterator[Mention]:
+    """Give what an allowed class would import, or load as code, because an argument says so."""
+    name = target.rpartition(".")[2]
+    model, uri = arguments.get("model_class"), arguments.get("model_uri")
+    if name == "TorchModelLoader" and isinstance(model, str):
         yield Mention(f"{path}.model_class", model)
-    for key in node:
-        yield from targets_in(node._get_node(key), f"{path}.{key}")
-    if target.endswith(_LIGHTNING) and "config" in node:
-        yield from _named_for_lightning(node.config, f"{path}.config")
+    if name == "TorchModelLoader" and str(uri).startswith(_OF_MLFLOW):
+        yield Mention(f"{path}.model_uri", "mlflow.pytorch.load_model")
+    if name == "RunConfig" and arguments.get("worker_runtime_env"):
+        yield Mention(f"{path}.worker_runtime_env", "ray.runtime_env.RuntimeEnv")
+    if name == "TorchLightningTrainer":
+        yield from _named_for_lightning(arguments.get("config"), f"{path}.config")
 
 
 def _named_for_lightning(value: Any, path: str) -> Iterator[Mention]:
     """Give each text that its command line's parser would take for an address and import."""
     if isinstance(value, str) and path.endswith(".config") and Path(value).is_file():
         value = OmegaConf.create(read_mapping(value))
-    if OmegaConf.is_dict(value):
-        for key in value:
-            yield from _named_for_lightning(value[key], f"{path}.{key}")
-    elif OmegaConf.is_list(value):
-        for position, part in enumerate(value):
-            yield from _named_for_lightning(part, f"{path}.{position}")
+    if OmegaConf.is_config(value):
+        for key, part in _values(value).items():
+            yield from _named_for_lightning(part, f"{path}.{key}")
     elif isinstance(value, str) and _may_be_address(value):
         yield Mention(path, value, is_certain=path.endswith(".class_path"))
 
@@ -205,11 +225,6 @@ def check_targets(mentions: Sequence[Mention], gate: Gate) -> None:
         problem = gate.problem_of(address, found)
         if problem:
             raise refusal(key, problem)
-
-
-def _text(node: Any, key: str) -> str:
-    given = key in node and not OmegaConf.is_missing(node, key)
-    return node[key] if given and isinstance(node[key], str) else ""
 
 
 def _may_be_address(text: str) -> bool:

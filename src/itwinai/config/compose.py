@@ -15,7 +15,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from itwinai.config.allowing import Gate, check_targets, targets_in
@@ -62,17 +62,14 @@ def build_pipeline(cfg: DictConfig, allow: Iterable[str] = (), folders: Iterable
         if "pipe_steps" in cfg:
             filter_pipeline_steps(pipeline_cfg, step_keys(cfg))
         check_keys(pipeline_cfg, paths)
-        # What is checked is what is built: nothing is left to be resolved in between.
-        with flag_override(
-            pipeline_cfg, ["allow_objects", "readonly", "struct"], [True, False, False]
-        ):
-            OmegaConf.resolve(pipeline_cfg)
         mentions = [
             mention._replace(key=as_written(mention.key, paths))
             for mention in targets_in(pipeline_cfg, pipe_key(cfg))
         ]
         check_targets(mentions, Gate(tuple(allow), tuple(folders)))
         return instantiate(pipeline_cfg, _convert_="all")
+    except RecursionError:
+        raise refusal(pipe_key(cfg), "an interpolation leads to what it stands in") from None
     # TypeError: of a flag, such as _partial_.
     except (InstantiationException, OmegaConfBaseException, TypeError) as error:
         raise explained(error, whole, pipe_key(cfg), paths) from error
