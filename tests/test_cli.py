@@ -262,6 +262,13 @@ def test_from_python_with_sys_argv(
     exec_pipeline()
     assert "said py\n" in capsys.readouterr().out
     assert sys.argv is argv
+    monkeypatch.setattr(sys, "argv", [*prefix, "training_pipeline.steps.first._target_=os.getpid"])
+    with pytest.raises(SystemExit):
+        exec_pipeline()
+    assert "--allow os.getpid" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # now it takes no text
+        exec_pipeline(allow=["os.getpid"])
+    assert "--allow" not in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", [*prefix, "+pipe_key=nope"])
     with pytest.raises(SystemExit) as caught:
         exec_pipeline()

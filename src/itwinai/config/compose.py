@@ -68,8 +68,6 @@ def build_pipeline(cfg: DictConfig, allow: Iterable[str] = (), folders: Iterable
         ]
         check_targets(mentions, Gate(tuple(allow), tuple(folders)))
         return instantiate(pipeline_cfg, _convert_="all")
-    except RecursionError:
-        raise refusal(pipe_key(cfg), "an interpolation leads to what it stands in") from None
     # TypeError: of a flag, such as _partial_.
     except (InstantiationException, OmegaConfBaseException, TypeError) as error:
         raise explained(error, whole, pipe_key(cfg), paths) from error

@@ -7,7 +7,7 @@ variables, and imports packages that hold more configuration.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from itwinai.config.allowing import Gate, Mention, check_targets
+from itwinai.config.allowing import Gate, Mention, check_targets, targets_in
 from itwinai.config.steps import refusal
 
 #: What logging may be made of.
@@ -26,7 +26,6 @@ _OF_LOGGING = frozenset(
         *("ext://sys.stderr", "ext://sys.stdout"),
     ]
 )
-_LOGGING = ("hydra.hydra_logging", "hydra.job_logging")
 #: Keys of it that name what is imported.
 _CLASSES = ("class", "()")
 
@@ -51,7 +50,7 @@ def checked_section(names: tuple[str, ...]) -> Iterator[None]:
             _check_packages(OmegaConf.select(loaded.config, "hydra.searchpath"), gate)
         cfg = compose(self, config_name, *args, **options)
         _check_variables(cfg.hydra, gate)
-        check_targets(_named_in(cfg.hydra, "hydra"), gate)
+        check_targets(list(_mentions(cfg.hydra)), gate)
         return cfg
 
     # Hydra has no other place between its composition and its use of it.
@@ -83,33 +82,35 @@ def _check_variables(section: DictConfig, gate: Gate) -> None:
         )
 
 
-def _named_in(node: Any, path: str) -> list[Mention]:
-    """Key and value of whatever names code in Hydra's section."""
-    found = []
-    for key in list(node) if OmegaConf.is_dict(node) else range(len(node)):
+def _mentions(section: DictConfig) -> Iterator[Mention]:
+    """Give what Hydra would build, and what its logging would import."""
+    callbacks = {f"callbacks.{name}": part for name, part in (section.callbacks or {}).items()}
+    built = {**callbacks, "launcher": section.launcher, "sweeper": section.sweeper}
+    for key, part in built.items():
+        # What has no value now has none when Hydra builds it, which is said then.
+        with suppress(OmegaConfBaseException):
+            yield from targets_in(part, f"hydra.{key}") if OmegaConf.is_dict(part) else ()
+    for key in ("hydra_logging", "job_logging"):
+        yield from _named_in(section[key], f"hydra.{key}")
+
+
+def _named_in(logging: Any, path: str) -> Iterator[Mention]:
+    for key in list(logging) if OmegaConf.is_dict(logging) else range(len(logging or ())):
         where = f"{path}.{key}"
-        if OmegaConf.is_missing(node, key):
+        if OmegaConf.is_missing(logging, key):
             continue
         try:
-            value = node[key]
+            value = logging[key]
         except OmegaConfBaseException:  # Hydra knows it later
-            _check_open(where, str(key), str(node._get_node(key)._value()))
+            _check_open(where, str(key), str(logging._get_node(key)._value()))
             continue
         if OmegaConf.is_config(value):
-            found += _named_in(value, where)
-        elif isinstance(value, str) and _names_code(where, str(key), value):
-            found.append(Mention(where, value))
-    return found
+            yield from _named_in(value, where)
+        elif value not in _OF_LOGGING and (key in _CLASSES or str(value).startswith("ext://")):
+            yield Mention(where, str(value))
 
 
 def _check_open(where: str, key: str, value: str) -> None:
     """Refuse what may turn out to name code, once it has a value."""
-    is_read = where.startswith((*_LOGGING, "hydra.callbacks"))
-    if key == "_target_" or (is_read and (key in _CLASSES or "${hydra:" in value)):
+    if key in _CLASSES or "${hydra:" in value:
         raise refusal(where, f"{value}: this has no value before the run; write it out")
-
-
-def _names_code(where: str, key: str, value: str) -> bool:
-    is_class = key in _CLASSES or value.startswith("ext://")
-    of_logging = where.startswith(_LOGGING) and is_class and value not in _OF_LOGGING
-    return key == "_target_" or of_logging
