@@ -70,9 +70,9 @@ class Gate:
 
     def problem_of_name(self, address: str) -> str:
         """Say why a name is refused, before anything is imported; empty if it is not."""
-        if address.isidentifier():
+        if address.isidentifier() and not _is_there(address):
             return f"_target_={address}: {what_is_missing(address)}"
-        if _ADDRESS.fullmatch(address) is None:
+        if not _is_dotted(address):
             return f"_target_={address}: expected a class or function, as 'module.Class'"
         if self.may_name(address):
             return ""
@@ -197,7 +197,7 @@ def _named_for_lightning(value: Any, path: str) -> Iterator[Mention]:
     if OmegaConf.is_config(value):
         for key, part in _values(value).items():
             yield from _named_for_lightning(part, f"{path}.{key}")
-    elif isinstance(value, str) and _may_be_address(value):
+    elif isinstance(value, str) and _is_dotted(value) and _is_there(value):
         yield Mention(path, value, is_certain=path.endswith(".class_path"))
 
 
@@ -227,8 +227,8 @@ def check_targets(mentions: Sequence[Mention], gate: Gate) -> None:
             raise refusal(key, problem)
 
 
-def _may_be_address(text: str) -> bool:
-    return _ADDRESS.fullmatch(text) is not None and "." in text and _is_there(text)
+def _is_dotted(text: str) -> bool:
+    return "." in text and _ADDRESS.fullmatch(text) is not None
 
 
 def _is_there(address: str) -> bool:
