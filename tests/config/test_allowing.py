@@ -480,13 +480,6 @@ def test_a_pickled_model_of_mlflow_is_one_more_name(uri: str, folder: Path) -> N
     assert run({**KEEP, "value": loader}, "--allow", "mlflow").exit_code == 0
 
 
-def test_what_rays_workers_would_install_or_import_is_refused(folder: Path) -> None:
-    packages = {"worker_runtime_env": {"pip": ["evil"]}}
-    result = run({**KEEP, "value": {"_target_": "ray.train.RunConfig", **packages}})
-    assert result.stderr.startswith("error: ray.runtime_env.RuntimeEnv: ")
-    assert "steps.first.value.worker_runtime_env\n" in result.stderr
-
-
 def test_the_class_of_a_loaded_model_is_one_more_name(folder: Path) -> None:
     loader = {"_target_": "itwinai.torch.inference.TorchModelLoader", "model_uri": "x"}
     result = run({**KEEP, "value": {**loader, "model_class": "os.system"}})

@@ -184,8 +184,6 @@ def _named_by_arguments(target: str, arguments: Mapping[Any, Any], path: str) ->
         yield Mention(f"{path}.model_class", model)
     if name == "TorchModelLoader" and str(uri).startswith(_OF_MLFLOW):
         yield Mention(f"{path}.model_uri", "mlflow.pytorch.load_model")
-    if name == "RunConfig" and arguments.get("worker_runtime_env"):
-        yield Mention(f"{path}.worker_runtime_env", "ray.runtime_env.RuntimeEnv")
     if name == "TorchLightningTrainer":
         yield from _named_for_lightning(arguments.get("config"), f"{path}.config")
 
