@@ -78,6 +78,7 @@ def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
     from yaml import YAMLError
 
     from itwinai.config.allowing import allowed_names
+    from itwinai.config.bounds import bounded_files
     from itwinai.config.compose import register_resolvers
     from itwinai.config.explaining import not_composed
     from itwinai.config.hydra_section import checked_section
@@ -108,6 +109,7 @@ def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
             _web_page_as_file(make_config_paths_absolute(options)) as local,
             _hydra_reads([*local, *overrides]),
             checked_section(allowed),
+            bounded_files(),
         ):
             hydra.main(version_base="1.3", config_path=here, config_name="config")(task)()
     except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:

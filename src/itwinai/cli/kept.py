@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 import itwinai
 from itwinai.config.allowing import folder_of_program
+from itwinai.config.bounds import bounded_files
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
 from itwinai.config.steps import place
 from itwinai.errors import add_note, did_you_mean
@@ -67,7 +68,8 @@ class KeptPipeline:
         """
         path = pipeline_of(study)
         try:
-            kept = OmegaConf.to_container(OmegaConf.load(path))
+            with bounded_files():
+                kept = OmegaConf.to_container(OmegaConf.load(path))
             assert isinstance(kept, dict)
             return cls(
                 kept["step"],

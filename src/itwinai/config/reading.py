@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from itwinai.config.bounds import check_bounds
 from itwinai.config.model import Model, validate
 from itwinai.errors import ConfigurationError
 from itwinai.utils import yaml_problem
@@ -83,6 +84,7 @@ def validate_file(model: type[Model], content: Mapping[str, Any], path: str | Pa
 
 def _parse(text: str, name: str) -> Any:
     try:
+        check_bounds(text, name)
         loader = _Loader(text)
         loader.name = name  # what messages call it
         return loader.get_single_data()

@@ -33,7 +33,7 @@ def is_numpy_number(value: Any) -> bool:
 
 
 #: Levels of lists within lists, values in all, and size of a whole number that nobody means.
-_DEEPEST, _MOST, _LARGEST = 100, 1_000_000, 10**300
+DEEPEST, _MOST, _LARGEST = 100, 1_000_000, 10**300
 
 
 def check_extents(values: Mapping[Any, Any], where: str) -> None:
@@ -69,15 +69,15 @@ def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
     elif not isinstance(value, Mapping | list | tuple | set | frozenset):
         return 1, 0
     else:
-        if depth < _DEEPEST and id(value) not in known:
+        if depth < DEEPEST and id(value) not in known:
             keys = list(value) if isinstance(value, Mapping) else []
             parts = [*keys, *(value.values() if isinstance(value, Mapping) else value)]
             extents = [_extent(part, depth + 1, known) for part in parts]
             deepest = max((deep for _, deep in extents), default=0)
             known[id(value)] = 1 + sum(count for count, _ in extents), deepest + 1
-        count, deep = known.get(id(value), (0, _DEEPEST))
-    if depth + deep > _DEEPEST:
-        raise ValueError(f"a value that goes more than {_DEEPEST} levels deep, or into itself")
+        count, deep = known.get(id(value), (0, DEEPEST))
+    if depth + deep > DEEPEST:
+        raise ValueError(f"a value that goes more than {DEEPEST} levels deep, or into itself")
     if count > _MOST:
         raise ValueError(f"more than {_MOST:,} values")
     return count, deep

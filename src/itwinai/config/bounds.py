@@ -1,0 +1,87 @@
+"""How much a YAML file may hold: no more than somebody meant, aliases unfolded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+from omegaconf import OmegaConf
+
+from itwinai.config.values import DEEPEST
+
+#: Values of a file; OmegaConf takes seconds for as many.
+_MOST = 100_000
+
+
+def check_bounds(text: str, name: str) -> None:
+    """Refuse YAML that would take for ever to read, before it is.
+
+    OmegaConf copies what an alias stands for: nine lines of nine aliases become 10^8 values.
+
+    Args:
+        text: The YAML.
+        name: Its file, for the message.
+
+    Raises:
+        yaml.YAMLError: If it is nested too deeply, unfolds to too much, refers to itself, or is no
+            YAML.
+    """
+    loader = yaml.SafeLoader(text)
+    loader.name = name
+    #: How much each anchor stands for; None while it is open.
+    known: dict[str | None, int | None] = {}
+    containers: list[tuple[str | None, int]] = [(None, 0)]
+    for event in iter(loader.get_event, None):
+        problem = ""
+        if isinstance(event, yaml.CollectionStartEvent):
+            containers.append((event.anchor, 1))
+            known[event.anchor] = None
+            problem = f"nested more than {DEEPEST} levels deep" if len(containers) > DEEPEST else ""
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = containers.pop()
+            known[anchor] = size
+            _grow(containers, size)
+        elif isinstance(event, yaml.AliasEvent):
+            size_of_alias = known.get(event.anchor, 1)
+            problem = f"*{event.anchor} contains itself" if size_of_alias is None else ""
+            _grow(containers, size_of_alias or 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            known[event.anchor] = 1
+            _grow(containers, 1)
+        if containers[-1][1] > _MOST:
+            problem = f"unfolds to more than {_MOST:,} values"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+    loader.dispose()
+
+
+def _grow(containers: list[tuple[str | None, int]], size: int) -> None:
+    anchor, before = containers[-1]
+    containers[-1] = anchor, before + size
+
+
+@contextmanager
+def bounded_files() -> Iterator[None]:
+    """Let OmegaConf load no file in this block that :func:`check_bounds` refuses.
+
+    Hydra asks it for each file of a configuration, and has no place between the two.
+    """
+    load = OmegaConf.load
+
+    def bounded(file: str | Path | TextIO) -> Any:
+        if isinstance(file, str | Path):
+            check_bounds(Path(file).read_text(encoding="utf-8"), str(file))
+        else:
+            begin = file.tell()
+            check_bounds(file.read(), str(getattr(file, "name", "")))
+            file.seek(begin)
+        return load(file)
+
+    OmegaConf.load = staticmethod(bounded)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        OmegaConf.load = staticmethod(load)  # type: ignore[method-assign]
