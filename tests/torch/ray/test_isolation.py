@@ -168,6 +168,18 @@ class Leaving(RayTorchTrainer):
         return super().train_epoch()
 
 
+class Loading(RayTorchTrainer):
+    """Tells whether its process loads parts of PyTorch only when a trial has begun."""
+
+    def create_dataloaders(self, *datasets: Any) -> None:
+        self.loads_late = float("torch._dynamo" not in sys.modules)
+        super().create_dataloaders(*datasets)
+
+    def validation_epoch(self) -> Any:
+        self.epoch_metrics["loads_late"] = self.loads_late
+        return super().validation_epoch()
+
+
 def study_of(folder: Path, kind: type[RayTorchTrainer], **study: Any) -> RayTorchTrainer:
     settings = {
         "storage_path": folder / "studies",
@@ -271,3 +283,9 @@ def test_a_trial_that_changed_its_data_is_repeated_to_the_last_bit(tmp_path: Pat
     for trial in range(TRIALS):
         assert rerun(trainer, (dataset, dataset, None), result, trial).differing == ()
     assert dataset.state() == Changing().state()
+
+
+def test_no_part_of_pytorch_is_loaded_in_a_trials_time(tmp_path: Path) -> None:
+    trainer = study_of(tmp_path, Loading, num_samples=1, report_timeout_s=60)
+    (trial,) = run(trainer, make_data(20), make_data(20)).trials
+    assert trial.history[0]["loads_late"] == 0.0
