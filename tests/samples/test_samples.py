@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -89,6 +90,15 @@ def near(history: Any) -> Any:
 
 def test_a_study_tells_all_that_it_told(study: Path) -> None:
     assert told(load_study(study)) == expected_of(study)
+
+
+def test_a_record_with_check_sums_tells_all_that_it_told(caplog: pytest.LogCaptureFixture) -> None:
+    folder = HERE / "sealed"
+    expected = json.loads((folder / "expected.json").read_text())
+    lines = (folder / "record.log").read_text().splitlines()
+    assert all(re.search(r',"line":\d+,"sum":"[0-9a-f]{8}"\}$', line) for line in lines)
+    assert told(load_study(folder)) == expected
+    assert caplog.text == ""
 
 
 def test_what_the_samples_hold(studies: Path) -> None:

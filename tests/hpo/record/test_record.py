@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import StudyRecord, load_optuna_study, load_study
 from itwinai.hpo.record.journal import ReadRecord
+from itwinai.hpo.record.sealing import sealed
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -195,3 +197,14 @@ def test_reading_a_record_that_holds_nothing_is_refused(
         (tmp_path / "record.log").write_bytes(content)
     with pytest.raises(StudyError, match=r"no such record|holds no study yet"):
         load_study(tmp_path)
+
+
+def test_a_record_of_a_newer_format_is_refused_by_name(make_study: MakeStudy) -> None:
+    path = make_study().close().record
+    first, second, *rest = path.read_bytes().splitlines()
+    entry = json.loads(second)
+    entry["user_attr"]["itwinai"]["format"] = 3
+    del entry["sum"], entry["line"]
+    path.write_bytes(b"\n".join([first, sealed(entry, 2).encode(), *rest, b""]))
+    with pytest.raises(StudyError, match="written in format 3, but this version of itwinai reads"):
+        load_study(path)
