@@ -33,7 +33,7 @@ _HELD = (
 )
 _TRIAL = re.compile(rb'"trial_id":(\d+)')
 #: Optuna's operations.
-_OPERATIONS = range(11)
+_OPERATIONS = frozenset(range(11))
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,14 @@ def _sound_entries(lines: Sequence[bytes]) -> tuple[list[Entry], list[Damage]]:
     sealed_from = next((place for place, sound in enumerate(sums) if sound is not None), len(sums))
     spoilt = {place for place, sound in enumerate(sums) if not sound and place >= sealed_from}
     parsed = _parsed([line for place, line in enumerate(lines) if place not in spoilt])
+    if [entry and entry.get("line") for entry in parsed] == list(range(1, len(lines) + 1)):
+        return [entry for entry in parsed if entry], []
+    known = iter(parsed)
     found: dict[int, Entry] = {}
     odd: list[Damage] = []
     number = highest = 0
     for place, line in enumerate(lines):
-        entry = None if place in spoilt else next(parsed)
+        entry = None if place in spoilt else next(known)
         if entry is None:
             number += 1
             odd.append(Damage(number, _held(line)))
@@ -135,7 +138,7 @@ def _gaps(found: Mapping[int, Entry], odd: Sequence[Damage]) -> Iterator[Damage]
             yield Damage(before + 1, f"missing, {missing} in all", missing)
 
 
-def _parsed(lines: list[bytes]) -> Iterator[Entry | None]:
+def _parsed(lines: list[bytes]) -> list[Entry | None]:
     """Parse lines, all in one piece where that succeeds: a record may have a million of them."""
     try:
         entries: list[Any] = from_json(b"[" + b",".join(lines) + b"]")
@@ -143,7 +146,7 @@ def _parsed(lines: list[bytes]) -> Iterator[Entry | None]:
         entries = []
     if len(entries) != len(lines):
         entries = [_entry(line) for line in lines]
-    return (entry if _is_entry(entry) else None for entry in entries)
+    return [entry if _is_entry(entry) else None for entry in entries]
 
 
 def _entry(line: bytes) -> Any:
@@ -154,9 +157,14 @@ def _entry(line: bytes) -> Any:
 
 
 def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or entry.get("op_code") not in _OPERATIONS:
-        return False
-    return all(isinstance(entry.get(name, 0), int) for name in ("line", "number", "trial_id"))
+    return (
+        type(entry) is dict
+        and type(entry.get("op_code")) is int
+        and entry["op_code"] in _OPERATIONS
+        and type(entry.get("line", 0)) is int
+        and type(entry.get("number", 0)) is int
+        and type(entry.get("trial_id", 0)) is int
+    )
 
 
 def _held(line: bytes) -> str:

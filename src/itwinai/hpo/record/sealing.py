@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
-_SUM, _END = ',"sum":"', '"}'
-_SUM_BYTES, _END_BYTES, _DIGITS = _SUM.encode(), _END.encode(), 8
+_SUM, _DIGITS, _END = ',"sum":"', 8, '"}'
+_SUM_BYTES = _SUM.encode()
+_SEAL = -(len(_SUM) + _DIGITS + len(_END))
+_CODE = slice(-_DIGITS - len(_END), -len(_END))
 
 
 def sealed(entry: Mapping[str, Any], number: int) -> str:
@@ -22,7 +24,6 @@ def sealed(entry: Mapping[str, Any], number: int) -> str:
 
 def is_sound(line: bytes) -> bool | None:
     """Whether a line is as it was written; None if it carries no sum, as in older records."""
-    text, seal, rest = line.rpartition(_SUM_BYTES)
-    if not seal:
-        return None
-    return rest == f"{crc32(text):0{_DIGITS}x}{_END}".encode()
+    if line[_SEAL : _CODE.start] != _SUM_BYTES:
+        return False if _SUM_BYTES in line else None
+    return line[_CODE] == b"%08x" % crc32(line[:_SEAL]) and line.endswith(b'"}')
