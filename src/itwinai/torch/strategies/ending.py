@@ -16,8 +16,8 @@ _TASKS = Path("/proc/self/task")
 _CARRIER = "pt_gloo_runloop"
 #: What of a thread's status tells whether it slept, and how often it has fallen asleep.
 _TELLING = ("State:", "voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:")
-#: Seconds from one look at the threads to the next.
-_PAUSE = 0.01
+#: Seconds from one look at the threads to the next, and looks after which the process ends anyway.
+_PAUSE, _LOOKS = 0.01, 3000
 
 
 def await_rest() -> None:
@@ -27,7 +27,7 @@ def await_rest() -> None:
     Only Linux tells; elsewhere there is nothing to wait for.
     """
     before = _states()
-    while before:
+    for _ in range(_LOOKS if before else 0):
         threading.Event().wait(_PAUSE)
         now = _states()
         if now == before and all(state[0].startswith("State:\tS") for state in now.values()):
