@@ -14,7 +14,9 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 #: Of variables of the environment, where no word of a text stands.
-_SECRET_VARIABLE = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY")
+_SECRET_VARIABLE = re.compile(
+    r"TOKEN(?!IZER)|SECRET|PASS(W|PHRASE)|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY"
+)
 _ADDRESS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*(?=@)")
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)\}")
 #: Shorter ones would be found in words that have nothing to do with them.

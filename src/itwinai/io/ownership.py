@@ -8,12 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def make_own(folder: Path, mode: int) -> None:
-    """Make a folder with exactly this mode; one that is there already stays as it is."""
+def make_own(folder: Path) -> None:
+    """Make a folder of mode 0700; one that is there already stays as it is."""
     folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        folder.chmod(mode)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def why_not_own(folder: Path, *files: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from itwinai.errors import ItwinaiError
 from itwinai.io.files import delete_folder
+from itwinai.io.ownership import make_own
 
 #: Name of the folder of spools, in a logger's ``savedir``.
 UNSENT = "unsent"
@@ -196,8 +197,7 @@ def spools_in(folder: Path) -> list[Path]:
 def _private_folder_in(folder: Path) -> Path:
     """Make a folder in one that only this user can read."""
     while True:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_own(folder)
         with suppress(FileNotFoundError):  # the last spool in it was deleted at this moment
             return Path(tempfile.mkdtemp(dir=folder, prefix=".new-"))
 

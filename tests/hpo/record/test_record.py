@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -208,3 +209,16 @@ def test_a_record_of_a_newer_format_is_refused_by_name(make_study: MakeStudy) ->
     path.write_bytes(b"\n".join([first, sealed(entry, 2).encode(), *rest, b""]))
     with pytest.raises(StudyError, match="written in format 3, but this version of itwinai reads"):
         load_study(path)
+
+
+def test_an_older_record_that_makes_no_sense_is_refused_by_whoever_opens_it(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study()
+    run_trial(study, [0.3, 0.2, 0.1, 0.1])
+    path = study.close().record
+    content = re.sub(rb',"line":\d+,"sum":"\w+"\}', b"}", path.read_bytes())
+    path.write_bytes(content.replace(b'"step":2', b'"stop":2'))
+    for open_it in (load_study, lambda path: make_study(resume=True)):
+        with pytest.raises(StudyError, match="damaged; what stands there makes no sense"):
+            open_it(path)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         state_of,
         stop_study,
     )
+    from itwinai.hpo.record.mending import legible
     from itwinai.hpo.record.origin import (
         PIPELINE_FILE,
         is_of_this_job,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         pipeline_of,
     )
     from itwinai.hpo.record.quiet import quiet_optuna
-    from itwinai.hpo.record.reading import legible, load_optuna_study, load_study, read_result
+    from itwinai.hpo.record.reading import load_optuna_study, load_study, read_result
     from itwinai.hpo.record.results import StudyResult
     from itwinai.hpo.record.storage import StudyStorage
 
@@ -71,7 +72,8 @@ __getattr__ = lazily(
         "attempts": "attempts_of",
         "cost": "Cost",
         "results": "StudyResult",
-        "reading": "legible load_optuna_study load_study read_result",
+        "mending": "legible",
+        "reading": "load_optuna_study load_study read_result",
         "listing": "STOP_FILE ListedStudy is_running list_studies state_of stop_study",
         "exporting": "csv_text export_study plain plain_study plain_trial",
         "origin": "PIPELINE_FILE is_of_this_job keep_job keep_pipeline pipeline_of",

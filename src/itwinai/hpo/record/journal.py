@@ -21,7 +21,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 import itwinai
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record.mending import Damage, is_begin, mend, read_lines
+from itwinai.hpo.record.mending import Damage, is_begin, legible, mend, read_lines
 from itwinai.hpo.record.sealing import sealed
 from itwinai.io.files import write_text
 
@@ -139,11 +139,13 @@ class StudyRecord(MemoryRecord):
         self._file.seek(0)
         content = self._file.read()
         complete = content.rfind(b"\n") + 1
-        entries, damages = read_lines(self.path, content[:complete])
+        with legible(self.path):
+            entries, damages = read_lines(self.path, content[:complete])
+            self._unread = _folded(entries)
         if complete < len(content):
             self._file.truncate(complete)
-        self._lines, self._begun = len(entries), sum(map(is_begin, entries))
-        self._unread = _folded(entries)
+        self._begun = sum(map(is_begin, entries))
+        self._lines = len(entries)
         return damages
 
 

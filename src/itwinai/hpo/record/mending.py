@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from itwinai.errors import visible
+from itwinai.errors import one_line, text_of, visible
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record.attributes import FACTS
 from itwinai.hpo.record.sealing import is_sound, sealed
@@ -43,12 +44,10 @@ class Damage:
     Attributes:
         line: The number of the first, from 1.
         held: What it held, as far as that can be told.
-        lines: How many there are.
     """
 
     line: int
     held: str
-    lines: int = 1
 
     def __str__(self) -> str:
         return f"line {self.line} ({self.held})"
@@ -103,6 +102,22 @@ def mend(path: Path) -> tuple[list[Damage], Path]:
     return damages, kept
 
 
+@contextmanager
+def legible(record: Path) -> Iterator[None]:
+    """Say of a record without check sums that it makes no sense, where Optuna finds none.
+
+    Raises:
+        StudyError: Instead of the error that a block raises.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise StudyError(
+            f"{record}: damaged; what stands there makes no sense ({type(error).__name__}: "
+            f"{one_line(text_of(error))}). Restore the record from a copy."
+        ) from error
+
+
 def _sound_entries(lines: Sequence[bytes]) -> tuple[list[Entry], list[Damage]]:
     """The entries of all lines that are as they were written, each once and by its number."""
     sums = [is_sound(line) for line in lines]
@@ -134,8 +149,7 @@ def _gaps(found: Mapping[int, Entry], odd: Sequence[Damage]) -> Iterator[Damage]
     known = sorted({0, *found, *(damage.line for damage in odd)})
     for before, after in pairwise(known):
         if after - before > 1:
-            missing = after - before - 1
-            yield Damage(before + 1, f"missing, {missing} in all", missing)
+            yield Damage(before + 1, f"missing, {after - before - 1} in all")
 
 
 def _parsed(lines: list[bytes]) -> list[Entry | None]:

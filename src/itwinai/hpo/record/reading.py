@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,13 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from itwinai.environ import paused_collection
-from itwinai.errors import one_line, text_of
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record import attributes
 from itwinai.hpo.record.attempts import attempts_of
 from itwinai.hpo.record.cost import cost_of
 from itwinai.hpo.record.journal import FILE_NAME, ReadRecord
+from itwinai.hpo.record.mending import legible
 from itwinai.hpo.record.results import StudyResult
 from itwinai.hpo.space import SearchSpace, from_json
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -41,22 +39,6 @@ def load_study(path: str | Path) -> StudyResult:
     record = record if record.name == FILE_NAME else record / FILE_NAME
     with paused_collection(), legible(record):
         return read_result(load_optuna_study(record), record)
-
-
-@contextmanager
-def legible(record: Path) -> Iterator[None]:
-    """Say of a record without check sums that it makes no sense, where Optuna finds none.
-
-    Raises:
-        StudyError: Instead of the error that a block raises.
-    """
-    try:
-        yield
-    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise StudyError(
-            f"{record}: damaged; what stands there makes no sense ({type(error).__name__}: "
-            f"{one_line(text_of(error))}). Restore the record from a copy."
-        ) from error
 
 
 def load_optuna_study(record: Path) -> optuna.Study:

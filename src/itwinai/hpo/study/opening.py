@@ -34,8 +34,6 @@ from itwinai.hpo.study.telling import tell_optuna
 from itwinai.hpo.trial import TrialState
 from itwinai.io.ownership import make_own, why_not_own
 
-#: Of a study's folder.
-_MODE = 0o700
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 
@@ -119,7 +117,7 @@ def _study_of(
 
 def _record_of(configuration: StudyConfiguration) -> StudyRecord:
     """The study's record; one that would not be continued, and came to nothing, is set aside."""
-    make_own(configuration.directory, _MODE)
+    make_own(configuration.directory)
     record = StudyRecord(configuration.directory / FILE_NAME)
     if not _has_content(record.path) or _continued(configuration):
         return record
@@ -146,7 +144,7 @@ def _in_place_of(record: StudyRecord) -> StudyRecord:
         directory.name,
         aside,
     )
-    make_own(directory, _MODE)
+    make_own(directory)
     return StudyRecord(path)
 
 
