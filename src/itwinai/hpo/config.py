@@ -71,9 +71,11 @@ class StudyConfiguration(StrictModel):
     #: Seconds without a report, from its begin on (loading data counts), after which a trial counts
     #: as hung; None: no limit.
     report_timeout_s: float | None = Field(default=None, gt=0)
+    #: Seconds for which the study waits when space, a file system or the like is lacking; then it
+    #: ends, to be resumed.
+    outage_timeout_s: float = Field(default=600, ge=0)
     #: Which trials keep their last checkpoint once they have ended.
     keep_checkpoints: Literal["best", "completed", "all"] = "best"
-
     #: Whether only you may read the study's folder, or your group as well, once a run has ended.
     readable_by: Literal["owner", "group"] = "owner"
 

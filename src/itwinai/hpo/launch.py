@@ -37,6 +37,7 @@ from itwinai.hpo.study import (
     check_existing,
     check_foreign,
     check_points,
+    check_room,
     check_storage,
     check_total,
     choose,
@@ -174,6 +175,7 @@ def run_study(
     console: Console | None = None,
     pipeline: str | None = None,
     company: Company = nullcontext,
+    checkpoint_bytes: int = 0,
 ) -> StudyResult:
     """Run a study to its end, showing its progress and its outcome.
 
@@ -183,8 +185,10 @@ def run_study(
         console: Where to show it; None: standard output.
         pipeline: How the study was started, which its folder keeps; None: from Python.
         company: What accompanies the study; when it ends, the study is closed.
+        checkpoint_bytes: Size that a checkpoint has at least, as far as that is known.
 
     Raises:
+        ConfigurationError: If the machines, or the disk, have no room for it.
         StudyError: If the study exists already, or met an error that every trial would meet.
         StudyInterrupted: If it was interrupted; it can be resumed.
         TrialsFailedError: If no trial produced a result.
@@ -199,12 +203,14 @@ def run_study(
         check_nodes(os.getcwd(), plan.configuration.storage_path.absolute())
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)
+        slots = resources.concurrent(nodes)
+        check_room(plan.configuration, slots, plan.total, checkpoint_bytes)
         study = plan.open(listener=progress.update)
         study.note_threads(resources.threads)
         keep_job(study.directory)
         if pipeline is not None:
             keep_pipeline(study.directory, pipeline)
-        with company(study), progress.follow(study, slots=resources.concurrent(nodes)):
+        with company(study), progress.follow(study, slots=slots):
             try:
                 run_trials(study, program, resources)
             finally:
@@ -216,7 +222,7 @@ def run_study(
     console.print(summary(result), soft_wrap=True)
     if job.stop_requested() and _has_work_left(study, result):
         raise job.JobEnds(f"study {result.name!r} goes on in the next job")
-    _check_outcome(result, study.interrupted)
+    _check_outcome(result, study)
     return result
 
 
@@ -225,12 +231,13 @@ def _has_work_left(study: Study, result: StudyResult) -> bool:
     return interrupted or not study.all_started
 
 
-def _check_outcome(result: StudyResult, interrupted: bool) -> None:
-    if interrupted:
+def _check_outcome(result: StudyResult, study: Study) -> None:
+    if study.interrupted:
         ended = sum(trial.state is not TrialState.INTERRUPTED for trial in result.trials)
+        cause = f" ({study.lack})" if study.lack else ""
         raise StudyInterrupted(
-            f"study {result.name!r} was interrupted after {ended} trials; the same command with "
-            "study.resume=true goes on to the same total"
+            f"study {result.name!r} was interrupted after {ended} trials{cause}; the same command "
+            "with study.resume=true goes on to the same total"
         )
     if result.best is None:
         reasons = [trial.reason for trial in result.trials if trial.reason]

@@ -33,8 +33,11 @@ class TrialState(str, Enum):
     INTERRUPTED = "interrupted"
 
 
+#: Ends through no fault of the trial, after which a resumed study runs it again.
+AGAIN = (TrialState.INTERRUPTED, TrialState.LOST)
+
 #: Ends after which a trial may still go on.
-OPEN = (TrialState.INTERRUPTED, TrialState.PAUSED)
+OPEN = (*AGAIN, TrialState.PAUSED)
 
 #: Ends without any result, by the trial's own fault or the machine's.
 FAILURES = (TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialState.LOST, TrialState.HUNG)

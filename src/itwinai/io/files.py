@@ -6,9 +6,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+#: Seconds that a file of five bytes may take, written, forced to disk, renamed and deleted.
+_SLOW_S = 1.0
 
 
 def sync(path: Path) -> None:
@@ -30,6 +35,31 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(name, path)
     sync(path.parent)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a folder takes a file.
+
+    Attributes:
+        problem: Why it cannot hold files that last; nothing if it can.
+        seconds: How long the file took.
+    """
+
+    problem: str
+    seconds: float
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the file took longer than anybody wants to wait for each end of a trial."""
+        return self.seconds > _SLOW_S
+
+
+def probe(folder: Path) -> Probe:
+    """Try whether a folder holds files that last, and how quickly."""
+    begin = time.monotonic()
+    problem = why_unusable(folder)
+    return Probe(problem, time.monotonic() - begin)
 
 
 def why_unusable(folder: Path) -> str:

@@ -71,7 +71,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Give the next trial's configuration, or say that there is none now, or none any more."""
-        full = self._room is not None and len(self._numbers) >= self._room()
+        full = self._study.held or (self._room is not None and len(self._numbers) >= self._room())
         assignment = None if full else self._next(trial_id)
         if assignment is None:
             return str(Searcher.FINISHED) if self._over and not self._numbers else None
@@ -109,7 +109,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     @property
     def _over(self) -> bool:
-        return self._exhausted or self._study.finished
+        # While nothing can start, Tune ends once nothing runs: it would not hear Ctrl-C.
+        return self._exhausted or self._study.finished or self._study.held
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass an epoch on to a user's searcher."""
@@ -270,7 +271,10 @@ def raised_end(study: Study, number: int, result: Mapping[str, Any]) -> ends.End
     error: Raised = result["error"]
     if error.kind in _FATAL:
         study.fail(_FATAL[error.kind](error.message))
-    return ends.of_error(error, study.directory_of(number))
+    end = ends.of_error(error, study.directory_of(number))
+    if error.lacking:
+        study.postpone(number, end[1])
+    return end
 
 
 def _number(trial: Trial) -> int:

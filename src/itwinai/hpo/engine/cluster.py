@@ -23,7 +23,7 @@ from itwinai.errors import one_line
 from itwinai.hpo.engine.resources import TrialResources, this_machine
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment
-from itwinai.io.files import temporary_folder, why_unusable
+from itwinai.io.files import Probe, probe, temporary_folder
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
 #: as on the other systems.
@@ -122,16 +122,27 @@ def check_nodes(folder: str, storage: Path) -> None:
             f"{folder}, where this program works, is not there on {', '.join(without)}. All "
             "processes work in the same folder: start this in one that all nodes share."
         )
-    problems = [f"{address}: {problem}" for address, (_, problem) in found.items() if problem]
+    probes = {address: result for address, (_, result) in found.items()}
+    problems = [
+        f"{address}: {result.problem}" for address, result in probes.items() if result.problem
+    ]
     if problems:
         raise StudyError(
             f"{storage} cannot hold records and checkpoints on {'; '.join(problems)}. Give a "
             "folder that all nodes share and can write to."
         )
+    slow = [f"{result.seconds:.1f} s on {at}" for at, result in probes.items() if result.is_slow]
+    if slow:
+        itwinai.logger.warning(
+            "warning: %s is slow: a file of five bytes took %s. Trials there wait as long for each "
+            "checkpoint; give a faster folder if there is one",
+            storage,
+            ", ".join(slow),
+        )
 
 
-def _look(folder: str, storage: Path) -> tuple[bool, str]:
-    return os.path.isdir(folder), why_unusable(storage)
+def _look(folder: str, storage: Path) -> tuple[bool, Probe]:
+    return os.path.isdir(folder), probe(storage)
 
 
 def starts_embedded() -> bool:

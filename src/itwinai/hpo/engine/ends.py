@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 from itwinai.errors import text_of
 from itwinai.hpo.engine.deadline import FILE_NAME as HUNG
 from itwinai.hpo.trial import TrialState
+from itwinai.io.files import why_unusable
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -23,6 +26,27 @@ _MEMORY = {"MemoryError", "OutOfMemoryError"}
 
 #: PyTorch's allocator on the CPU, and the operating system, say it in words alone.
 _NO_MEMORY = "allocate memory"
+
+#: Errors of the system that tell of the machine, not of the program.
+_LACKS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+
+#: Of these a process has its own share, which a new one does not need to have used up.
+_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
+
+#: The same in the words of libraries that tell no number; the last is PyTorch's, of a file that it
+#: could not write whole.
+_LACKS_IN_WORDS = (*(os.strerror(number) for number in _LACKS), "enforce fail at inline_container")
 
 #: Errors after which CUDA refuses everything in the same process.
 _BROKEN = {"AcceleratorError"}
@@ -41,7 +65,20 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def spoils_its_process(error: BaseException) -> bool:
     """Tell whether the process is unfit for further trials, because of its memory or of CUDA."""
-    return ran_out_of_memory(error) or any(_BROKEN & _names(e) for e in _chain(error))
+    broken = any(_BROKEN & _names(e) or _number(e) in _DESCRIPTORS for e in _chain(error))
+    return broken or ran_out_of_memory(error)
+
+
+def is_of_the_machine(error: BaseException, directory: Path) -> bool:
+    """Tell whether an error comes of what the machine lacks (space, a file system, descriptors).
+
+    Args:
+        error: What a trial raised.
+        directory: The trial's folder; if no file can be written there now, that is it.
+    """
+    words = (text_of(e) for e in _chain(error))
+    told = any(_number(e) in _LACKS for e in _chain(error))
+    return told or any(w in text for text in words for w in _LACKS_IN_WORDS) or _gone(directory)
 
 
 def of_error(error: Raised, directory: Path) -> End:
@@ -55,7 +92,7 @@ def of_error(error: Raised, directory: Path) -> End:
     notes = [] if error.rank is None else [f"rank {error.rank}"]
     if error.log is not None:
         notes.append(f"traceback: {_short(directory / error.log)}")
-    state = TrialState.OUT_OF_MEMORY if error.out_of_memory else TrialState.FAILED
+    state = _state_of(error)
     return state, f"{text} ({', '.join(notes)})" if notes else text
 
 
@@ -81,6 +118,20 @@ def of_lost_process(trial: Trial, directory: Path, timeout: float | None) -> End
     reason = f"its worker was lost {times} (study.max_failures={trial.max_failures})"
     last = _LAST_LINE.search(words)
     return TrialState.LOST, f"{reason}: {last.group(1)}" if last else reason
+
+
+def _state_of(error: Raised) -> TrialState:
+    if error.lacking:
+        return TrialState.INTERRUPTED
+    return TrialState.OUT_OF_MEMORY if error.out_of_memory else TrialState.FAILED
+
+
+def _number(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _gone(directory: Path) -> bool:
+    return bool(why_unusable(directory))
 
 
 def _last_error(trial: Trial) -> str:

@@ -40,6 +40,8 @@ class Raised:
         rank: Of several processes, the one that raised.
         out_of_memory: Whether there was too little memory.
         spoilt: Whether the process is unfit for further trials.
+        lacking: Whether the machine lacked something (space, a file system, ...), through no fault
+            of the training.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class Raised:
     rank: int | None = None
     out_of_memory: bool = False
     spoilt: bool = False
+    lacking: bool = False
 
 
 Event = Reported | Ended | Raised

@@ -22,6 +22,9 @@ from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.ray_private import memory_kills_as_losses
 from itwinai.hpo.study import Study
 
+#: Seconds between two looks for what the machines lack.
+_LOOK_EVERY = 0.5
+
 #: Tune writes, checks and prints for its own record; ours takes its place.
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -38,13 +41,31 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
     """Run a study's trials on the connected Ray cluster.
 
     Returns when the study has no more trials, or when it was interrupted (Ctrl-C, SIGTERM, SIGHUP);
-    what then still runs is the caller's to close.
+    what then still runs is the caller's to close. While the machines lack something it waits.
 
     Args:
         study: Asked for trials, told of epochs and ends.
         program: What every trial runs; it crosses to each process once.
         resources: What every trial gets.
     """
+    _run_tune(study, program, resources)
+    while study.held and not study.has_running and _waits(study):
+        _run_tune(study, program, resources)
+
+
+def _waits(study: Study) -> bool:
+    """Wait until what is lacking is there again; return whether the study goes on then."""
+    nothing = threading.Event()
+    try:
+        with _ended_like_ctrl_c():
+            while study.held and not study.finished:
+                nothing.wait(_LOOK_EVERY)
+    except KeyboardInterrupt:
+        return False
+    return not study.finished
+
+
+def _run_tune(study: Study, program: Program, resources: TrialResources) -> None:
     scratch = study.directory / ".tune"
     scheduler = StudyScheduler(study)
     # Trials that a scheduler of Ray's pauses count for Tune: only the user's own limit holds then.

@@ -20,7 +20,11 @@ import itwinai
 from itwinai.environ import as_one_process, environment
 from itwinai.errors import text_of
 from itwinai.hpo.engine.deadline import ReportDeadline
-from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
+from itwinai.hpo.engine.ends import (
+    is_of_the_machine,
+    ran_out_of_memory,
+    spoils_its_process,
+)
 from itwinai.hpo.engine.events import Ended, Event, Note, Raised, Reported
 from itwinai.hpo.engine.output import captured_output
 from itwinai.hpo.engine.writes import RelativeWrites
@@ -144,7 +148,7 @@ class Worker:
             ):
                 event = self._outcome(assignment, place, log)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is no end of a training
-            event = _raised(error, log=None)
+            event = _raised(error, directory, log=None)
         self._events.put(event)
 
     def _outcome(self, assignment: Assignment, place: Place, log: str) -> Event:
@@ -155,15 +159,16 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - the user's code may raise, or exit
             with suppress(Exception):  # the training may have closed what it prints to
                 traceback.print_exc()
-            return _raised(error, log)
+            return _raised(error, Path(assignment.directory), log)
         return Ended()
 
 
-def _raised(error: BaseException, log: str | None) -> Raised:
+def _raised(error: BaseException, directory: Path, log: str | None) -> Raised:
     return Raised(
         type(error).__name__,
         text_of(error),
         log,
         out_of_memory=ran_out_of_memory(error),
         spoilt=spoils_its_process(error),
+        lacking=is_of_the_machine(error, directory),
     )

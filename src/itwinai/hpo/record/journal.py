@@ -23,6 +23,7 @@ import itwinai
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record.mending import Damage, is_begin, legible, mend, read_lines
 from itwinai.hpo.record.sealing import sealed
+from itwinai.hpo.record.tail import Tail
 from itwinai.io.files import write_text
 
 FILE_NAME = "record.log"
@@ -53,6 +54,11 @@ class MemoryRecord(BaseJournalBackend):
         """Whether what is written is still found under its path."""
         return True
 
+    @property
+    def problem(self) -> str:
+        """Why the last entries are not in the file; nothing if they are."""
+        return ""
+
     def sync(self) -> None:
         """There is no disk."""
 
@@ -78,15 +84,19 @@ class StudyRecord(MemoryRecord):
         self._open()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append entries in one write."""
+        """Append entries in one write; those that the disk does not take are kept."""
         lines = [self._line_of(log) for log in logs]
-        self._file.write(("\n".join(lines) + "\n").encode())
-        self._file.flush()
+        self._tail.append(("\n".join(lines) + "\n").encode())
         self._unread.extend(json.loads(line) for line in lines)
 
     def sync(self) -> None:
-        """Force all entries to disk."""
-        os.fsync(self._file.fileno())
+        """Force all entries to disk; what it does not take is kept for the next time."""
+        self._tail.sync()
+
+    @property
+    def problem(self) -> str:
+        """Why the last entries are not in the file; nothing if they are."""
+        return self._tail.problem
 
     @property
     def is_in_place(self) -> bool:
@@ -103,7 +113,9 @@ class StudyRecord(MemoryRecord):
         """Sync and give up the lock; a file that was deleted is written again."""
         if not self._file.closed:
             self.sync()
-            if not os.path.lexists(self.path):
+            if self.problem:
+                _warn_of_loss(self.path, self.problem)
+            elif not os.path.lexists(self.path):
                 self._write_again()
             self._file.close()
 
@@ -146,6 +158,7 @@ class StudyRecord(MemoryRecord):
             self._file.truncate(complete)
         self._begun = sum(map(is_begin, entries))
         self._lines = len(entries)
+        self._tail = Tail(self._file)
         return damages
 
 
@@ -195,7 +208,7 @@ def repair(path: Path) -> tuple[list[Damage], Path]:
 
 def _locked(path: Path) -> BinaryIO:
     """Open a record to be written by this process alone."""
-    file = open(path, "a+b")  # noqa: SIM115 - lives as long as the study
+    file = open(path, "a+b", buffering=0)  # noqa: SIM115 - lives as long as the study
     try:
         # The operating system drops the lock with its owner, so a dead driver holds nothing.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -206,6 +219,15 @@ def _locked(path: Path) -> BinaryIO:
             "or give this study another name."
         ) from None
     return file
+
+
+def _warn_of_loss(path: Path, problem: str) -> None:
+    itwinai.logger.warning(
+        "warning: %s: %s. What the study learnt since then is not in its record: with "
+        "study.resume=true it trains those epochs again",
+        path,
+        problem,
+    )
 
 
 def _warn(path: Path, damages: list[Damage], remedy: str) -> None:

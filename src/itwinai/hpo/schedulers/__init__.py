@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.schedulers.judge import Judge, Report
+    from itwinai.hpo.schedulers.judge import Judge, Report, Verdict
     from itwinai.hpo.schedulers.table import (
         SCHEDULERS,
         AshaOptions,
@@ -27,13 +27,14 @@ __all__ = [
     "Report",
     "Scheduler",
     "Setting",
+    "Verdict",
     "build_scheduler",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
-        "judge": "Judge Report",
+        "judge": "Judge Report Verdict",
         "table": "SCHEDULERS AshaOptions Scheduler Setting build_scheduler",
     },
 )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     )
     from itwinai.hpo.study.choosing import choose
     from itwinai.hpo.study.contract import check_combination
+    from itwinai.hpo.study.disk import check_room
     from itwinai.hpo.study.opening import check_existing
     from itwinai.hpo.study.running import Listener, RunningTrial
     from itwinai.hpo.study.study import Study
@@ -30,6 +31,7 @@ __all__ = [
     "check_existing",
     "check_foreign",
     "check_points",
+    "check_room",
     "check_storage",
     "check_total",
     "choose",
@@ -46,6 +48,7 @@ __getattr__ = lazily(
         "total": "check_total total_trials",
         "choosing": "choose",
         "contract": "check_combination",
+        "disk": "check_room",
         "opening": "check_existing",
         "warm_start": "load_source",
     },

@@ -32,7 +32,7 @@ def fails_nearby(space: SearchSpace, params: Mapping[str, Any], trials: Collecti
 
 
 #: Ends that say nothing of a trial's values.
-_NO_EVIDENCE = (TrialState.RUNNING, TrialState.LOST, *OPEN)
+_NO_EVIDENCE = (TrialState.RUNNING, *OPEN)
 
 
 def _distance(space: SearchSpace, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:

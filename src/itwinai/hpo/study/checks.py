@@ -12,7 +12,7 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.ray_private import goal_of
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import full_name
-from itwinai.io.files import why_unusable
+from itwinai.io.files import probe
 
 #: Words in a metric's name that tell in which direction it is better.
 _LOWER_IS_BETTER = {"loss", "error", "err", "mae", "mse", "rmse", "perplexity", "nll", "wer"}
@@ -69,16 +69,23 @@ def _natural_mode(metric: str) -> str | None:
 
 
 def check_storage(configuration: StudyConfiguration) -> None:
-    """Refuse a place that cannot hold a study's files.
+    """Refuse a place that cannot hold a study's files; warn of a slow one.
 
     Raises:
         ConfigurationError: With what the system says.
     """
-    problem = why_unusable(configuration.storage_path.absolute())
-    if problem:
+    found = probe(configuration.storage_path.absolute())
+    if found.problem:
         raise ConfigurationError(
             f"study.storage_path={str(configuration.storage_path)!r} cannot hold a study's files: "
-            f"{problem}. Give another folder."
+            f"{found.problem}. Give another folder."
+        )
+    if found.is_slow:
+        itwinai.logger.warning(
+            "warning: study.storage_path=%r is slow: a file of five bytes took %.1f s. The study "
+            "waits as long at each end of a trial; give a faster folder if there is one",
+            str(configuration.storage_path),
+            found.seconds,
         )
 
 

@@ -1,4 +1,4 @@
-"""What ends a study before its last trial: time, errors, a request of user or job."""
+"""What ends a study before its last trial: time, errors, a request of user or job, an outage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itwinai import job
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError, TrialsFailedError
 from itwinai.hpo.record import STOP_FILE, MemoryRecord
+from itwinai.hpo.study.outage import Outage
 from itwinai.hpo.trial import FAILURES, TrialState
 
 #: Seconds between two looks for it: the folder may lie on a slow disk.
@@ -22,12 +23,18 @@ class Limits:
             from which a request is removed that an earlier run has met.
         spent: Seconds that earlier runs have taken.
         record: Where the study is written, which others may delete or replace.
+        outage: Waits for what the machines lack, and may give up.
     """
 
     def __init__(
-        self, configuration: StudyConfiguration, spent: float, record: MemoryRecord
+        self,
+        configuration: StudyConfiguration,
+        spent: float,
+        record: MemoryRecord,
+        outage: Outage,
     ) -> None:
         self._record = record
+        self._outage = outage
         budget = configuration.time_budget_s
         self._end = None if budget is None else time.monotonic() + budget - spent
         self._fail_fast = FailFast(configuration.fail_fast)
@@ -51,7 +58,7 @@ class Limits:
             self._check_record()
         if self._job_ends:
             return "the job ends"
-        return "the study was asked to stop" if self._requested else None
+        return "the study was asked to stop" if self._requested else self._outage.exhausted()
 
     def _check_record(self) -> None:
         if not self._record.is_in_place:
@@ -92,6 +99,8 @@ class FailFast:
 
     def hear(self, state: TrialState, reason: str) -> str | None:
         """Take an end; return the first one's reason once it is time to give up."""
+        if state is TrialState.INTERRUPTED:
+            return None
         if state not in FAILURES or self._failures is None:
             self._failures = None
             return None

@@ -36,6 +36,8 @@ class RunningTrial:
     checkpoint_epochs: int = field(init=False)
     #: Set once the study has decided how the trial ends; the engine then only confirms.
     ending: Ending | None = None
+    #: Whether it runs again in this run of the study, because its machine lacked something.
+    again: bool = False
     #: Whether it trains on although its scheduler has stopped it, which then hears no more of it.
     spared: bool = False
     #: Seconds that it trained before this attempt.

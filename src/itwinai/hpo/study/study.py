@@ -24,6 +24,7 @@ from itwinai.hpo.study.keeping import CheckpointKeeper
 from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
 from itwinai.hpo.study.opening import open_study
+from itwinai.hpo.study.outage import Outage
 from itwinai.hpo.study.pausing import PausedTrials
 from itwinai.hpo.study.queue import TrialQueue
 from itwinai.hpo.study.running import Listener, RunningTrial
@@ -31,7 +32,7 @@ from itwinai.hpo.study.telling import tell_optuna
 from itwinai.hpo.study.total import total_trials
 from itwinai.hpo.study.verdicts import Verdicts
 from itwinai.hpo.study.warm_start import lessons, teach
-from itwinai.hpo.trial import Assignment, TrialState
+from itwinai.hpo.trial import AGAIN, Assignment, TrialState
 
 Answer = Literal["continue", "stop"]
 
@@ -97,14 +98,15 @@ class Study:
     def _take_up(self, so_far: StudyResult) -> None:
         """Put together who decides, with what an earlier run has left."""
         configuration, scheduler, epochs = self.configuration, self.scheduler, self.epochs
-        self._limits = Limits(configuration, so_far.cost.elapsed, self._record)
+        self._outage = Outage(configuration, self._record)
+        self._limits = Limits(configuration, so_far.cost.elapsed, self._record, self._outage)
         self._memory = Memory(configuration.judged, so_far, lessons(self._optuna, self.space))
         self._memory.retell(scheduler.judge)
         self._verdicts = Verdicts(configuration, scheduler, self._memory, self._limits, epochs)
         self._advisor = Advisor(self.algorithm, self._memory)
         self._keeper = CheckpointKeeper(configuration, so_far, self._advisor.candidates)
         self._paused = PausedTrials(self._queue, self._memory, epochs, so_far)
-        interrupted = [t for t in so_far.trials if t.state is TrialState.INTERRUPTED]
+        interrupted = [t for t in so_far.trials if t.state in AGAIN]
         self._last_metrics = {trial.number: trial.metrics for trial in interrupted}
         self._queue.plan_again(interrupted)
 
@@ -116,7 +118,7 @@ class Study:
         Args:
             proposal: Values from outside (a Ray Tune ``Searcher``), in place of the sampler's.
         """
-        if self.finished:
+        if self.finished or self.held:
             return None
         if not self._plan(proposal):
             self._nothing_left = not self._running
@@ -165,6 +167,16 @@ class Study:
         if trial is not None and trial.epochs < self.epochs:
             self.end(number, TrialState.STOPPED, self._verdicts.by_scheduler(trial))
 
+    def postpone(self, number: int, lack: str) -> None:
+        """Decide that a running trial ends because its machine lacked something.
+
+        Once that is there, it runs again.
+        """
+        trial = self._running.get(number)
+        if trial is not None and trial.ending is None:
+            trial.ending = (TrialState.INTERRUPTED, lack)
+            trial.again = self._outage.met_by(number, lack)
+
     def tell(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; an ending that the study itself decided takes precedence.
 
@@ -180,7 +192,12 @@ class Study:
         self._record.sync()
         self._keeper.ended(trial, state)
         self._memory.ended(number, state)
-        if state is TrialState.PAUSED:
+        if state is not TrialState.INTERRUPTED:
+            self._outage.passed()
+        if trial.again:
+            self._last_metrics[number] = trial.metrics
+            self._queue.plan_again([trial.shelved()])
+        elif state is TrialState.PAUSED:
             self._paused.add(trial)
             self._last_metrics[number] = trial.metrics
         else:
@@ -203,7 +220,8 @@ class Study:
 
     def close(self, reason: str = "the study was interrupted") -> StudyResult:
         """End the trials that still run as interrupted, release the record, return the result."""
-        self.interrupted = bool(self._running) or not self.finished
+        self.lack = self._outage.exhausted() or self._record.problem
+        self.interrupted = bool(self._running or self.lack) or not self.finished
         reason = self._limits.reached() or reason
         for number in list(self._running):
             self.tell(number, TrialState.INTERRUPTED, reason)
@@ -228,6 +246,16 @@ class Study:
         """Whether no further trial will start."""
         ends = self.fatal is not None or self._limits.reached() is not None
         return ends or self.all_started
+
+    @property
+    def held(self) -> bool:
+        """Whether no trial starts for now, because the machines lack something."""
+        return self._outage.lasts
+
+    @property
+    def has_running(self) -> bool:
+        """Whether a trial has begun and not ended."""
+        return bool(self._running)
 
     @property
     def all_started(self) -> bool:

@@ -9,7 +9,7 @@ from itwinai.errors import did_you_mean
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import MissingMetricError
 from itwinai.hpo.objectives import Objective, losses_of
-from itwinai.hpo.schedulers import Scheduler
+from itwinai.hpo.schedulers import Report, Scheduler, Verdict
 from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
 from itwinai.hpo.study.running import Ending, RunningTrial
@@ -45,6 +45,8 @@ class Verdicts:
         self._limits = limits
         self._epochs = epochs
         self._spares_default = configuration.default_first is True
+        #: Epochs of each trial that the scheduler has heard: what runs again, it hears once.
+        self._heard: dict[int, int] = {}
 
     def after_epoch(self, trial: RunningTrial) -> Ending | None:
         """Return how the trial ends now, or None if it goes on."""
@@ -75,7 +77,7 @@ class Verdicts:
         losses = losses_of(self._judged, trial.metrics)
         assert losses is not None
         report = self._memory.heard(trial.assignment.number, losses, trial.seconds)
-        verdict = "continue" if trial.spared else self._scheduler.judge.hear(report)
+        verdict = "continue" if trial.spared else self._verdict(report)
         if verdict == "stop" and trial.plan.is_default and self._spares_default:
             trial.spared, verdict = True, "continue"
         if trial.epochs >= self._epochs:
@@ -85,6 +87,12 @@ class Verdicts:
             return state, self.by_scheduler(trial)
         limit = self._limits.reached()
         return None if limit is None else (TrialState.INTERRUPTED, limit)
+
+    def _verdict(self, report: Report) -> Verdict:
+        if report.epoch <= self._heard.get(report.number, 0):
+            return "continue"
+        self._heard[report.number] = report.epoch
+        return self._scheduler.judge.hear(report)
 
     def _not_reported(self, objective: Objective, trial: RunningTrial) -> Ending:
         metric, metrics = f"study.metric={objective.metric!r}", trial.metrics

@@ -64,10 +64,10 @@ def save(
 
     with atomic_folder(path) as scratch:
         if model is not None:
-            torch.save(dict(model), scratch / MODEL)
+            _save(dict(model), scratch / MODEL)
         if write_shards is not None:
             write_shards(scratch / SHARDS)
-        torch.save(dict(state), scratch / STATE)
+        _save(dict(state), scratch / STATE)
         OmegaConf.save(OmegaConf.create(unresolved(_plain(config))), scratch / CONFIG)
         manifest = {
             "format": FORMAT,
@@ -80,6 +80,19 @@ def save(
             "files": {str(file.relative_to(scratch)): _sum(file) for file in _files(scratch)},
         }
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _save(data: Any, path: Path) -> None:
+    """Write a file of PyTorch's.
+
+    Raises:
+        OSError: If the disk is full; PyTorch hides it behind an error about a position.
+    """
+    with open(path, "wb") as file:
+        try:
+            torch.save(data, file)
+        except RuntimeError as error:
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load(path: Path, or_earlier: bool = False) -> tuple[Path, dict[str, Any], dict[str, Any]]:
@@ -238,7 +251,7 @@ def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:
         if file is not None:
             shutil.copy2(file, scratch)
         if data is not None:
-            torch.save(data, scratch / "data.pt")
+            _save(data, scratch / "data.pt")
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 import itwinai
@@ -47,7 +48,13 @@ def tune(
     check_metrics(trainer, metrics, validates=datasets[1] is not None)
     program = TrainerProgram(trainer, datasets)
     runs = StudyRuns(trainer.logger, program, trainer.time_ray)
-    result = run_study(plan, program, pipeline=pipeline, company=runs.of)
+    result = run_study(
+        plan,
+        program,
+        pipeline=pipeline,
+        company=runs.of,
+        checkpoint_bytes=_bytes_of(trainer.model),
+    )
     _delete_superseded(result)
     return result
 
@@ -69,6 +76,12 @@ def _default(
             ", ".join(space),
         )
     return default
+
+
+def _bytes_of(model: Any) -> int:
+    """Bytes of a model's weights; nothing of one that is built in the trial."""
+    state = model.state_dict().values() if isinstance(model, nn.Module) else ()
+    return sum(value.nbytes for value in state if isinstance(value, torch.Tensor))
 
 
 def _delete_superseded(result: StudyResult) -> None:
