@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 
-.PHONY: demo slurm test test-all test-gpu check format clean
+.PHONY: demo slurm test test-all test-gpu fuzz check format clean
 
 demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
 	rm -rf examples/digits/studies
@@ -25,6 +25,12 @@ test-all: .venv/ready  ## The tests, and the exhaustive ones, which take as long
 
 test-gpu: .venv/ready  ## What is different on a machine with one GPU
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(PYTEST) tests/torch/test_gpu.py
+
+SEED ?= $(shell date +%s)
+
+fuzz: .venv/ready  ## Ten minutes of odd input, another each time; the same again with SEED=
+	@echo 'fuzzing with SEED=$(SEED)'
+	$(PYTEST) tests/fuzz --hypothesis-profile=long --hypothesis-seed=$(SEED)
 
 check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff check .

@@ -117,6 +117,15 @@ def test_a_wrong_value_is_refused_with_its_key(values: dict[str, Any], message: 
         assert str(caught.value) == message
 
 
+def test_of_many_wrong_keys_the_first_eight_are_named() -> None:
+    wrong = dict.fromkeys(list(DEFAULTS)[:12], "\n")
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration(wrong)
+    *named, rest = str(caught.value).split("\n")
+    assert [line.partition("=")[0] for line in named] == [f"config.{key}" for key in [*wrong][:8]]
+    assert rest == "config: 4 more keys are wrong"
+
+
 @pytest.mark.parametrize(
     ("schedule", "value", "complaint"),
     [

@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from itwinai.config.values import check_extents, is_numpy_number, plain, shown
-from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.errors import ConfigurationError, did_you_mean, one_line
+
+#: Wrong keys that a message names; more of them fill the screen and say no more.
+_NAMED = 8
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,7 +32,8 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         where: What the user calls this block (``study``, ``config``); it starts each message.
 
     Raises:
-        ConfigurationError: If a key is unknown, missing or holds a wrong value; names all of them.
+        ConfigurationError: If a key is unknown, missing or holds a wrong value; names the first
+            eight of them.
     """
     if not isinstance(data, Mapping):
         raise ConfigurationError(
@@ -45,7 +49,9 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         for detail in error.errors():
             key = _key(detail, data)
             lines.setdefault(key, _sentence(detail, where, key, known))
-        raise ConfigurationError("\n".join(lines.values())) from None
+        told = list(lines.values())
+        more = [f"{where}: {len(told) - _NAMED} more keys are wrong"] if told[_NAMED:] else []
+        raise ConfigurationError("\n".join([*told[:_NAMED], *more])) from None
 
 
 def _taken(model: type[BaseModel], key: str, value: Any) -> Any:
@@ -68,7 +74,7 @@ def _key(detail: ErrorDetails, data: Any) -> str:
 
 
 def _sentence(detail: ErrorDetails, where: str, key: str, known: list[str]) -> str:
-    place = f"{where}.{key}" if key else where
+    place = one_line(f"{where}.{key}" if key else where)
     if detail["type"] == "extra_forbidden":
         hint = did_you_mean(key, known) or f"; known keys: {', '.join(known)}"
         return f"{place}: unknown key{hint}"

@@ -161,7 +161,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 def newest_complete(path: Path) -> Path | None:
     """Return ``path``, or what a crash in the middle of :func:`atomic_folder` left of it."""
-    for candidate in (path, path.with_name(path.name + ".old")):
+    for candidate in (path, path.parent / f"{path.name}.old"):
         if candidate.exists():
             return candidate
     return None

@@ -247,3 +247,17 @@ def test_a_given_value_outside_the_space_is_kept_and_the_sampler_is_not_asked() 
     values = space.suggest(trial, {"x": 7.0})
     assert values["x"] == 7.0
     assert list(trial.params) == ["y"]
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31m", "a..b", "\ud800"])
+def test_what_could_not_be_called_so_is_no_name(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no name"):
+        SearchSpace.parse({name: {"type": "bool"}})
+
+
+@pytest.mark.parametrize(
+    "forms", [{"a": {"b": 1}, "a.b": 2}, {"a.b": 2, "a": {"b": 1}}, {1: True, "1": False}]
+)
+def test_a_name_that_is_there_twice_is_refused(forms: dict[Any, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="this name is there twice"):
+        SearchSpace.parse(forms)

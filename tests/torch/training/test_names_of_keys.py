@@ -85,6 +85,24 @@ def test_epochs_that_are_no_number_of_them_are_refused(epochs: Any, tmp_path: Pa
     assert str(caught.value) == f"epochs={epochs!r}: expected a whole number of at least 1"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("initial_best_validation_metric", "low", "a number"),
+        ("initial_best_validation_metric", 10**400, "a number"),
+        ("initial_best_validation_metric", float("nan"), "a number"),
+        ("checkpoints_location", ["here"], "the path of a folder"),
+        ("checkpoints_location", "a\0b", "the path of a folder"),
+        ("from_checkpoint", 3, "the path of a folder"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TorchTrainer(CONFIG, 1, model=MLP, **{name: value})
+    assert str(caught.value).startswith(f"{name}=")
+    assert str(caught.value).endswith(f": expected {expected}")
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32, "one"])
 def test_a_seed_out_of_range_is_refused(seed: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"^random_seed=.*expected a whole number of at"):

@@ -48,6 +48,7 @@ def read_space(forms: Mapping[str, Any]) -> ReadSpace:
     check_extents(forms, "search_space")
     read = ReadSpace()
     for name, form in _flat(forms):
+        _check_name(name, read)
         where = f"search_space.{name}"
         if isinstance(form, Float | Integer | Choice):
             read.parameters[name] = form
@@ -59,6 +60,19 @@ def read_space(forms: Mapping[str, Any]) -> ReadSpace:
         if "default" in model.model_fields_set:
             read.defaults[name] = model.default
     return read
+
+
+def _check_name(name: str, read: ReadSpace) -> None:
+    if not name.isprintable() or not all(name.split(".")):
+        raise ConfigurationError(
+            f"search_space: {shown(name)} is no name. Write what a configuration could call it: "
+            "words of printable characters, with dots between them."
+        )
+    if name in read.parameters:
+        raise ConfigurationError(
+            f"search_space.{name}: this name is there twice, maybe once as a key with dots and "
+            "once as keys within keys. Keep one of them."
+        )
 
 
 def _flat(forms: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,32 @@ def optional_number(name: str, value: Any) -> int | None:
     return None if value is None else whole_number(name, value, range(2**63))
 
 
+def real_number(name: str, value: Any) -> float:
+    """A number, which may be infinite or written as text.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    try:
+        number = float(plain(value))
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise ConfigurationError(f"{name}={shown(value)}: expected a number")
+    return number
+
+
+def path_of(name: str, value: Any) -> Path:
+    """A path on this machine, with ``~`` and environment variables expanded.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
+        raise ConfigurationError(f"{name}={shown(value)}: expected the path of a folder")
+    return expanded(os.fspath(value))
+
+
 def check_is_built(name: str, value: Any, in_yaml: str) -> None:
     """Refuse what YAML gives where an object was forgotten to be described.
 
@@ -49,11 +77,15 @@ def check_is_built(name: str, value: Any, in_yaml: str) -> None:
         )
 
 
-def check_exists(checkpoint: str | Path | None) -> None:
-    """Refuse a checkpoint that is not there.
+def existing_checkpoint(checkpoint: str | Path | None) -> Path | None:
+    """The path of a checkpoint that is there, or None.
 
     Raises:
         CheckpointError: If there is none.
     """
-    if checkpoint is not None and newest_complete(expanded(checkpoint)) is None:
+    if checkpoint is None:
+        return None
+    path = path_of("from_checkpoint", checkpoint)
+    if newest_complete(path) is None:
         raise CheckpointError(f"from_checkpoint={str(checkpoint)!r}: there is no such folder")
+    return path

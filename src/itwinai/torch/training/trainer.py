@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from itwinai import job
 from itwinai.components import Trainer, monitor_exec
-from itwinai.config.values import expanded
 from itwinai.errors import ConfigurationError
 from itwinai.loggers import Logger, LogMixin, RunContext
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
@@ -48,9 +47,11 @@ from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.training import hooks, session, state
 from itwinai.torch.training.agreement import agree_on_metrics
 from itwinai.torch.training.arguments import (
-    check_exists,
     check_is_built,
+    existing_checkpoint,
     optional_number,
+    path_of,
+    real_number,
     whole_number,
 )
 from itwinai.torch.training.effects import Effects
@@ -158,7 +159,7 @@ class LocalTrainer(Trainer, LogMixin):
         epochs = whole_number("epochs", epochs, range(1, 2**63))
         if random_seed is not None:
             random_seed = whole_number("random_seed", random_seed, range(2**32))
-        check_exists(from_checkpoint)
+        self.from_checkpoint = existing_checkpoint(from_checkpoint)
         check_is_built("logger", logger, "_target_: itwinai.loggers.ConsoleLogger")
         if not self.overrides("create_model_loss_optimizer"):
             check_is_built("model", model, "_target_: module.Class and _partial_: true")
@@ -170,12 +171,15 @@ class LocalTrainer(Trainer, LogMixin):
         self.logger = logger
         self.metrics = metrics_by_name(metrics)
         warn_of_means(self.metrics)
-        self.checkpoints_location: str | Path = str(expanded(checkpoints_location))
+        self.checkpoints_location: str | Path = str(
+            path_of("checkpoints_location", checkpoints_location)
+        )
         self.checkpoint_every = optional_number("checkpoint_every", checkpoint_every)
         self.checkpoint_last = optional_number("checkpoint_last", checkpoint_last)
         self.checkpoint_sharded = checkpoint_sharded
-        self.from_checkpoint = None if from_checkpoint is None else expanded(from_checkpoint)
-        self.best_validation_metric = float(initial_best_validation_metric)
+        self.best_validation_metric = real_number(
+            "initial_best_validation_metric", initial_best_validation_metric
+        )
         self.run_name = run_name
         self.enable_torch_profiling = enable_torch_profiling
         self.store_torch_profiling_traces = store_torch_profiling_traces
