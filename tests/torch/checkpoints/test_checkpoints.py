@@ -186,6 +186,54 @@ def test_the_manifest_says_what_the_checkpoint_is(tmp_path: Path) -> None:
     MLP().load_state_dict(torch.load(folder / "model.pt", weights_only=True))
 
 
+def saved(folder: Path, **state: Any) -> Path:
+    """A small checkpoint; one of a training of itwinai says what was ``built``."""
+    needed = {"epoch": 1, "best_validation_metric": 0.0, "optimizer_state_dict": {}}
+    checkpoint.save(folder, {"weight": torch.zeros(100)}, needed | state, {}, {"run": "abc"})
+    return folder
+
+
+READERS = [checkpoint.load, checkpoint.load_model, checkpoint.check_whole]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_lost_manifest_is_named(tmp_path: Path, read: Any) -> None:
+    folder = saved(tmp_path / "epoch_1", built={})
+    (folder / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"manifest\.json: this file .* is missing"):
+        read(folder)
+    assert read(without_manifest(saved(tmp_path / "of 0.4")))
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_without_a_manifest_the_check_sums_in_the_files_are_looked_at(
+    tmp_path: Path, read: Any
+) -> None:
+    folder = without_manifest(saved(tmp_path / "epoch_1"))
+    content = (folder / "model.pt").read_bytes()
+    weights = content.index(bytes(400))
+    (folder / "model.pt").write_bytes(content[:weights] + b"\x01" + content[weights + 1 :])
+    torch.load(folder / "model.pt", weights_only=True)  # PyTorch sees no damage
+    with pytest.raises(CheckpointError, match=r"model\.pt: not a whole checkpoint"):
+        read(folder)
+
+
+def without_manifest(folder: Path) -> Path:
+    (folder / "manifest.json").unlink()
+    return folder
+
+
+def test_an_altered_manifest_is_named(tmp_path: Path) -> None:
+    file = saved(tmp_path / "epoch_1") / "manifest.json"
+    file.write_text(file.read_text().replace('"abc"', '"abd"'))
+    with pytest.raises(CheckpointError, match=r"manifest\.json: not a whole checkpoint"):
+        checkpoint.load(file.parent)
+    content = json.loads(file.read_text())
+    del content["sha256"]  # as of earlier versions
+    file.write_text(json.dumps(content))
+    assert checkpoint.load(file.parent)[0] == file.parent
+
+
 def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     train(tmp_path, checkpoint_every=3)
     file = tmp_path / "checkpoints/epoch_2/manifest.json"

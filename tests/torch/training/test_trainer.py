@@ -559,7 +559,7 @@ class Evil:
 
 
 def without_manifest(folder: Path) -> Path:
-    """A checkpoint as itwinai 0.4 wrote it, whose files nothing vouches for."""
+    """A checkpoint whose files only their own check sums vouch for, as those of itwinai 0.4."""
     (folder / "manifest.json").unlink()
     return folder
 

@@ -7,7 +7,8 @@
 ``config.yaml``
     The configuration it was trained with.
 ``manifest.json``
-    Format, epoch, metrics, versions, and size and SHA-256 of each of the other files; written last.
+    Format, epoch, metrics, versions, size and SHA-256 of each of the other files, and a SHA-256 of
+    its own; written last.
 ``shards/``
     Instead of ``model.pt``, of a training whose ranks each save their own part.
 ``shards-trained/``
@@ -21,6 +22,8 @@ import json
 import math
 import platform
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +40,10 @@ MODEL, STATE, CONFIG, MANIFEST = "model.pt", "state.pt", "config.yaml", "manifes
 SHARDS = "shards"
 #: Weights that train on, where those to keep are an average of them.
 TRAINED = "shards-trained"
+
+#: In the state of every training whose checkpoint was written with a manifest.
+_BUILT = "built"
+_OWN_SUM = "sha256"
 
 #: Version of the format; a reader refuses a newer one.
 FORMAT = 1
@@ -79,6 +86,7 @@ def save(
             },
             "files": {str(file.relative_to(scratch)): _sum(file) for file in _files(scratch)},
         }
+        manifest[_OWN_SUM] = _sum_of(manifest)
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -142,19 +150,27 @@ def load_model(path: Path) -> dict[str, Any]:
             f"{found}: the model is in shards. Bring them together with "
             "itwinai.torch.checkpoints.sharded.merge_shards()."
         )
-    return _load_file(found / MODEL)
+    model = _load_file(found / MODEL)
+    if manifest is None:
+        _refuse_lost_manifest(found, _state_or_none(found))
+    return model
 
 
 def check_files(path: Path) -> dict[str, Any] | None:
     """Compare a checkpoint's files with its manifest, and return that.
 
-    None without a manifest, which checkpoints of itwinai 0.4 do not have.
+    None without a manifest, which checkpoints of itwinai 0.4 do not have; there the check sums
+    within PyTorch's files, which it does not look at itself, tell of altered ones.
 
     Raises:
         CheckpointError: For the first file that is missing, cut off or altered.
     """
     manifest = manifest_of(path)
-    for name, expected in ({} if manifest is None else manifest["files"]).items():
+    if manifest is None:
+        for file in sorted(path.glob("*.pt")):
+            _check_inner_sums(file)
+        return None
+    for name, expected in manifest["files"].items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name}: this file of the checkpoint is missing")
         found = _sum(path / name)
@@ -174,8 +190,10 @@ def check_whole(path: Path) -> Path:
         CheckpointError: If it is not there, incomplete or damaged.
     """
     found = _found(path)
-    if check_files(found) is None and _is_one(found) and not is_complete(found):
-        raise CheckpointError(f"{found}: a part of the checkpoint is missing")
+    if check_files(found) is None and _is_one(found):
+        if not is_complete(found):
+            raise CheckpointError(f"{found}: a part of the checkpoint is missing")
+        _refuse_lost_manifest(found, _state_or_none(found))
     return path
 
 
@@ -190,13 +208,19 @@ def manifest_of(path: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        version, _ = int(manifest["format"]), dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
+        version = int(manifest["format"])
+        sums = [(sums["bytes"] + 0, sums["sha256"]) for sums in manifest["files"].values()]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file}: not a checkpoint's manifest ({error})") from None
     if version > FORMAT:
         raise CheckpointError(
             f"{path}: written in format {version}, but this version of itwinai reads up to "
             f"{FORMAT}. Use the version that wrote it, {manifest.get('versions', {})}."
+        )
+    own = manifest.pop(_OWN_SUM, None)  # earlier versions wrote none
+    if not sums or (own is not None and own != _sum_of(manifest)):
+        raise CheckpointError(
+            f"{file}: not a whole checkpoint; the file was altered after it was written"
         )
     return manifest
 
@@ -261,6 +285,8 @@ def _load_one(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     sharded = manifest is not None and MODEL not in manifest["files"]
     model = {} if sharded else _load_file(found / MODEL)
     state = _load_file(found / STATE)
+    if manifest is None:
+        _refuse_lost_manifest(found, state)
     if not {"epoch", "best_validation_metric", "optimizer_state_dict"} <= state.keys():
         raise CheckpointError(f"{found / STATE}: not the state of a training")
     return model, state
@@ -325,6 +351,39 @@ def _sum(file: Path) -> dict[str, Any]:
         while block := stream.read(1 << 20):
             digest.update(block)
     return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _sum_of(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_inner_sums(file: Path) -> None:
+    """Compare a file of PyTorch's, a ZIP archive, with the check sums in it."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            altered = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise CheckpointError(_damaged(file, str(error))) from None
+    if altered is not None:
+        raise CheckpointError(_damaged(file, f"{altered} was altered after it was written"))
+
+
+def _refuse_lost_manifest(path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without a manifest whose state tells that there was one."""
+    if _BUILT in state:
+        raise CheckpointError(
+            f"{path / MANIFEST}: this file of the checkpoint is missing, and without it nothing "
+            "tells whether the others are whole. Restore it from a copy, or take another checkpoint"
+        )
+
+
+def _state_or_none(path: Path) -> Mapping[str, Any]:
+    """A training's state, of which the model alone needs nothing; empty if it cannot be read."""
+    with suppress(CheckpointError):
+        return _load_file(path / STATE)
+    return {}
 
 
 def _load_file(path: Path) -> dict[str, Any]:
