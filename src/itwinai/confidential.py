@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 #: Ends of names under which secrets stand. Not ``token`` alone: it is also a word of a text.
 _SECRET = re.compile(
@@ -17,7 +18,7 @@ _SECRET = re.compile(
 _SECRET_VARIABLE = re.compile(
     r"TOKEN(?!IZER)|SECRET|PASS(W|PHRASE)|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY"
 )
-_ADDRESS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*(?=@)")
+_ADDRESS = re.compile(r"(?<=://)[^\s/]*:[^\s/]*(?=@)")
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)\}")
 #: Shorter ones would be found in words that have nothing to do with them.
 _SHORTEST = 6
@@ -27,6 +28,20 @@ HIDDEN = "***"
 def masked(text: str) -> str:
     """A text without the user and password of the addresses in it."""
     return _ADDRESS.sub(HIDDEN, text)
+
+
+def without_user(address: str) -> str:
+    """An address in which ``***`` stands for the user and password, however they are written."""
+    parts = urlsplit(address)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{HIDDEN}@{host}").geturl() if at else address
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a value's name, or the environment, tells that it is a secret, or holds one."""
+    parts = value.items() if isinstance(value, Mapping) else ()
+    within = any(is_secret(str(key), part) for key, part in parts)
+    return within or _is_named_so(name, value) or unresolved(value) != value
 
 
 def unresolved(value: Any) -> Any:
@@ -52,9 +67,13 @@ def resolved(value: Any) -> Any:
 def hidden(values: Mapping[str, Any]) -> dict[str, Any]:
     """What may be shown: without secrets, whether their name or the environment tells them."""
     return {
-        name: HIDDEN if isinstance(value, str) and _SECRET.search(name) else _hidden_value(value)
+        name: HIDDEN if _is_named_so(name, value) else _hidden_value(value)
         for name, value in unresolved(dict(values)).items()
     }
+
+
+def _is_named_so(name: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(_SECRET.search(name))
 
 
 def _hidden_value(value: Any) -> Any:

@@ -438,6 +438,28 @@ def test_the_command(server: Server, gate: Gate, expected: dict[str, Any], tmp_p
     assert "there is no such folder" in done.stderr
 
 
+def test_the_servers_password_is_not_kept(
+    server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.set("refuse")
+    address = gate.url.replace("//", "//me:open@sesame@")
+    for name, logged in (("by address", address), ("by user", address)):
+        with logger_at(logged, tmp_path / name, name).start_logging():
+            pass
+    files = [path for path in tmp_path.rglob("unsent/*/*") if path.is_file()]
+    assert files
+    assert not [path for path in files if "sesame" in path.read_text()]
+    gate.set("pass")
+    (one,) = sync(tmp_path / "by user")
+    assert "user and password of http://***@127.0.0.1" in one.why
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sesame")
+    assert [one.service for one in synced(tmp_path / "by user")] != []
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert len(synced(tmp_path / "by address")) == 1
+
+
 def test_a_spool_is_data_and_not_trusted(server: Server, gate: Gate, tmp_path: Path) -> None:
     gate.set("refuse")
     with logger_at(gate.url, tmp_path, "hostile").start_logging():

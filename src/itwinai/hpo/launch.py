@@ -38,6 +38,7 @@ from itwinai.hpo.study import (
     check_foreign,
     check_points,
     check_room,
+    check_secrets,
     check_storage,
     check_total,
     choose,
@@ -111,6 +112,7 @@ def plan_study(
     check_existing(configuration)
     space = space.constrained(configuration.constraints)
     check_points(configuration, space)
+    check_secrets(configuration, space)
     check_foreign(configuration)
     chosen = choose(configuration, space, epochs)
     seed, objectives = configuration.seed, configuration.objectives

@@ -167,7 +167,7 @@ class MLFlowLogger(Logger):
 
         first = server.opening(self.tracking_uri, self.experiment_name, run_name, run_id, tags)
         spool = Spool.made(Path(self.savedir).absolute() / UNSENT, first)
-        self._server_run = server.ServerRun(spool)
+        self._server_run = server.ServerRun(spool, self.tracking_uri)
         self._sender = Sender(spool, self._server_run)
         self._client = server.SpooledClient(self.tracking_uri, self._sender)
         self.run_id, self.experiment_id, self._params = first["name"], None, {}

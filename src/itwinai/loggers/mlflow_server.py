@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
-from itwinai.confidential import masked
+from itwinai.confidential import without_user
 from itwinai.loggers.sending import Sender, all_or_each
 from itwinai.loggers.spool import Call, Spool, SpoolError
 
@@ -152,7 +152,7 @@ def opening(
     return {
         "call": "run",
         "service": "mlflow",
-        "uri": tracking_uri,
+        "uri": without_user(tracking_uri),  # a file is no place for a password
         "experiment": experiment,
         "name": run_id or f"{_NAME_BEGINS}{uuid.uuid4().hex}",
         "goes_on": run_id is not None,
@@ -170,16 +170,17 @@ class ServerRun:
 
     Args:
         spool: Has the calls, and the files that they name.
+        tracking_uri: The server.
         afterwards: Whether the training has ended, and another may have gone on with its run.
     """
 
     together: frozenset[str] = frozenset({"metric", "param"})
 
-    def __init__(self, spool: Spool, afterwards: bool = False) -> None:
+    def __init__(self, spool: Spool, tracking_uri: str, afterwards: bool = False) -> None:
         self._spool, self._opening = spool, spool.first()
         self._afterwards = self._maybe_made = afterwards
-        self.name = f"MLflow's server {masked(self._opening['uri'])}"
-        self._client = MlflowClient(tracking_uri=self._opening["uri"])
+        self.name = f"MLflow's server {without_user(tracking_uri)}"
+        self._client = MlflowClient(tracking_uri=tracking_uri)
         #: The ``mlflow.entities.Run``, as it was when it was opened; None before.
         self.run: Any = None
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from itwinai.confidential import HIDDEN, without_user
 from itwinai.errors import ConfigurationError, text_of
-from itwinai.loggers.mlflow import import_mlflow
+from itwinai.loggers.mlflow import URI_VARIABLE, import_mlflow
 from itwinai.loggers.sending import Service, described, send_some
 from itwinai.loggers.spool import UNSENT, Spool, SpoolError, spools_in
+
+_USER_VARIABLE = "MLFLOW_TRACKING_USERNAME"
 
 
 @dataclass
@@ -97,4 +101,19 @@ def _service_of(spool: Spool) -> Service:
     import_mlflow()
     from itwinai.loggers.mlflow_server import ServerRun
 
-    return ServerRun(spool, afterwards=True)
+    return ServerRun(spool, _address_of(spool), afterwards=True)
+
+
+def _address_of(spool: Spool) -> str:
+    """The server that a spool is for, with user and password as the environment gives them."""
+    kept, whole = str(spool.first().get("uri")), os.environ.get(URI_VARIABLE, "")
+    if f"//{HIDDEN}@" not in kept:
+        return kept
+    if without_user(whole) == kept:
+        return whole
+    if _USER_VARIABLE in os.environ:  # from where mlflow takes it by itself
+        return kept.replace(f"{HIDDEN}@", "", 1)
+    raise SpoolError(
+        f"{spool.folder}: user and password of {kept} are not kept in files. Set {URI_VARIABLE} to "
+        f"the whole address, or {_USER_VARIABLE} and MLFLOW_TRACKING_PASSWORD"
+    )

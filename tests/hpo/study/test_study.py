@@ -753,3 +753,35 @@ def test_a_listener_hears_every_change(make_study: MakeStudy, tmp_path: Path) ->
         (0, 2, running),
         (0, 2, TrialState.COMPLETED),
     ]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"api_token": {"type": "constant", "value": "open-sesame"}},
+        {"api_token": "open-sesame"},
+        {"hub": {"password": {"type": "choice", "categories": ["open-sesame", "other"]}}},
+        {"note": {"type": "constant", "value": "from-the-environment"}},
+        {"note": {"type": "constant", "value": {"headers": ["is from-the-environment"]}}},
+        {"hub": {"type": "choice", "categories": [{"api_key": "open-sesame"}, {}]}},
+    ],
+)
+def test_a_secret_is_no_hyper_parameter(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "from-the-environment")
+    with pytest.raises(ConfigurationError, match=r"search_space\.\S+: looks like a secret") as told:
+        make_study(space={**form, "x": {"type": "uniform", "lower": 0, "upper": 1}})
+    assert "sesame" not in str(told.value)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_word_is_no_secret_and_a_study_that_goes_on_has_its_own(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {"pad_token": "a-padding", "tokens": 3, "x": {"type": "bool"}}
+    study = make_study(space=space)
+    assert run_trial(study, [0.1]).params["pad_token"] == "a-padding"
+    study.close()
+    monkeypatch.setenv("MY_SECRET", "a-padding")
+    assert len(make_study(space=space, resume=True).result().trials) == 1

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         check_direction,
         check_foreign,
         check_points,
+        check_secrets,
         check_storage,
     )
     from itwinai.hpo.study.choosing import choose
@@ -32,6 +33,7 @@ __all__ = [
     "check_foreign",
     "check_points",
     "check_room",
+    "check_secrets",
     "check_storage",
     "check_total",
     "choose",
@@ -44,7 +46,7 @@ __getattr__ = lazily(
     {
         "study": "Study",
         "running": "Listener RunningTrial",
-        "checks": "check_direction check_foreign check_points check_storage",
+        "checks": "check_direction check_foreign check_points check_secrets check_storage",
         "total": "check_total total_trials",
         "choosing": "choose",
         "contract": "check_combination",

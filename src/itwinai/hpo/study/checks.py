@@ -7,10 +7,12 @@ import re
 import numpy as np
 
 import itwinai
+from itwinai.confidential import is_secret
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.ray_private import goal_of
-from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.record import FILE_NAME
+from itwinai.hpo.space import Choice, SearchSpace
 from itwinai.hpo.trial import full_name
 from itwinai.io.files import probe
 
@@ -87,6 +89,27 @@ def check_storage(configuration: StudyConfiguration) -> None:
             str(configuration.storage_path),
             found.seconds,
         )
+
+
+def check_secrets(configuration: StudyConfiguration, space: SearchSpace) -> None:
+    """Refuse secrets in a search space, which a record would keep as they are.
+
+    A study that goes on has them in its record already.
+
+    Raises:
+        ConfigurationError: Naming the hyper-parameter, and not the secret.
+    """
+    if configuration.resume and (configuration.directory / FILE_NAME).exists():
+        return
+    for name, parameter in space.items():
+        values = parameter.categories if isinstance(parameter, Choice) else ()
+        default = [space.defaults[name]] if name in space.defaults else []
+        if any(is_secret(name, value) for value in (*values, *default)):
+            raise ConfigurationError(
+                f"search_space.{name}: looks like a secret, by its name or because a variable of "
+                "the environment holds it, and the study's record would keep it for whoever reads "
+                "it. Put it into the configuration of the training, as ${oc.env:NAME}."
+            )
 
 
 def check_foreign(configuration: StudyConfiguration) -> None:
