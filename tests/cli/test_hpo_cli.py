@@ -379,6 +379,12 @@ def test_a_repetition_on_other_data_differs(study: Path, tmp_path: Path) -> None
     copy = moved(study, tmp_path)
     kept = copy / "pipeline.yaml"
     kept.write_text(kept.read_text().replace("seed: 1", "seed: 3"))
+    told = hpo("rerun", copy, "--best", code=1).stderr
+    assert told == (
+        f"error: {kept}: altered after itwinai wrote it. Restore it from a copy; if you have "
+        "changed it on purpose, delete its first line.\n"
+    )
+    kept.write_text(kept.read_text().partition("\n")[2])
     outcome = as_json("rerun", copy, "--best", code=3)
     assert (outcome["equal"], outcome["differing_epochs"]) == (False, [1, 2, 3])
     assert "differ from the record: 1, 2, 3" in hpo("rerun", copy, "--best", code=3).stdout

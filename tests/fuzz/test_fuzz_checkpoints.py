@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from damaging import Damage, damages
 from hypothesis import given
 from hypothesis import strategies as st
 from refusing import taken
@@ -29,30 +29,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     checkpoint.save(folder, model, state, {"optim_lr": 0.01}, {"epoch": 1, "run": "abc"})
     return folder
-
-
-Damage = Callable[[bytes], bytes]
-
-
-@st.composite
-def damages(draw: Any) -> Damage:
-    """What disks, copies and editors do to a file."""
-    kind = draw(st.sampled_from(["bit", "cut", "hole", "insert", "bytes"]))
-    place, length = draw(st.floats(0, 1, exclude_max=True)), draw(st.sampled_from([1, 4, 64, 512]))
-    bit, piece = draw(st.integers(0, 7)), draw(st.binary(min_size=1, max_size=8))
-
-    def damaged(content: bytes) -> bytes:
-        at = int(place * len(content))
-        before, after = content[:at], content[at + length :]
-        return {
-            "bit": before + bytes([content[at] ^ 1 << bit]) + content[at + 1 :],
-            "cut": before,
-            "hole": before + bytes(min(length, len(content) - at)) + after,
-            "insert": before + piece + content[at:],
-            "bytes": before + piece + content[at + len(piece) :],
-        }[kind]
-
-    return damaged
 
 
 def leaves(value: Any) -> Any:

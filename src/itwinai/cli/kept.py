@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import UnsupportedValueType
+from omegaconf.errors import OmegaConfBaseException, UnsupportedValueType
 from yaml import YAMLError
 
 import itwinai
@@ -21,6 +21,7 @@ from itwinai.config.allowing import folder_of_program
 from itwinai.config.bounds import bounded_files
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
 from itwinai.config.steps import place
+from itwinai.config.values import shown
 from itwinai.errors import add_note, did_you_mean
 from itwinai.hpo.errors import StudyError, StudyInterrupted
 from itwinai.hpo.record import PIPELINE_FILE, pipeline_of
@@ -79,10 +80,13 @@ class KeptPipeline:
                 tuple(kept.get("allow", ())),
                 tuple(kept.get("arguments", ())),
             )
-        except (YAMLError, AssertionError, KeyError, TypeError) as error:
+        except (
+            *(YAMLError, OmegaConfBaseException, AssertionError),
+            *(LookupError, TypeError, ValueError, AttributeError),
+        ) as error:
             raise StudyError(
-                f"{path}: not a pipeline that itwinai kept ({error!r}). Restore it from a copy, or "
-                "go on from the program that started the study."
+                f"{path}: not a pipeline that itwinai kept ({shown(error)}). Restore it from a "
+                "copy, or go on from the program that started the study."
             ) from error
 
     def text(self) -> str:

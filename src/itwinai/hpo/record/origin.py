@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from itwinai import job
@@ -13,10 +14,14 @@ PIPELINE_FILE = "pipeline.yaml"
 #: Identifies the batch jobs that a study runs in.
 JOB_FILE = "job"
 
+#: First line of a kept pipeline, before the sum of all lines below; where the end of a file is cut
+#: off, it stays.
+_SUM = b"# SHA-256 of all lines below: "
+
 
 def keep_pipeline(directory: Path, text: str) -> None:
     """Write a study's pipeline, or replace the one of an earlier run."""
-    write_text(directory / PIPELINE_FILE, text)
+    write_text(directory / PIPELINE_FILE, f"{_SUM.decode()}{_sum_of(text.encode())}\n{text}")
 
 
 def keep_job(directory: Path) -> None:
@@ -36,8 +41,8 @@ def pipeline_of(directory: Path) -> Path:
     """Return the file that holds a study's pipeline, which the caller is going to run.
 
     Raises:
-        StudyError: If the study was not started from the command line, or another user could have
-            put the file there.
+        StudyError: If the study was not started from the command line, another user could have
+            put the file there, or it is not as it was written.
     """
     path = directory / PIPELINE_FILE
     strange = why_not_own(directory, PIPELINE_FILE)
@@ -48,4 +53,19 @@ def pipeline_of(directory: Path) -> Path:
             f"{path}: there is no such file, because this study was not started with 'itwinai hpo "
             "run' or 'itwinai exec-pipeline'. Do this from the program that started it."
         )
+    _check_sum(path)
     return path
+
+
+def _check_sum(path: Path) -> None:
+    """Refuse a pipeline that has changed; those of earlier versions carry no sum."""
+    first, _, below = path.read_bytes().partition(b"\n")
+    if first.startswith(_SUM) and first.removeprefix(_SUM).decode("latin-1") != _sum_of(below):
+        raise StudyError(
+            f"{path}: altered after itwinai wrote it. Restore it from a copy; if you have changed "
+            "it on purpose, delete its first line."
+        )
+
+
+def _sum_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
