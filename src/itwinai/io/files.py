@@ -167,8 +167,15 @@ def newest_complete(path: Path) -> Path | None:
     return None
 
 
-def delete_folder(path: Path) -> None:
-    """Delete a folder, and the one that it lies in if nothing else does."""
+def delete_folder(path: Path, within: Path) -> None:
+    """Delete a folder, and the one that it lies in if nothing else does.
+
+    Args:
+        path: The folder.
+        within: What does not lie in this one, links followed, stays.
+    """
+    if within.resolve() not in path.parent.resolve().joinpath(path.name).parents:
+        return
     shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):
         path.parent.rmdir()

@@ -36,6 +36,23 @@ def why_not_own(folder: Path, *files: str) -> str:
     return ""
 
 
+def why_leads_out(folder: Path, *patterns: str) -> str:
+    """Say which of the paths in a folder is a link, through which something would be written.
+
+    Args:
+        folder: The folder.
+        patterns: Of paths in it, each after those of the folders that it lies in.
+
+    Returns:
+        The reason; nothing if there is no link.
+    """
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if path.is_symlink():
+                return f"{path} is a symbolic link, through which files outside would be changed"
+    return ""
+
+
 def open_to_group(folder: Path) -> None:
     """Let the group of a folder read what is in it, without following links."""
     for path in (folder, *folder.rglob("*")):

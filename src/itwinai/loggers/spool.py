@@ -162,7 +162,7 @@ class Spool:
 
     def delete(self) -> None:
         """Delete the spool, and the folder of spools if it was the last."""
-        delete_folder(self.folder)
+        delete_folder(self.folder, within=self.folder.parent)
 
     def _taken(self) -> int:
         path = self.folder / _TAKEN

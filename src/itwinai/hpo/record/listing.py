@@ -15,6 +15,7 @@ from itwinai.hpo.record.journal import FILE_NAME
 from itwinai.hpo.record.reading import load_study
 from itwinai.hpo.record.results import StudyResult
 from itwinai.hpo.trial import TrialState
+from itwinai.io.files import write_text
 
 #: A file of this name in a study's folder asks the driver to stop.
 STOP_FILE = "stop"
@@ -88,7 +89,7 @@ def stop_study(directory: str | Path) -> None:
         raise StudyError(f"{directory}: there is no study here, as there is no {FILE_NAME}.")
     if not is_running(directory):
         raise StudyError(f"{directory}: this study is not running, so there is nothing to stop.")
-    (directory / STOP_FILE).touch()
+    write_text(directory / STOP_FILE, "")
 
 
 def _study_folders(root: Path) -> Iterator[Path]:

@@ -27,6 +27,7 @@ class CheckpointKeeper:
     def __init__(
         self, configuration: StudyConfiguration, result: StudyResult, candidates: int
     ) -> None:
+        self._directory = configuration.directory
         self._objectives = configuration.objectives
         self._policy = configuration.keep_checkpoints
         self._single = len(self._objectives) == 1
@@ -45,7 +46,7 @@ class CheckpointKeeper:
         if checkpoint is None or self._policy == "all" or state in OPEN:
             return
         if state is not TrialState.COMPLETED or losses is None:
-            delete_folder(checkpoint)
+            delete_folder(checkpoint, within=self._directory)
         elif self._policy == "best":
             self._keep_the_best([*self._best, (losses, checkpoint)])
 
@@ -54,7 +55,7 @@ class CheckpointKeeper:
         if self._policy == "best" and self._single and best is not None:
             for _, checkpoint in self._best:
                 if checkpoint != best:
-                    delete_folder(checkpoint)
+                    delete_folder(checkpoint, within=self._directory)
 
     def _keep_the_best(self, rivals: list[tuple[Losses, Path]]) -> None:
         if self._single:  # of equally good trials the first is the best
@@ -64,4 +65,4 @@ class CheckpointKeeper:
         self._best = kept
         for rival in rivals:
             if rival not in kept:
-                delete_folder(rival[1])
+                delete_folder(rival[1], within=self._directory)

@@ -32,7 +32,10 @@ from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.facts import facts_of, keep_or_refuse
 from itwinai.hpo.study.telling import tell_optuna
 from itwinai.hpo.trial import TrialState
-from itwinai.io.ownership import make_own, why_not_own
+from itwinai.io.ownership import make_own, why_leads_out, why_not_own
+
+#: What a study writes below its folder in other ways than by putting a file in another's place.
+_WRITTEN = (".tune", "trials", "trials/*", "trials/*/*")
 
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
@@ -43,11 +46,12 @@ def check_existing(configuration: StudyConfiguration) -> None:
     One in which no trial came to anything gives way.
 
     Raises:
-        StudyError: If there is a record and ``resume`` is false, or another user could have put
-            there what is there.
+        StudyError: If there is a record and ``resume`` is false, another user could have put
+            there what is there, or a link in it leads elsewhere.
     """
     path = configuration.directory / FILE_NAME
     strange = why_not_own(configuration.directory, FILE_NAME)
+    strange = strange or why_leads_out(configuration.directory, *_WRITTEN)
     if strange:
         raise StudyError(
             f"study {configuration.name!r}: {strange}. What others could have put there is not "

@@ -57,7 +57,8 @@ class KeepEvery:
             return
         self._epochs = [*(known for known in self._epochs if known != path), path]
         while self._last is not None and len(self._epochs) > self._last:
-            delete_folder(self._epochs.pop(0))
+            oldest = self._epochs.pop(0)
+            delete_folder(oldest, within=oldest.parent)
 
     def recorded(self) -> None:
         """Do nothing: there is no study."""
@@ -72,12 +73,14 @@ class KeepNewest:
         every: Epochs between two checkpoints; the study's record follows the last one.
         epochs: Epochs of a full training; the last one always has a checkpoint.
         previous: The checkpoint that the trial continues from.
+        folder: The trial's; a checkpoint that lies elsewhere stays.
     """
 
-    def __init__(self, every: int | None, epochs: int, previous: Path | None) -> None:
+    def __init__(self, every: int | None, epochs: int, previous: Path | None, folder: Path) -> None:
         self._every = every or 1
         self._epochs = epochs
         self._on_record = previous
+        self._folder = folder
         self.newest = previous
 
     def due(self, epoch: int, improved: bool) -> list[str]:
@@ -89,7 +92,7 @@ class KeepNewest:
         """Delete the one before, unless the record knows no other."""
         before, self.newest = self.newest, path
         if before is not None and before not in (path, self._on_record):
-            delete_folder(before)
+            delete_folder(before, within=self._folder)
 
     def recorded(self) -> None:
         """Delete the one that the record knew."""
@@ -99,4 +102,4 @@ class KeepNewest:
     def delete_superseded(self) -> None:
         """Delete the one that the record knew, if there is a newer one."""
         if self._on_record is not None and self._on_record != self.newest:
-            delete_folder(self._on_record)
+            delete_folder(self._on_record, within=self._folder)

@@ -93,7 +93,9 @@ class TrainerProgram:
         )
         trainer.checkpoints_location = assignment.directory
         trainer.checkpoints = self._last = KeepNewest(
-            trainer.checkpoint_every, trainer.epochs, continued
+            *(trainer.checkpoint_every, trainer.epochs),
+            previous=continued,
+            folder=Path(assignment.directory),
         )
         trainer.from_checkpoint = continued or trainer.from_checkpoint
         trainer.reports = 0 if continued is None else assignment.epochs

@@ -19,6 +19,7 @@ from itwinai.hpo.engine import Place
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import StudyResult, load_study
 from itwinai.hpo.trial import FAILURES, Assignment, TrialResult
+from itwinai.io.ownership import why_leads_out
 from itwinai.reporting import TrialStopped
 from itwinai.torch.ray.program import TrainerProgram
 from itwinai.torch.ray.trainer import RayTorchTrainer, TorchTrainer
@@ -253,7 +254,11 @@ def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 @contextmanager
 def _folder(result: StudyResult, trial: TrialResult, keep: bool) -> Iterator[Path]:
     if keep:
-        yield result.record.parent / "reruns" / f"{trial.number:05d}"
+        place = Path("reruns", f"{trial.number:05d}")
+        strange = why_leads_out(result.record.parent, "reruns", str(place), f"{place}/*")
+        if strange:
+            raise StudyError(f"{strange}. Remove it.")
+        yield result.record.parent / place
         return
     with tempfile.TemporaryDirectory(prefix="itwinai-rerun-") as folder:
         yield Path(folder)

@@ -90,4 +90,4 @@ def _delete_superseded(result: StudyResult) -> None:
     trials = result.record.parent / "trials"
     for path in [*trials.glob("*/epoch_*"), *trials.glob("*/report_*")]:
         if path not in kept:
-            delete_folder(path)
+            delete_folder(path, within=trials)
