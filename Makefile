@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 
-.PHONY: demo slurm test test-all test-gpu fuzz check format clean
+.PHONY: demo slurm test test-all test-gpu fuzz check audit format clean
 
 demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
 	rm -rf examples/digits/studies
@@ -37,6 +37,9 @@ check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: .venv/ready  ## Known vulnerabilities of what is installed, if an index of them answers
+	$(BIN)/python .ci/audit.py
 
 format: .venv/ready  ## Mend what can be mended
 	$(BIN)/ruff check --fix .
