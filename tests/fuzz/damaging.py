@@ -21,7 +21,7 @@ def damages(draw: Any) -> Damage:
         at = int(place * len(content))
         before, after = content[:at], content[at + length :]
         return {
-            "bit": before + bytes([content[at] ^ 1 << bit]) + content[at + 1 :],
+            "bit": before + bytes(b ^ 1 << bit for b in content[at : at + 1]) + content[at + 1 :],
             "cut": before,
             "hole": before + bytes(min(length, len(content) - at)) + after,
             "insert": before + piece + content[at:],
