@@ -152,7 +152,7 @@ def load_model(path: Path) -> dict[str, Any]:
         )
     model = _load_file(found / MODEL)
     if manifest is None:
-        _refuse_lost_manifest(found, _state_or_none(found))
+        _refuse_lost_manifest(found, _state_or_nothing(found))
     return model
 
 
@@ -193,7 +193,7 @@ def check_whole(path: Path) -> Path:
     if check_files(found) is None and _is_one(found):
         if not is_complete(found):
             raise CheckpointError(f"{found}: a part of the checkpoint is missing")
-        _refuse_lost_manifest(found, _state_or_none(found))
+        _refuse_lost_manifest(found, _state_or_nothing(found))
     return path
 
 
@@ -365,7 +365,7 @@ def _check_inner_sums(file: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             altered = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise CheckpointError(_damaged(file, str(error))) from None
+        raise CheckpointError(_damaged(file, str(error) or type(error).__name__)) from None
     if altered is not None:
         raise CheckpointError(_damaged(file, f"{altered} was altered after it was written"))
 
@@ -379,7 +379,7 @@ def _refuse_lost_manifest(path: Path, state: Mapping[str, Any]) -> None:
         )
 
 
-def _state_or_none(path: Path) -> Mapping[str, Any]:
+def _state_or_nothing(path: Path) -> Mapping[str, Any]:
     """A training's state, of which the model alone needs nothing; empty if it cannot be read."""
     with suppress(CheckpointError):
         return _load_file(path / STATE)
