@@ -7,9 +7,14 @@ from contextlib import contextmanager
 from time import process_time
 from typing import TypeVar
 
+from hypothesis import settings
+
 from itwinai.errors import ItwinaiError, notes_of, with_notes
 
 Result = TypeVar("Result")
+
+#: For what costs as much as a hundred others: it composes, imports and builds, or reads a study.
+FEWER = settings(max_examples=settings().max_examples // 2)
 
 #: Of a message, and of a line of it.
 LINES, CHARACTERS = 12, 2000

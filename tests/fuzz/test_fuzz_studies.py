@@ -14,7 +14,7 @@ from damaging import Damage, damages
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from refusing import soon, taken
+from refusing import FEWER, soon, taken
 
 from itwinai.cli.kept import KeptPipeline
 from itwinai.hpo.display.summary import summary
@@ -28,6 +28,7 @@ def study(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SAMPLES / "finished", tmp_path / "study"))
 
 
+@FEWER
 @given(st.sampled_from(["finished", "interrupted"]), st.lists(damages(), min_size=1, max_size=3))
 def test_a_record_without_check_sums(study: Path, name: str, several: list[Damage]) -> None:
     content = (SAMPLES / name / "record.log").read_bytes()
@@ -46,6 +47,7 @@ def plainly(kept: KeptPipeline) -> dict[str, Any]:
     return {**vars(kept), "config": OmegaConf.to_container(kept.config)}
 
 
+@FEWER
 @given(damages(), st.booleans())
 def test_a_kept_pipeline(study: Path, damage: Damage, has_sum: bool) -> None:
     file = study / "pipeline.yaml"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from given_values import ODD_TEXT, VALUES
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from refusing import check_message, soon, taken
+from refusing import FEWER, check_message, soon, taken
 from typer.testing import CliRunner
 
 from itwinai.cli import app
@@ -67,10 +67,6 @@ def mistaken(draw: Any, text: str) -> str:
         piece = draw(st.sampled_from(PIECES) | st.text(max_size=3))
         text = text[:begin] + piece + text[begin + length :]
     return text
-
-
-#: A command composes, imports and builds: each of these costs a hundred others.
-FEWER = settings(max_examples=settings().max_examples // 2)
 
 
 @pytest.fixture
