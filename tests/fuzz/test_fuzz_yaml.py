@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from given_values import ODD_TEXT, VALUES
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from refusing import FEWER, check_message, soon, taken
 from typer.testing import CliRunner
@@ -122,6 +122,7 @@ def test_a_trainer(folder: Path, arguments: dict[str, Any]) -> None:
     check_ends_well(text)
 
 
+@example(JOB.replace('"12:00:00"', '!!set "12:00:00"'))
 @given(mistaken(JOB))
 def test_a_job(tmp_path: Path, text: str) -> None:
     path = tmp_path / "slurm.yaml"

@@ -23,7 +23,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # a tag may promise one
+        for key, _ in pairs:
             if str(key.value) in seen:
                 problem = f"the key '{key.value}' stands here twice; keep one of them"
                 raise ConstructorError(None, None, problem, key.start_mark)
