@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 
-.PHONY: demo slurm test test-all test-gpu fuzz check audit format clean
+.PHONY: demo slurm test test-all test-gpu fuzz reliability soak check audit format clean
 
 demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
 	rm -rf examples/digits/studies
@@ -31,6 +31,14 @@ SEED ?= $(shell date +%s)
 fuzz: .venv/ready  ## Ten minutes of odd input, another each time; the same again with SEED=
 	@echo 'fuzzing with SEED=$(SEED)'
 	$(PYTEST) tests/fuzz --hypothesis-profile=long --hypothesis-seed=$(SEED)
+
+reliability: .venv/ready  ## Seconds to recover from faults, measured anew, and the tables of docs/reliability.md
+	FAULTS_MEASURE=1 $(BIN)/python -m pytest tests/faults/test_killed_driver.py
+	$(BIN)/python tests/faults/table.py
+
+SOAK_MINUTES ?= 30
+soak: .venv/ready  ## Faults at random, for SOAK_MINUTES, on a study that must lose nothing; SOAK_SEED repeats them
+	$(BIN)/python tests/faults/soak.py --minutes $(SOAK_MINUTES) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
 
 check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff check .

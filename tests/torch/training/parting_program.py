@@ -87,7 +87,22 @@ class Alone(TorchTrainer):
         return super().train_epoch()
 
 
-KINDS = {k.__name__: k for k in (Own, Slow, Failing, Killed, Uneven, Alone)}
+class KilledWhileSaving(TorchTrainer):
+    """Rank 1 is killed once it has written its part of the second epoch's checkpoint."""
+
+    def train_epoch(self) -> Any:
+        if RANK == 1 and self.current_epoch == 1:
+            write = self.strategy.save_sharded
+
+            def write_and_die(*arguments: Any) -> None:
+                write(*arguments)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            self.strategy.save_sharded = write_and_die
+        return super().train_epoch()
+
+
+KINDS = {k.__name__: k for k in (Own, Slow, Failing, Killed, Uneven, Alone, KilledWhileSaving)}
 
 
 def main(folder: Path, cases: list[dict[str, Any]]) -> None:
@@ -99,6 +114,7 @@ def main(folder: Path, cases: list[dict[str, Any]]) -> None:
                 model=nn.Linear(4, 2),
                 epochs=case.pop("epochs", 1),
                 checkpoint_sharded=case.pop("sharded", False),
+                checkpoint_every=case.pop("checkpoint_every", None),
                 config={"silence_timeout": 60, **case},
             )
         )

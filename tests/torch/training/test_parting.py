@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from itwinai.torch.checkpoints import files as checkpoint
+
 PROGRAM = Path(__file__).with_name("parting_program.py")
 
 
@@ -86,6 +88,17 @@ def test_a_rank_that_is_lost_is_named_with_its_last_place(tmp_path, number, word
     codes, (output, _) = run(tmp_path, {"kind": "Killed", "signal": number, "silence_timeout": 6})
     assert codes == [1, -9]
     assert f"{words}. It was last seen in " in output
+
+
+def test_a_rank_that_is_lost_while_all_save_leaves_the_checkpoint_before(tmp_path):
+    case = {"kind": "KilledWhileSaving", "sharded": True, "checkpoint_every": 1, "epochs": 3}
+    codes, (output, _) = run(tmp_path, case)
+    assert codes == [1, -9]
+    assert "rank 1 is gone" in output
+    found = [path.name for path in (tmp_path / "0/checkpoints").glob("epoch_*")]
+    assert found == ["epoch_0"]
+    _, _, state = checkpoint.load(tmp_path / "0/checkpoints/epoch_0")
+    assert state["epoch"] == 0
 
 
 @pytest.mark.parametrize(
