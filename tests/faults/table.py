@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -629,10 +628,9 @@ def updated(page: str) -> str:
         ),
     }
     for name, table in tables.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-        page, found = re.subn(pattern, lambda _, t=table: f"{begin}\n{t}\n{end}", page, flags=re.S)
-        assert found == 1, f"{PAGE}: {begin} ... {end} stands there {found} times"
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+        before, old = page.split(begin)
+        page = before + begin + table + "\n" + end + old.split(end)[1]
     return page
 
 
