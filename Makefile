@@ -33,7 +33,7 @@ fuzz: .venv/ready  ## Ten minutes of odd input, another each time; the same agai
 	$(PYTEST) tests/fuzz --hypothesis-profile=long --hypothesis-seed=$(SEED)
 
 reliability: .venv/ready  ## Seconds to recover from faults, measured anew, and the tables of docs/reliability.md
-	FAULTS_MEASURE=1 $(BIN)/python -m pytest tests/faults/test_killed_driver.py
+	FAULTS_MEASURE=1 $(BIN)/python -m pytest tests/faults/test_killed_driver.py tests/faults/test_ends_of_drivers.py
 	$(BIN)/python tests/faults/table.py
 
 SOAK_MINUTES ?= 30

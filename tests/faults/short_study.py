@@ -38,6 +38,7 @@ class Program:
         if assignment.checkpoint is not None:
             done = int(Path(assignment.checkpoint, "epoch").read_text())
         assert done == assignment.epochs
+        print(f"trial {assignment.number} from {done}")  # noqa: T201
         workers = self._folder / "workers"
         workers.mkdir(exist_ok=True)
         (workers / str(os.getpid())).touch()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from drivers import Driver, Terminal, trained_again
+from measured import measured
 from short_study import AT_ONCE
 
 from itwinai.hpo.record import StudyResult, load_study
@@ -50,12 +51,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator
         for way, driver in drivers.items():
             driver.wait_for_epochs(2 * AT_ONCE)
             places[way] = (driver.address(), driver.token())
-        drivers["kill"].process.send_signal(signal.SIGTERM)
+        _press_until_it_ends(terminal, drivers["ctrl-c twice"])
         drivers["closed terminal"].process.send_signal(signal.SIGHUP)
         os.close(pipe)
-        for way in ("kill", "closed terminal", "closed pipe"):
-            (drivers[way].folder / "hold").unlink()
-        _press_until_it_ends(terminal, drivers["ctrl-c twice"])
+        with measured("30"):
+            drivers["kill"].process.send_signal(signal.SIGTERM)
+            for way in ("kill", "closed terminal", "closed pipe"):
+                (drivers[way].folder / "hold").unlink()
+            drivers["kill"].end()
         yield {way: Ended(driver, *places[way]) for way, driver in drivers.items()}
     finally:
         for driver in drivers.values():

@@ -81,9 +81,12 @@ class Story:
                 (place / name).write_bytes(pickle.dumps(Harmful(self.folder / "harm")))
 
     def resume(self) -> None:
-        """Go on, with a worker that sleeps until the other has trained all that it can."""
+        """Go on: a worker is killed, one sleeps until the other has trained all that it can."""
         with measured("4"):
             self.second = Driver(self.folder, TRIALS, self._temporary)
+            self.second.wait_for_workers()
+        with measured("1"):
+            os.kill(self.second.workers()[0], signal.SIGKILL)
             self.second.wait_for_workers()
         asleep, awake = self.second.workers()
         os.kill(asleep, signal.SIGSTOP)
@@ -154,6 +157,12 @@ def test_a_killed_study_goes_on_without_losing_or_repeating_anything(story: Stor
     for before, after in zip(story.left.trials, story.result.trials, strict=False):
         assert after.params == before.params
         assert after.history[: before.epochs] == before.history
+
+
+def test_a_killed_worker_is_replaced(story: Story) -> None:
+    log = (story.folder / "study/trials/00000/log.txt").read_text()
+    logs = log + (story.folder / "study/trials/00001/log.txt").read_text()
+    assert logs.count("from 2") == 3, "each trial in the second driver, and one of them once more"
 
 
 def test_a_worker_that_sleeps_for_a_while_is_not_declared_dead(story: Story) -> None:
