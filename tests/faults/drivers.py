@@ -109,7 +109,9 @@ class Driver:
     def workers(self) -> list[int]:
         """Those of its processes that train."""
         begun = {int(file.name) for file in (self.folder / "workers").glob("*")}
-        return sorted(begun & set(self.processes()))
+        alive = begun & set(self.processes())
+        # The system gives a number again, but not to a process that Ray names so.
+        return sorted(pid for pid in alive if _content(pid, "cmdline").startswith(b"ray::"))
 
     def token(self) -> Path:
         """The file that holds the token of its Ray."""

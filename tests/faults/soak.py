@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -72,7 +73,7 @@ class Soak:
         self._record = folder / "study/record.log"
         self.drivers: list[Driver] = []
         self.happened: Counter[str] = Counter()
-        self.ended_by_itself = 0
+        self.gone_astray = 0
         #: Seconds that a driver lived, and what it used at their beginning and end.
         self.usage: list[tuple[float, Usage, Usage]] = []
         self.start()
@@ -96,8 +97,7 @@ class Soak:
                 self._first = self._first or Usage.of(self.driver.process.pid)
             time.sleep(seconds)
         if not self.driver.is_running:
-            self.ended_by_itself += 1
-            say(f"the driver has ended by itself: {self.driver.log.read_text()[-2000:]}")
+            self._astray("has ended by itself")
             self.start()
 
     # -- faults ------------------------------------------------------------------------------------
@@ -143,10 +143,24 @@ class Soak:
                 last = Usage.of(self.driver.process.pid)
                 self.usage.append((time.monotonic() - self._since, self._first, last))
         self.driver.process.send_signal(number)
-        code = self.driver.process.wait(120)
-        if code not in (-number, 130):
-            self.ended_by_itself += 1
-            say(f"the driver has ended with {code}: {self.driver.log.read_text()[-2000:]}")
+        self._check_end((-number, 130))
+
+    def _check_end(self, codes: tuple[int, ...]) -> None:
+        """Wait for the driver's end; one that does not come is told with the stacks."""
+        try:
+            code = self.driver.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.driver.process.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+            self._astray("does not end")
+            self.driver.process.kill()
+            return
+        if code not in codes:
+            self._astray(f"has ended with {code}")
+
+    def _astray(self, how: str) -> None:
+        self.gone_astray += 1
+        say(f"the driver {how}: {self.driver.log.read_text()[-4000:]}")
 
     # -- the whole ---------------------------------------------------------------------------------
 
@@ -170,10 +184,7 @@ class Soak:
         self.train(1)
         self._end(signal.SIGTERM)
         self.start(len(load_study(self._record).trials))
-        code = self.driver.end()
-        if code != 0:
-            self.ended_by_itself += 1
-            say(f"the last driver has ended with {code}: {self.driver.log.read_text()[-2000:]}")
+        self._check_end((0,))
 
     def findings(self) -> dict[str, int]:
         """What must be nothing."""
@@ -190,7 +201,7 @@ class Soak:
             "trials with missing or repeated epochs": sum(
                 trial.epochs != EPOCHS or len(trial.history) != EPOCHS for trial in result.trials
             ),
-            "drivers that ended by themselves": self.ended_by_itself,
+            "drivers that did not do as they were told": self.gone_astray,
             "processes left": sum(len(driver.processes()) for driver in self.drivers),
             "temporary folders left": len(list(self._temporary.iterdir())),
         }
