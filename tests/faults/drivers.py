@@ -18,7 +18,7 @@ from pathlib import Path
 import short_study
 
 #: Seconds after which a test gives up; nothing depends on them otherwise.
-PATIENCE_S = 90
+PATIENCE_S = 180
 
 _MARK = "ITWINAI_TEST_DRIVER"
 
