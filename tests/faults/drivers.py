@@ -68,7 +68,9 @@ class Driver:
         self.folder, self.log = folder, folder / "driver.log"
         self._known = len(epochs_of(folder))
         self._mark = str(uuid.uuid4())
-        command = [sys.executable, short_study.__file__, str(folder), str(trials)]
+        # Whoever starts the tests may ignore signals, as nohup does, and pass that on.
+        command = ["env", "--default-signal=HUP,INT", sys.executable, short_study.__file__]
+        command += [str(folder), str(trials)]
         if terminal is not None:
             command = ["setsid", "--wait", "--ctty", *command]
         with open(self.log, "a") as log:

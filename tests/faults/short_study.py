@@ -3,14 +3,12 @@
 ``short_study.py FOLDER TRIALS`` runs or resumes it. Every epoch appends a line to the file
 ``FOLDER/epochs.log``: process, trial, epoch. Every process that trains leaves a file with its
 number in ``FOLDER/workers``. While there is a file ``FOLDER/hold``, each trial waits before its
-third epoch. SIGUSR1 shows where all threads of the driver are.
+third epoch.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -75,6 +73,5 @@ def run(folder: Path, trials: int) -> StudyResult:
 
 
 if __name__ == "__main__":
-    faulthandler.register(signal.SIGUSR1)
     with clean_exit():
         run(Path(sys.argv[1]), int(sys.argv[2]))

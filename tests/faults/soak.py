@@ -146,12 +146,10 @@ class Soak:
         self._check_end((-number, 130))
 
     def _check_end(self, codes: tuple[int, ...]) -> None:
-        """Wait for the driver's end; one that does not come is told with the stacks."""
+        """Wait for the driver's end."""
         try:
             code = self.driver.process.wait(120)
         except subprocess.TimeoutExpired:
-            self.driver.process.send_signal(signal.SIGUSR1)
-            time.sleep(1)
             self._astray("does not end")
             self.driver.process.kill()
             return
@@ -226,6 +224,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     say(f"seed {seed}, {options.minutes:g} minutes")
     with (
