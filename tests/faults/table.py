@@ -37,6 +37,7 @@ class Fault:
 
 
 _ENGINE = "tests/hpo/engine"
+_OUTAGES = "tests/hpo/engine/test_outages.py"
 _STUDY = "tests/hpo/study/test_study.py"
 _EXTENDING = "tests/hpo/study/test_extending.py"
 _RECORD = "tests/hpo/record/test_record.py"
@@ -142,9 +143,19 @@ FAULTS = (
     Fault(
         "8",
         "the disk is full",
-        "the record, and the newest whole checkpoint of each trial",
-        "",
-        "",
+        "every trial: no other one starts, and those that met it go on once there is space; after "
+        "`outage_timeout_s` the study ends, to be resumed",
+        "epochs since the newest checkpoints; of the record nothing, which is written later",
+        "*No space left on device ... No trial starts until this has passed, for at most 600 s*; "
+        "before the start: *1 MiB are free, but 3 checkpoints at the same time ... need 2 MiB*",
+        (
+            f"{_OUTAGES}::test_a_full_disk_holds_a_study_until_there_is_space_and_costs_no_trial",
+            f"{_OUTAGES}::test_a_disk_that_stays_full_ends_a_study_which_can_be_resumed",
+            f"{_OUTAGES}"
+            "::test_what_a_full_disk_does_not_take_of_a_record_is_written_when_there_is_space",
+            f"{_OUTAGES}"
+            "::test_a_disk_without_room_for_the_checkpoints_is_refused_before_anything_starts",
+        ),
     ),
     Fault(
         "9",
@@ -163,9 +174,16 @@ FAULTS = (
     Fault(
         "10",
         "the storage is slow, read-only or gone",
-        "the record as it stood",
-        "",
-        "",
+        "a slow one costs time alone; where it is gone the study ends within a second, keeps what "
+        "it knew and writes it once the place is there again",
+        "of a storage that is gone: what ran since the newest checkpoints",
+        "*is slow: a file of five bytes took 1.2 s*; *the record was deleted, moved or replaced "
+        "while its study ran*",
+        (
+            f"{_OUTAGES}::test_a_slow_disk_is_named_before_the_start",
+            f"{_EXTENDING}::test_a_record_that_vanishes_stops_its_study_which_keeps_what_it_knew",
+            f"{_SLURM}/test_cluster.py::test_storage_that_a_node_cannot_write_to_is_named",
+        ),
     ),
     Fault(
         "11",
@@ -399,15 +417,15 @@ FAULTS = (
         "30",
         "Ctrl-C once or twice, `kill`, a terminal or a pipe that is closed",
         "the record: trials end after their epoch and can be resumed; after the second Ctrl-C at "
-        "once",
-        "after the second Ctrl-C: the epoch",
+        "once; a closed pipe ends nothing",
+        "after the second Ctrl-C: the epoch; of a closed pipe: what its reader would have read",
         "*study 'digits' was interrupted after 7 trials; the same command with study.resume=true "
-        "goes on to the same total*; exit code 130; of a closed pipe: nothing, and 1",
+        "goes on to the same total*; exit code 130",
         (
             f"{_ENDS}::test_a_signal_ends_a_study_with_its_record_in_order",
             f"{_ENDS}::test_the_first_signal_is_heard_with_patience",
             f"{_ENDS}::test_the_second_ctrl_c_waits_for_nothing",
-            f"{_ENDS}::test_a_pipe_whose_reader_has_gone_interrupts_without_a_word",
+            f"{_ENDS}::test_a_pipe_whose_reader_has_gone_costs_what_it_would_have_read",
             "tests/test_cli.py::test_ctrl_c_ends_quietly_with_130",
         ),
     ),

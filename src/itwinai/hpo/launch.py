@@ -15,12 +15,13 @@ from itwinai import job
 from itwinai.config.values import plain
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.display import StudyProgress
+from itwinai.hpo.display import StudyProgress, unheard
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.engine import (
     Program,
     check_cores,
     check_nodes,
+    ended_like_ctrl_c,
     plan_resources,
     ray_cluster,
     starts_embedded,
@@ -196,10 +197,10 @@ def run_study(
         TrialsFailedError: If no trial produced a result.
         JobEnds: If the job asked it to stop.
     """
-    console = console or Console()
+    console = console or unheard.console()
     if plan.choice:
         console.print(plan.choice, soft_wrap=True, highlight=False)
-    with quiet_optuna(), ray_cluster() as nodes:
+    with quiet_optuna(), ended_like_ctrl_c(), ray_cluster() as nodes:
         from itwinai.hpo.engine import run_trials
 
         check_nodes(os.getcwd(), plan.configuration.storage_path.absolute())

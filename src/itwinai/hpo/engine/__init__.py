@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.engine.group import Shipped
     from itwinai.hpo.engine.resources import TrialResources, check_cores, plan_resources
     from itwinai.hpo.engine.run import run_trials
+    from itwinai.hpo.engine.signals import ended_like_ctrl_c
     from itwinai.hpo.engine.worker import Place, Program
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TrialResources",
     "check_cores",
     "check_nodes",
+    "ended_like_ctrl_c",
     "plan_resources",
     "ray_cluster",
     "run_trials",
@@ -32,6 +34,7 @@ __getattr__ = lazily(
         "cluster": "check_nodes ray_cluster starts_embedded",
         "resources": "TrialResources check_cores plan_resources",
         "run": "run_trials",
+        "signals": "ended_like_ctrl_c",
         "worker": "Place Program",
         "group": "Shipped",
     },

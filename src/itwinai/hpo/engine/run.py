@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
 from itwinai.hpo.engine.cluster import Room
 from itwinai.hpo.engine.group import Shipped
 from itwinai.hpo.engine.resources import TrialResources
+from itwinai.hpo.engine.signals import ended_like_ctrl_c
 from itwinai.hpo.engine.slot import TrialSlot
 from itwinai.hpo.engine.worker import Program
 from itwinai.hpo.ray_private import memory_kills_as_losses
@@ -57,7 +57,7 @@ def _waits(study: Study) -> bool:
     """Wait until what is lacking is there again; return whether the study goes on then."""
     nothing = threading.Event()
     try:
-        with _ended_like_ctrl_c():
+        with ended_like_ctrl_c():
             while study.held and not study.finished:
                 nothing.wait(_LOOK_EVERY)
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> None
             environment(settings),
             _quiet(),
             memory_kills_as_losses(),
-            _ended_like_ctrl_c(),
+            ended_like_ctrl_c(),
             job.listening(),
         ):
             tuner.fit()
@@ -118,23 +118,6 @@ def _slot(program: Program, resources: TrialResources, timeout: float | None) ->
     )
     slot: type[TrialSlot] = tune.with_resources(trainable, tune.PlacementGroupFactory(groups))
     return slot
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Let ``kill`` and a terminal that is closed do what Ctrl-C does, unless they are ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextmanager
