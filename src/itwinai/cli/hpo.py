@@ -15,8 +15,10 @@ from itwinai.cli.exits import DIFFERED, EXIT_CODES, clean_exit
 from itwinai.cli.output import (
     echo_values,
     messages_aside,
+    plain_confirmation,
     plain_rerun,
     put_text,
+    show_confirmation,
     show_front,
     show_rerun,
     write_json,
@@ -230,6 +232,36 @@ def rerun_command(
         show_rerun(outcome)
     if outcome.differing:
         raise typer.Exit(DIFFERED)
+
+
+@app.command("confirm")
+@clean_exit()
+def confirm_command(
+    study: StudyFolder,
+    top: Annotated[int, typer.Option(min=1, help="So many of the best trials.")] = 1,
+    seeds: Annotated[int, typer.Option(min=3, help="Reruns of each trial at most.")] = 8,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the best trial and the default again from fresh seeds: is it really better?
+
+    The reruns run in slots as the study's trials did, and are kept in the study's folder
+    'confirmation'. A test after 3, 5 and 8 of them decides; then the command ends. Repeated, it
+    goes on where it was interrupted.
+    """
+    from itwinai.cli.kept import KeptPipeline
+    from itwinai.config.allowing import allowed_names
+    from itwinai.torch.ray.confirm import confirm
+
+    result = _load(study)
+    kept = KeptPipeline.read(study).allowing(allowed_names(allow or ()))
+    with messages_aside(as_json), kept.in_place():
+        *earlier, trainer = kept.build_steps()
+        outcome = confirm(trainer, _datasets(earlier), result, top, seeds)
+    if as_json:
+        write_json(plain_confirmation(outcome))
+    else:
+        show_confirmation(outcome)
 
 
 @app.command("export")

@@ -14,6 +14,7 @@ import typer
 from itwinai.errors import visible
 
 if TYPE_CHECKING:
+    from itwinai.hpo.insight import Confirmation, Gain
     from itwinai.hpo.record import StudyResult
     from itwinai.torch.ray.rerun import Rerun
 
@@ -102,6 +103,32 @@ def show_rerun(outcome: Rerun) -> None:
         f"epochs that differ from the record: {', '.join(map(str, outcome.differing))}. Something "
         "has changed: the code, the data, the machine, or what the pipeline does not seed."
     )
+
+
+def plain_confirmation(outcome: Confirmation) -> dict[str, Any]:
+    """Return a confirmation as JSON can write it."""
+    return {
+        "study": outcome.study.name,
+        "default": outcome.default,
+        "decided": outcome.is_decided,
+        "candidates": [
+            {"trial": candidate, "gain": _plain(outcome.gain(candidate))}
+            | {"gain_on_test": _plain(outcome.gain_on_test(candidate))}
+            for candidate in outcome.candidates
+        ],
+    }
+
+
+def _plain(gain: Gain | None) -> dict[str, Any] | None:
+    return None if gain is None else vars(gain)
+
+
+def show_confirmation(outcome: Confirmation) -> None:
+    """Tell whether a study's best trials are better than its default."""
+    from itwinai.hpo.display.confirmed import confirmed
+
+    for line in confirmed(outcome):
+        typer.echo(visible(line))
 
 
 def show_front(result: StudyResult) -> None:

@@ -32,6 +32,8 @@ from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
 from itwinai.hpo.search import Algorithm, Task, build_algorithm
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import (
+    Listener,
+    RunningTrial,
     Study,
     check_combination,
     check_direction,
@@ -179,6 +181,7 @@ def run_study(
     pipeline: str | None = None,
     company: Company = nullcontext,
     checkpoint_bytes: int = 0,
+    listener: Listener = lambda trial, state: None,
 ) -> StudyResult:
     """Run a study to its end, showing its progress and its outcome.
 
@@ -189,6 +192,7 @@ def run_study(
         pipeline: How the study was started, which its folder keeps; None: from Python.
         company: What accompanies the study; when it ends, the study is closed.
         checkpoint_bytes: Size that a checkpoint has at least, as far as that is known.
+        listener: Hears each trial's begin, epochs and end, after they are on record.
 
     Raises:
         ConfigurationError: If the machines, or the disk, have no room for it.
@@ -208,7 +212,7 @@ def run_study(
         resources = plan_resources(plan.configuration, nodes, plan.total)
         slots = resources.concurrent(nodes)
         check_room(plan.configuration, slots, plan.total, checkpoint_bytes)
-        study = plan.open(listener=progress.update)
+        study = plan.open(listener=_both(progress.update, listener))
         study.note_threads(resources.threads)
         keep_job(study.directory)
         if pipeline is not None:
@@ -227,6 +231,14 @@ def run_study(
         raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     _check_outcome(result, study)
     return result
+
+
+def _both(one: Listener, other: Listener) -> Listener:
+    def listen(trial: RunningTrial, state: TrialState) -> None:
+        one(trial, state)
+        other(trial, state)
+
+    return listen
 
 
 def _has_work_left(study: Study, result: StudyResult) -> bool:

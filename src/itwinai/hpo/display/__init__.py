@@ -8,9 +8,10 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.display.progress import StudyProgress
-    from itwinai.hpo.display.summary import name_of, number, plural
+    from itwinai.hpo.display.summary import name_of
     from itwinai.hpo.display.tables import show, table, table_of_studies, table_of_trials
     from itwinai.hpo.display.view import Snapshot, standing
+    from itwinai.hpo.display.words import number, plural
 
 __all__ = [
     "Snapshot",
@@ -30,7 +31,8 @@ __getattr__ = lazily(
     {
         "progress": "StudyProgress",
         "view": "Snapshot standing",
-        "summary": "name_of number plural",
+        "summary": "name_of",
+        "words": "number plural",
         "tables": "show table table_of_studies table_of_trials",
     },
 )

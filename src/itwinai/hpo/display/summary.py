@@ -10,6 +10,9 @@ from typing import Any
 from rich.text import Text
 
 from itwinai.errors import one_line, visible
+from itwinai.hpo.display.confirmed import confirmed
+from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.insight import read_confirmation
 from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
@@ -56,6 +59,7 @@ def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
     several = len(result.objectives) > 1 and bool(result.front)
     yield from _front(result) if several else _best(result)
     yield from _default_beside_front(result) if several else _default(result)
+    yield from _confirmation(result)
     yield "epochs", _epochs(result)
     if several:
         yield "checkpoints", f"{result.record.parent / 'trials'}, by number"
@@ -166,6 +170,13 @@ def _difference(result: StudyResult, best: TrialResult, default: TrialResult) ->
     return f"the best is {word}: {new - old:+.4g}{relative}"
 
 
+def _confirmation(result: StudyResult) -> Iterator[tuple[str, str]]:
+    """What reruns from fresh seeds have told, if there were any."""
+    confirmation = read_confirmation(result)
+    for line in [] if confirmation is None else confirmed(confirmation):
+        yield "confirmed", line
+
+
 def _epochs(result: StudyResult) -> str:
     cost = result.cost
     saved = cost.full_epochs - cost.epochs
@@ -197,16 +208,6 @@ def name_of(trial: TrialResult) -> str:
 def parameters(params: Mapping[str, Any], digits: int = 3) -> str:
     """Write hyper-parameters as ``lr=0.00123 hidden=32``."""
     return " ".join(f"{name}={number(value, digits)}" for name, value in params.items())
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """Write a real number with few digits, anything else as it is, on one line."""
-    return f"{value:.{digits}g}" if isinstance(value, float) else one_line(str(value))
-
-
-def plural(count: int, word: str) -> str:
-    """Write a count of things."""
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from itwinai.errors import one_line, visible
-from itwinai.hpo.display.summary import number, shortest
+from itwinai.hpo.display.summary import shortest
+from itwinai.hpo.display.words import number
 from itwinai.hpo.record import ListedStudy, StudyResult
 from itwinai.hpo.trial import TrialResult
 

@@ -19,12 +19,11 @@ from itwinai.hpo.display.summary import (
     OTHER_ENDS,
     duration,
     name_of,
-    number,
     parameters,
-    plural,
     score,
     scores,
 )
+from itwinai.hpo.display.words import number, plural
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 

@@ -209,7 +209,7 @@ def _check_repeatable(
     trainer: TorchTrainer, result: StudyResult, trial: TrialResult, seed: int | None
 ) -> None:
     reason = None
-    workers = _configuration(trainer).workers_per_trial
+    workers = study_configuration(trainer).workers_per_trial
     if trial.parent is not None:
         reason = f"it began as a copy of trial {trial.parent}"
     elif trial.continued:
@@ -227,7 +227,8 @@ def _check_repeatable(
         )
 
 
-def _configuration(trainer: TorchTrainer) -> StudyConfiguration:
+def study_configuration(trainer: TorchTrainer) -> StudyConfiguration:
+    """The settings of the study that a trainer runs."""
     if trainer.ray_search_space:
         return trainer.ray_arguments.study()[1]
     return trainer.study if isinstance(trainer, RayTorchTrainer) else StudyConfiguration()

@@ -71,6 +71,7 @@ class Training(Built, Protocol):
     first_nan: int | None
     #: Epochs between two evaluations on the test set; None: never.
     test_every: int | None
+    reports_test: bool
     #: The running ``torch.profiler.profile``, if the training is profiled.
     profiler: Any
     #: Place of the current batch in its optimizer step.

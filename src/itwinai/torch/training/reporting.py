@@ -35,9 +35,13 @@ def report_as_one(training: Training, metrics: Mapping[str, Any]) -> bool:
 def report_epoch(training: Training) -> bool:
     """Report the epoch that has ended; return whether the training shall end.
 
-    A study never sees the test set, which would be tuned on otherwise.
+    A study never sees the test set, which would be tuned on otherwise; only what confirms one does.
     """
-    metrics = {k: v for k, v in training.epoch_metrics.items() if not k.startswith("test_")}
+    metrics = {
+        name: value
+        for name, value in training.epoch_metrics.items()
+        if training.reports_test or not name.startswith("test_")
+    }
     began = time.monotonic()
     stop = report_as_one(training, metrics)
     if training.time_ray:

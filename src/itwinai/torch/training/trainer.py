@@ -115,6 +115,8 @@ class LocalTrainer(Trainer, LogMixin):
     train_glob_step = validation_glob_step = test_glob_step = 0
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
+    #: Whether the metrics on the test set are reported, as no study may see them.
+    reports_test = False
     #: Reports of an own ``train()``, those before a checkpoint that it continues included.
     reports = 0
     #: The running ``torch.profiler.profile``, if the training is profiled.

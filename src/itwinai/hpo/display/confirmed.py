@@ -1,0 +1,52 @@
+"""What reruns tell of a study's winner, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.insight import Confirmation, Gain
+
+
+def confirmed(confirmation: Confirmation) -> list[str]:
+    """Say of each candidate whether it is better than the default, and by how much."""
+    return [
+        f"trial {candidate}: {line}"
+        for candidate in confirmation.candidates
+        for line in _of(confirmation, candidate)
+    ]
+
+
+def gained(gain: Gain) -> str:
+    """Say a verdict with its interval."""
+    interval = f"[{number(gain.low)}, {number(gain.high)}], 95 %"
+    if gain.verdict == "better":
+        return f"better by {number(gain.mean)} {interval}"
+    return f"{gain.verdict}: {gain.mean:+.4g} {interval}"
+
+
+def _of(confirmation: Confirmation, candidate: int) -> Iterator[str]:
+    gain = confirmation.gain(candidate)
+    if gain is None:
+        yield "not decided: too few reruns have ended"
+        return
+    promised = _promised(confirmation, candidate)
+    yield f"{gained(gain)}, by {plural(gain.reruns, 'rerun')} of each{promised}"
+    on_test = confirmation.gain_on_test(candidate)
+    if on_test is not None:
+        yield f"on the test set {gained(on_test)}"
+    for arm, name in ((candidate, "it"), (confirmation.default, "the default")):
+        failed = confirmation.failed(arm)
+        if failed:
+            yield f"{plural(failed, 'rerun')} of {name} came to nothing, and count for nothing here"
+
+
+def _promised(confirmation: Confirmation, candidate: int) -> str:
+    """What the study's record had promised."""
+    study = confirmation.study
+    by_number = {trial.number: trial.metric(study.metric) for trial in study.trials}
+    new, old = by_number.get(candidate), by_number.get(confirmation.default)
+    if new is None or old is None:
+        return ""
+    promise = new - old if study.mode == "max" else old - new
+    return f"; the study's record promised {number(promise)}"

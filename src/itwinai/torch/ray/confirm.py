@@ -1,0 +1,184 @@
+"""Confirming a study: its best trials and its default, trained again from fresh seeds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from itwinai.errors import ConfigurationError
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.engine import Place, Program
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.insight.confirmation import (
+    NAME,
+    RERUN,
+    TRIAL,
+    Confirmation,
+    confirmation_of,
+    read_confirmation,
+)
+from itwinai.hpo.launch import plan_study, run_study
+from itwinai.hpo.objectives import losses_of
+from itwinai.hpo.record import FILE_NAME, StudyResult, load_study, stop_study
+from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.study import RunningTrial
+from itwinai.hpo.trial import Assignment, TrialResult, TrialState
+from itwinai.reporting import Reporter
+from itwinai.torch.ray.program import TrainerProgram
+from itwinai.torch.ray.rerun import study_configuration
+from itwinai.torch.ray.trainer import TorchTrainer
+from itwinai.torch.training.protocol import Datasets
+
+#: What a confirmation's trials get as the study's trials did.
+_AS_THE_STUDY = (
+    *("workers_per_trial", "resources_per_worker", "max_concurrent_trials", "fresh_processes"),
+    *("max_failures", "report_timeout_s", "outage_timeout_s", "readable_by"),
+)
+
+#: Reruns below which no test is worth its name.
+_FEWEST = 3
+
+
+def confirm(
+    trainer: TorchTrainer,
+    datasets: Datasets,
+    study: StudyResult | str | Path,
+    top: int = 1,
+    seeds: int = 8,
+) -> Confirmation:
+    """Train a study's best trials and its default again from fresh seeds, and compare them.
+
+    They train as the study's trials did, side by side in slots, and are kept in the study's folder
+    ``confirmation``; called again, it goes on where it was interrupted. It ends as soon as
+    :func:`itwinai.hpo.insight.sequential_gain` has decided. With a test set the reruns are
+    evaluated on it at their last epoch.
+
+    Args:
+        trainer: The trainer that ran the study.
+        datasets: The study's training, validation and test set.
+        study: The study, or its folder.
+        top: So many of its best trials.
+        seeds: Reruns of each of them, and of the default, at most; 3 or more.
+
+    Raises:
+        ConfigurationError: For ``top`` below 1 or ``seeds`` below 3.
+        StudyError: If the study has no default trial, or none that is better; if its confirmation
+            compares other trials, or is running.
+        StudyInterrupted: If it was interrupted.
+    """
+    _check(top, seeds)
+    result = study if isinstance(study, StudyResult) else load_study(study)
+    arms = _arms(result, top)
+    known = read_confirmation(result)
+    if known is not None and known.is_decided and set(known.candidates) == set(list(arms)[:-1]):
+        return known
+    plan = plan_study(*_described(trainer, result, list(arms), seeds), default=None)
+    program = _Reruns(TrainerProgram(_prepared(trainer, datasets), datasets), arms)
+    own = run_study(plan, program, listener=_EndsOnceDecided(result))
+    confirmation = confirmation_of(result, own)
+    assert confirmation is not None
+    return confirmation
+
+
+@dataclass(frozen=True)
+class _Reruns:
+    """Runs a study's trials again: a program whose hyper-parameters say which.
+
+    Attributes:
+        program: Trains with a trial's values.
+        arms: These values, by the trial's number.
+    """
+
+    program: Program
+    arms: Mapping[int, Mapping[str, Any]]
+
+    def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
+        """Train."""
+        params = dict(self.arms[int(assignment.params[TRIAL])])
+        self.program(replace(assignment, params=params), place, reporter)
+
+
+@dataclass(frozen=True)
+class _EndsOnceDecided:
+    """Asks a confirmation to stop when its test has decided.
+
+    Attributes:
+        study: The study that is confirmed.
+    """
+
+    study: StudyResult
+
+    def __call__(self, trial: RunningTrial, state: TrialState) -> None:
+        """Hear of a rerun."""
+        if state is TrialState.RUNNING:
+            return
+        own = self.study.record.parent / NAME
+        confirmation = confirmation_of(self.study, load_study(own / FILE_NAME))
+        if confirmation is not None and confirmation.is_decided:
+            stop_study(own)
+
+
+def _check(top: int, seeds: int) -> None:
+    if top < 1:
+        raise ConfigurationError(f"top={top}: at least 1")
+    if seeds < _FEWEST:
+        raise ConfigurationError(f"seeds={seeds}: at least {_FEWEST}, for a test of the means")
+
+
+def _arms(result: StudyResult, top: int) -> dict[int, Mapping[str, Any]]:
+    """The values of the best trials and, last, of the default."""
+    best, default = result.best, result.default
+    if default is None:
+        raise StudyError(
+            f"study {result.name!r} has no default trial to compare with; begin studies with "
+            "study.default_first=true"
+        )
+    if best is None or best.number == default.number:
+        raise StudyError(f"study {result.name!r}: no trial was better than the default")
+    completed = [trial for trial in result.trials if trial.state is TrialState.COMPLETED]
+    ranked = sorted(completed, key=lambda trial: losses_of(result.objectives, trial.metrics) or ())
+    others = [trial for trial in ranked if trial.number not in (best.number, default.number)]
+    chosen: list[TrialResult] = [best, *others][:top]
+    return {trial.number: trial.params for trial in (*chosen, default)}
+
+
+def _described(
+    trainer: TorchTrainer, result: StudyResult, numbers: list[int], seeds: int
+) -> tuple[StudyConfiguration, SearchSpace, int]:
+    """The confirmation as a study: its settings, its space and its epochs."""
+    points = [{TRIAL: number, RERUN: rerun} for rerun in range(seeds) for number in numbers]
+    space = SearchSpace.parse(
+        {
+            TRIAL: {"type": "choice", "categories": numbers},
+            RERUN: {"type": "choice", "categories": list(range(seeds))},
+        }
+    )
+    study = study_configuration(trainer)
+    configuration = StudyConfiguration(
+        name=NAME,
+        storage_path=result.record.parent,
+        metric=result.metric,
+        mode=result.objectives[0].mode,
+        num_samples=len(points),
+        points=points,
+        algorithm="random",
+        scheduler="none",
+        default_first=False,
+        keep_checkpoints="completed",
+        resume=True,
+        **{name: getattr(study, name) for name in _AS_THE_STUDY},
+    )
+    return configuration, space, result.epochs
+
+
+def _prepared(trainer: TorchTrainer, datasets: Datasets) -> TorchTrainer:
+    """The trainer without a seed and loggers of its own, that evaluates the test set once."""
+    prepared = copy.copy(trainer)
+    prepared.random_seed = None
+    prepared.logger = None
+    prepared.test_every = None if datasets[2] is None else trainer.epochs
+    prepared.reports_test = True
+    return prepared

@@ -1,0 +1,107 @@
+"""Whether a winner is better than the default: the test, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_driven import build_study, simulate
+
+from itwinai.hpo.display.confirmed import confirmed
+from itwinai.hpo.insight import Confirmation, read_confirmation, sequential_gain
+from itwinai.hpo.record import load_study
+
+#: Eight reruns of a default, with a deviation of about one.
+DEFAULT = [0.1, -1.2, 0.9, 0.4, -0.3, 1.1, -0.8, 0.2]
+
+
+def shifted(by: float) -> list[float]:
+    """The same in another order, and better."""
+    return [value + by for value in reversed(DEFAULT)]
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict", "reruns"),
+    [
+        (6.0, "better", 3),
+        (2.0, "better", 5),
+        (0.8, "not decided", 8),
+        (-3.0, "no significant gain", 3),
+    ],
+)
+def test_the_test_looks_after_three_five_and_eight_reruns(
+    gain: float, verdict: str, reruns: int
+) -> None:
+    found = sequential_gain(shifted(gain), DEFAULT, "max")
+    assert found is not None
+    assert (found.verdict, found.reruns) == (verdict, reruns)
+    assert found.low < found.mean < found.high
+    mirrored = sequential_gain(
+        [-value for value in shifted(gain)], [-value for value in DEFAULT], "min"
+    )
+    assert mirrored == found
+
+
+def test_nothing_is_said_before_three_reruns_of_each() -> None:
+    assert sequential_gain(shifted(9), DEFAULT[:2], "max") is None
+
+
+def test_several_candidates_need_more_evidence() -> None:
+    alone = sequential_gain(shifted(1.2), DEFAULT, "max")
+    among = sequential_gain(shifted(1.2), DEFAULT, "max", candidates=10)
+    assert alone is not None
+    assert among is not None
+    assert (alone.verdict, among.verdict) == ("better", "not decided")
+    assert (alone.mean, alone.low) == (among.mean, among.low)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "better"), (0.0, "no significant gain")])
+def test_trainings_that_no_seed_changes_are_compared_as_they_are(gain: float, verdict: str) -> None:
+    found = sequential_gain([1.0 + gain] * 3, [1.0] * 3, "max")
+    assert found is not None
+    assert (found.verdict, found.low, found.high) == (
+        verdict,
+        pytest.approx(gain),
+        pytest.approx(gain),
+    )
+
+
+def confirmation_of_losses(folder: Path, losses: Mapping[int, Sequence[float]]) -> Confirmation:
+    """A study whose best trial is 1, and reruns of it and of the default with these losses."""
+    study = build_study(folder, epochs=1, name="study", num_samples=3, default={"x": 0.5})
+    simulate(study, lambda params, epoch: {"validation_loss": {0.5: 1.0}.get(params["x"], 0.7)})
+    study.close()
+    points = [{"trial": t, "rerun": n} for n in range(8) for t in losses if n < len(losses[t])]
+    space = {
+        "trial": {"type": "choice", "categories": list(losses)},
+        "rerun": {"type": "choice", "categories": list(range(8))},
+    }
+    settings: dict[str, Any] = {"points": points, "num_samples": len(points)}
+    own = build_study(folder / "study", space, 1, name="confirmation", **settings)
+    simulate(own, lambda p, e: {"validation_loss": losses[p["trial"]][p["rerun"]]})
+    own.close()
+    found = read_confirmation(load_study(folder / "study"))
+    assert found is not None
+    return found
+
+
+def test_a_winner_that_is_none_is_told_beside_what_was_promised(tmp_path: Path) -> None:
+    losses = {1: [1.1, 0.9, 1.0, 9.0], 0: [0.9, 1.0, 1.0, 9.0]}
+    found = confirmation_of_losses(tmp_path, losses)
+    assert found.is_decided
+    (line,) = confirmed(found)
+    assert line.startswith("trial 1: no significant gain: -0.03333 [")
+    assert line.endswith("by 3 reruns of each; the study's record promised 0.3")
+
+
+def test_reruns_that_diverge_count_for_nothing_and_are_told(tmp_path: Path) -> None:
+    losses = {1: [0.1, math.nan, 0.12, 0.11], 0: [0.9, 1.0, 1.1, 1.0]}
+    found = confirmation_of_losses(tmp_path, losses)
+    assert found.values(1, "validation_loss") == [0.1, 0.12, 0.11]
+    assert found.failed(1) == 1
+    lines = confirmed(found)
+    assert lines[0].startswith("trial 1: better by 0.89 [")
+    assert lines[1] == "trial 1: 1 rerun of it came to nothing, and count for nothing here"
