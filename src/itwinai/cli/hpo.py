@@ -173,6 +173,23 @@ def show_command(
     show_front(result)
 
 
+@app.command("watch")
+@clean_exit()
+def watch_command(
+    study: StudyFolder,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+) -> None:
+    """Watch a study while it runs, from any terminal or node; Ctrl-C ends the watching alone."""
+    from contextlib import suppress
+
+    from rich.console import Console
+
+    from itwinai.hpo.display import watch
+
+    with suppress(KeyboardInterrupt):
+        watch(study, Console(highlight=False), every)
+
+
 @app.command("best")
 @clean_exit()
 def best_command(study: StudyFolder, as_json: AsJson = False) -> None:

@@ -257,9 +257,10 @@ def test_rows_show_states_epochs_and_three_digits(tmp_path: Path) -> None:
         study.tell(failing, TrialState.FAILED, "KeyError: 'x'")
         train(study)
         lines = drawn(progress.snapshot())
-    assert lines[0].split() == ["trial", "state", "epoch", "accuracy", "optim_lr", "hidden"]
-    assert lines[2].split() == ["0", "default", "completed", "4/4", "0.4568", "0.0123", "32"]
-    assert lines[3].split()[:4] == ["1", "running", "1/4", "0.1"]
+    assert lines[0].split() == ["trial", "state", "epoch", "curve", "accuracy", "optim_lr", "hidden"]
+    assert lines[2].split()[:4] == ["0", "default", "completed", "4/4"]
+    assert lines[2].split()[4:] == ["▁▃▅█", "0.4568", "0.0123", "32"]
+    assert lines[3].split()[:5] == ["1", "running", "1/4", "▁", "0.1"]
     assert lines[4].split()[:4] == ["2", "failed", "0/4", "-"]
     assert lines[5].split()[:4] == ["3", "running", "0/4", "-"]
     assert lines[6] == " trial 2 failed: KeyError: 'x'"

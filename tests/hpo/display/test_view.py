@@ -101,8 +101,8 @@ def test_several_objectives_are_shown_side_by_side() -> None:
     console.print(live_table(now, height=20))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
-    assert lines[0].split() == ["trial", "state", "epoch", "accuracy", "latency"]
-    assert lines[3].split() == ["1", "completed", "10/10", "0.75", "12.5"]
+    assert lines[0].split() == ["trial", "state", "epoch", "curve", "accuracy", "latency"]
+    assert lines[3].split() == ["1", "completed", "10/10", "█" * 10, "0.75", "12.5"]
     assert "2 trials on the front" in ended_line(now, trials[1])
     assert "accuracy=0.75 latency=12.5" in ended_line(now, trials[1])
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.display.tables import show, table, table_of_studies, table_of_trials
     from itwinai.hpo.display.view import Snapshot, standing
     from itwinai.hpo.display.words import number, plural
+    from itwinai.hpo.display.watching import watch
 
 __all__ = [
     "Snapshot",
@@ -24,6 +25,7 @@ __all__ = [
     "table",
     "table_of_studies",
     "table_of_trials",
+    "watch",
 ]
 
 __getattr__ = lazily(
@@ -34,5 +36,6 @@ __getattr__ = lazily(
         "summary": "name_of",
         "words": "number plural",
         "tables": "show table table_of_studies table_of_trials",
+        "watching": "watch",
     },
 )

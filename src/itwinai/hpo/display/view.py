@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from itwinai.errors import one_line
+from itwinai.hpo.display.sparks import WIDTH, Sparks
 from itwinai.hpo.display.summary import (
     OTHER_ENDS,
     duration,
@@ -140,13 +141,28 @@ def outlook(now: Snapshot) -> str:
     return ", ".join(filter(None, parts))
 
 
+def recorded(result: StudyResult, runs: bool) -> Snapshot:
+    """A study as its record alone tells it.
+
+    Args:
+        result: The study.
+        runs: Whether it runs now.
+    """
+    cost = result.cost
+    return Snapshot(
+        result,
+        result.total,
+        elapsed=cost.elapsed,
+        heard=cost.elapsed if cost.epochs else None,
+        epochs=cost.epochs,
+        over=not runs,
+    )
+
+
 def standing(result: StudyResult) -> str:
     """Say from its record alone how far a running study is, and how long it will take."""
-    cost = result.cost
-    now = Snapshot(
-        result, result.total, elapsed=cost.elapsed, heard=cost.elapsed, epochs=cost.epochs
-    )
-    return ", ".join([counts(now), duration(cost.elapsed), *_left(now)])
+    now = recorded(result, runs=True)
+    return ", ".join([counts(now), duration(now.elapsed), *_left(now)])
 
 
 def ended_line(now: Snapshot, trial: TrialResult) -> str:
@@ -215,17 +231,19 @@ def _rows(result: StudyResult, shown: tuple[TrialResult, ...]) -> Table:
         (" trial", 10),
         ("state", 13),
         ("epoch", max(5, 2 * len(str(result.epochs)) + 1)),
+        ("curve", WIDTH),
         *((metric, max(10, min(20, len(metric)))) for metric in metrics),
     ):
         table.add_column(title, width=width, no_wrap=True)
     names = {name: name for name in widths}
     table.add_column(_aligned(names, widths), ratio=1, no_wrap=True)
-    best = {trial.number for trial in _marked(result)}
+    best, sparks = {trial.number for trial in _marked(result)}, Sparks(result, shown)
     for trial in shown:
         table.add_row(
             f" {trial.number}{' default' if trial.is_default else ''}",
             Text(trial.state.value, _STYLES[trial.state]),
             f"{trial.epochs}/{result.epochs}",
+            sparks.of(trial),
             *(score(trial, metric) for metric in metrics),
             _aligned(trial.params, widths),
             style="bold" if trial.number in best else None,
