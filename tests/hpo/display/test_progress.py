@@ -257,7 +257,8 @@ def test_rows_show_states_epochs_and_three_digits(tmp_path: Path) -> None:
         study.tell(failing, TrialState.FAILED, "KeyError: 'x'")
         train(study)
         lines = drawn(progress.snapshot())
-    assert lines[0].split() == ["trial", "state", "epoch", "curve", "accuracy", "optim_lr", "hidden"]
+    columns = ["trial", "state", "epoch", "curve", "accuracy", "optim_lr", "hidden"]
+    assert lines[0].split() == columns
     assert lines[2].split()[:4] == ["0", "default", "completed", "4/4"]
     assert lines[2].split()[4:] == ["▁▃▅█", "0.4568", "0.0123", "32"]
     assert lines[3].split()[:5] == ["1", "running", "1/4", "▁", "0.1"]

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from itwinai.hpo.display.summary import name_of
     from itwinai.hpo.display.tables import show, table, table_of_studies, table_of_trials
     from itwinai.hpo.display.view import Snapshot, standing
-    from itwinai.hpo.display.words import number, plural
     from itwinai.hpo.display.watching import watch
+    from itwinai.hpo.display.words import number, plural
 
 __all__ = [
     "Snapshot",
