@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import resource
 import signal
 import sys
 import time
@@ -17,7 +19,11 @@ from toy_study import ToyProgram
 
 from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.engine.deadline import ReportDeadline
-from itwinai.hpo.engine.ends import ran_out_of_memory, spoils_its_process
+from itwinai.hpo.engine.ends import (
+    is_of_the_machine,
+    ran_out_of_memory,
+    spoils_its_process,
+)
 from itwinai.hpo.engine.output import captured_output
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
@@ -75,6 +81,40 @@ def test_torch_itself_is_understood() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**62, dtype=torch.uint8)
     assert ran_out_of_memory(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (chained(ValueError("cannot save"), OSError(errno.EDQUOT, "Disk quota exceeded")), True),
+        (RuntimeError("write: Read-only file system"), True),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
+        (ValueError("no"), False),
+    ],
+    ids=repr,
+)
+def test_what_the_machine_lacks_is_no_fault_of_a_training(
+    tmp_path: Path, error: BaseException, lacking: bool
+) -> None:
+    assert is_of_the_machine(error, tmp_path) is lacking
+
+
+def test_any_error_is_the_machines_where_no_file_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "trials").touch()  # a file in place of a folder
+    assert is_of_the_machine(ValueError("no"), tmp_path / "trials" / "00001")
+
+
+def test_torchs_own_files_on_a_full_disk_are_understood(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(RuntimeError) as raised:
+            torch.save({"weight": torch.zeros(10**6)}, tmp_path / "model.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_of_the_machine(raised.value, tmp_path)
 
 
 class Spoil:

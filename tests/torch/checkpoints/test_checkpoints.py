@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,17 @@ def leaves(value: Any) -> Any:
 
 
 # The break is in the middle of the cosine, and between two steps of the step schedule.
+def test_a_disk_that_takes_no_more_is_told_as_such_and_keeps_no_half(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(tmp_path / "epoch_0", {"weight": torch.zeros(10**6)}, {}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("processes", "choices"),
     [
