@@ -1,7 +1,7 @@
 """Hyper-parameter studies.
 
 In wings, each of which knows only those before it: ``space``; ``search``, ``schedulers`` and
-``record``; ``study``; ``engine`` and ``display``. ``launch`` brings them together.
+``record``; ``study``; ``insight``; ``engine`` and ``display``. ``launch`` brings them together.
 
 Nothing heavy is imported until one of these names is used.
 """
@@ -14,6 +14,7 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.config import StudyConfiguration
+    from itwinai.hpo.insight import Importance, WinnerEstimate, estimate_winner, importances
     from itwinai.hpo.record import (
         ListedStudy,
         StudyResult,
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from itwinai.hpo.trial import TrialResult, TrialState
 
 __all__ = [
+    "Importance",
     "ListedStudy",
     "SearchSpace",
     "StudyConfiguration",
     "StudyResult",
     "TrialResult",
     "TrialState",
+    "WinnerEstimate",
+    "estimate_winner",
     "export_study",
+    "importances",
     "json_schema",
     "list_studies",
     "load_study",
@@ -43,6 +48,7 @@ __getattr__ = lazily(
     __name__,
     {
         "config": "StudyConfiguration",
+        "insight": "Importance WinnerEstimate estimate_winner importances",
         "record": "ListedStudy StudyResult export_study list_studies load_study stop_study",
         "space": "SearchSpace json_schema",
         "trial": "TrialResult TrialState",

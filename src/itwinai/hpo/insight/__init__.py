@@ -1,4 +1,4 @@
-"""What a study's record tells of its methods: whether its winner is one."""
+"""What can be concluded from a study: what its best trial is really worth, and what matters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.insight.confirmation import Confirmation, read_confirmation
     from itwinai.hpo.insight.confirming import LOOKS, Gain, looks, sequential_gain
+    from itwinai.hpo.insight.importance import Importance, importances
+    from itwinai.hpo.insight.winner import Estimate, WinnerEstimate, estimate_winner
 
 __all__ = [
     "Confirmation",
+    "Estimate",
     "Gain",
+    "Importance",
     "LOOKS",
+    "WinnerEstimate",
+    "estimate_winner",
+    "importances",
     "looks",
     "read_confirmation",
     "sequential_gain",
@@ -24,5 +31,7 @@ __getattr__ = lazily(
     {
         "confirmation": "Confirmation read_confirmation",
         "confirming": "LOOKS Gain looks sequential_gain",
+        "importance": "Importance importances",
+        "winner": "Estimate WinnerEstimate estimate_winner",
     },
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.hpo.record.attempts import attempts_of
+    from itwinai.hpo.record.attempts import Attempt, attempts_of
     from itwinai.hpo.record.cost import Cost
     from itwinai.hpo.record.exporting import csv_text, export_study, plain, plain_study, plain_trial
     from itwinai.hpo.record.journal import FILE_NAME, MemoryRecord, StudyRecord, repair
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.record.storage import StudyStorage
 
 __all__ = [
+    "Attempt",
     "Cost",
     "FILE_NAME",
     "ListedStudy",
@@ -69,7 +70,7 @@ __getattr__ = lazily(
     {
         "journal": "FILE_NAME MemoryRecord StudyRecord repair",
         "storage": "StudyStorage",
-        "attempts": "attempts_of",
+        "attempts": "Attempt attempts_of",
         "cost": "Cost",
         "results": "StudyResult",
         "mending": "legible",

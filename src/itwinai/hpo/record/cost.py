@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
 from itwinai.hpo.record import attributes
+from itwinai.hpo.record.attempts import Attempt, times_of
 from itwinai.hpo.trial import TrialResult, TrialState
 
 #: Ends of trials that would have trained on without early stopping.
@@ -32,7 +33,7 @@ class Cost:
 
 
 def cost_of(
-    attempts: Iterable[list[FrozenTrial]], trials: Iterable[TrialResult], epochs: int
+    attempts: Mapping[int, list[FrozenTrial]], trials: Iterable[TrialResult], epochs: int
 ) -> Cost:
     """Add up what the trials of a study have cost, each in all its attempts.
 
@@ -41,30 +42,19 @@ def cost_of(
         trials: The trials.
         epochs: Epochs of a full training.
     """
-    every = [attempt for of_trial in attempts for attempt in of_trial]
+    every = [attempt for of_trial in attempts.values() for attempt in of_trial]
     return Cost(
         epochs=sum(attributes.epochs_in(attempt.user_attrs) for attempt in every),
         seconds=sum(attributes.End.read(attempt.user_attrs).seconds or 0.0 for attempt in every),
         full_epochs=sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials),
-        elapsed=_elapsed(every),
+        elapsed=_elapsed(times_of(attempts)),
     )
 
 
-def _elapsed(attempts: Iterable[FrozenTrial]) -> float:
-    """Length of the union of the attempts' times; one without an end counts to its last epoch."""
+def _elapsed(times: Iterable[Attempt]) -> float:
+    """Length of the union of the attempts' times."""
     total, until = 0.0, 0.0
-    for begin, end in sorted(map(_time_of, attempts)):
-        total += max(0.0, end - max(begin, until))
-        until = max(until, end)
+    for time in sorted(times, key=lambda time: (time.began, time.ended)):
+        total += max(0.0, time.ended - max(time.began, until))
+        until = max(until, time.ended)
     return total
-
-
-def _time_of(attempt: FrozenTrial) -> tuple[float, float]:
-    begin = attempt.datetime_start.timestamp() if attempt.datetime_start else 0.0
-    seconds = attributes.End.read(attempt.user_attrs).seconds
-    if seconds is None:
-        history = attributes.history_of(attempt.user_attrs)
-        times = [seconds for _, seconds in history.values()]
-        # An attempt that goes on with a checkpoint counts on from its seconds.
-        seconds = max(times) - (min(times) if len(times) > 1 else 0.0) if times else 0.0
-    return begin, begin + seconds

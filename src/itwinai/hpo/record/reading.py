@@ -14,7 +14,7 @@ from itwinai.environ import paused_collection
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record import attributes
-from itwinai.hpo.record.attempts import attempts_of
+from itwinai.hpo.record.attempts import attempts_of, times_of
 from itwinai.hpo.record.cost import cost_of
 from itwinai.hpo.record.journal import FILE_NAME, ReadRecord
 from itwinai.hpo.record.mending import legible
@@ -90,10 +90,12 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         epochs=facts["epochs"],
         trials=tuple(trials.values()),
         record=record,
-        cost=cost_of(attempts.values(), trials.values(), facts["epochs"]),
+        cost=cost_of(attempts, trials.values(), facts["epochs"]),
         recommended=attrs.get(attributes.RECOMMENDED),
         total=attrs.get(attributes.TOTAL, 0),
         threads=attrs.get(attributes.THREADS),
+        space=space,
+        attempts=times_of(attempts),
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itwinai.hpo.objectives import Objective, losses_of, pareto_front
+from itwinai.hpo.record.attempts import Attempt
 from itwinai.hpo.record.cost import Cost
+from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class StudyResult:
         recommended: Number of the trial that the search algorithm recommends, if it has an opinion.
         total: Trials that it runs in all, copies of a population's members aside.
         threads: Threads of each of a trial's processes, in the last run; None if none has begun.
+        space: What was searched, without its constraints.
+        attempts: When each trial was in a slot, the earliest first.
     """
 
     name: str
@@ -50,6 +54,8 @@ class StudyResult:
     recommended: int | None = None
     total: int = 0
     threads: int | None = None
+    space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def metric(self) -> str:

@@ -60,28 +60,60 @@ class Line:
         )
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Values of a metric as a regression sees them.
+
+    It is linear from the best latest value, 0, to the median, 1, and logarithmic beyond, where it
+    does not matter how bad a trial is.
+
+    Attributes:
+        best: The best latest value.
+        unit: The distance from there to the median.
+    """
+
+    best: float
+    unit: float
+
+    def relative(self, values: Array) -> Array:
+        """Return values of the metric on this scale."""
+        relative = (values - self.best) / self.unit
+        return np.where(relative > 1, 1 + np.log(np.maximum(relative, 1)), relative)
+
+    def absolute(self, values: Array) -> Array:
+        """Return the values of the metric that lie at these places of the scale."""
+        beyond = np.exp(np.maximum(values, 1) - 1)
+        return np.asarray(self.best + self.unit * np.where(values > 1, beyond, values))
+
+
+def scale_of(observations: Sequence[Observation], epochs: int) -> Scale | None:
+    """Return the scale of :func:`final_values`; None if no trial has reported anything."""
+    table = _table(observations, epochs)
+    lengths = np.isfinite(table).sum(axis=1)
+    return _scale(table, lengths) if lengths.any() else None
+
+
 def final_values(observations: Sequence[Observation], epochs: int) -> tuple[Array, Array]:
     """Predict each trial's value after the last epoch from its latest value.
 
     Trials are compared at the epochs where some have ended. From each of these to the next leads a
     regression over the trials that have values at both, so that many trials tell of the early
-    steps and the few complete ones only of the last. The scale is linear from the best latest value
-    to the median and logarithmic beyond, where it does not matter how bad a trial is.
+    steps and the few complete ones only of the last.
 
     Args:
         observations: The trials (n of them).
         epochs: Epochs of a complete training.
 
     Returns:
-        Values (n,), 0 for the best latest value and 1 for the median, NaN for a trial that has
-        reported nothing, and the variances (n,) of the predictions. Diverged trials get the worst
+        Values (n,) on the :class:`Scale` of these trials, NaN for a trial that has reported
+        nothing, and the variances (n,) of the predictions. Diverged trials get the worst
         value.
     """
     table = _table(observations, epochs)
     lengths = np.isfinite(table).sum(axis=1)
     if not lengths.any():
         return np.full(len(lengths), np.nan), np.zeros(len(lengths))
-    table = _relative(table, lengths)
+    table = _scale(table, lengths).relative(table)
     ended = [observation.state in ("completed", "stopped") for observation in observations]
     lines = {0: Line()} | _lines(table, lengths, {int(n) for n in lengths[ended] if n})
     used = [lines[int(length)] for length in lengths]
@@ -100,11 +132,10 @@ def _table(observations: Sequence[Observation], epochs: int) -> Array:
     return table
 
 
-def _relative(table: Array, lengths: NDArray[np.intp]) -> Array:
+def _scale(table: Array, lengths: NDArray[np.intp]) -> Scale:
     latest = table[lengths > 0, lengths[lengths > 0] - 1]
     best, median = float(latest.min()), float(np.median(latest))
-    relative = (table - best) / ((median - best) or float(latest.std()) or 1.0)
-    return np.where(relative > 1, 1 + np.log(np.maximum(relative, 1)), relative)
+    return Scale(best, (median - best) or float(latest.std()) or 1.0)
 
 
 def _lines(table: Array, lengths: NDArray[np.intp], ends: set[int]) -> dict[int, Line]:

@@ -27,6 +27,11 @@ def length_priors(space: SearchSpaceLike) -> Array:
     )
 
 
+def equal_priors(space: SearchSpaceLike) -> Array:
+    """Return priors (d, 2) that know of no difference between the hyper-parameters."""
+    return np.array([_OTHER for _ in space.items()])
+
+
 def _is_learning_rate(name: str, parameter: Parameter) -> bool:
     if not (isinstance(parameter, Float) and parameter.log):
         return False

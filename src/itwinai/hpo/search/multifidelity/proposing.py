@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from threadpoolctl import ThreadpoolController
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.search.multifidelity.curves import Observation, final_values
+from itwinai.hpo.search.multifidelity.curves import Observation
 from itwinai.hpo.search.multifidelity.encoding import Encoder, SearchSpaceLike
-from itwinai.hpo.search.multifidelity.gp import Data, GaussianProcess, fit
+from itwinai.hpo.search.multifidelity.gp import GaussianProcess
 from itwinai.hpo.search.multifidelity.priors import length_priors
+from itwinai.hpo.search.multifidelity.surrogate import Surrogate, on_one_thread, surrogate_of
 
 Array = NDArray[np.float64]
 
 #: Trials of the first design, before the model proposes, and the share of random ones after them.
 _FIRST, _RANDOM = 8, 0.1
-#: Most trials that the model is fitted to: the effort grows with their third power.
-_LARGEST_FIT = 150
 #: Candidates: random ones, and those around the best places in rounds of shrinking deviations.
 _CANDIDATES, _ROUNDS, _PLACES = 500, (0.15, 0.08, 0.03), 5
 #: Chance that a coordinate moves (1.5 of them do at least), and that it then jumps anywhere.
 _MOVE, _JUMP = 0.3, 0.15
 #: Random configurations among which a feasible one is looked for in the end.
 _TRIES = 10_000
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-def _on_one_thread(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Keep the linear algebra of a method on one thread.
-
-    More gain nothing with matrices this small, and threads that wait for each other while trials
-    train on the same cores can take twenty times as long.
-    """
-    limit = ThreadpoolController().wrap(limits=1, user_api="blas")
-    limited: Callable[Arguments, Result] = limit(method)
-    return limited
 
 
 class Proposer:
@@ -69,7 +53,7 @@ class Proposer:
         self._seed = int(np.random.default_rng(seed).integers(2**63))
         self._first = _FIRST if total is None else min(_FIRST, max(2, total // 3))
 
-    @_on_one_thread
+    @on_one_thread
     def propose(self, observations: Sequence[Observation]) -> dict[str, Any]:
         """Return the configuration to train next: its active hyper-parameters.
 
@@ -85,7 +69,7 @@ class Proposer:
             )
         return params
 
-    @_on_one_thread
+    @on_one_thread
     def recommend(
         self, observations: Sequence[Observation], candidates: Container[int] | None = None
     ) -> int | None:
@@ -131,22 +115,8 @@ class Proposer:
     def _model(
         self, observations: Sequence[Observation], rng: np.random.Generator
     ) -> _Model | None:
-        values, variances = final_values(observations, self._epochs)
-        known = _informative(values, rng)
-        if len(known) < 2:
-            return None
-        points = self._points(observations)
-        columns = self._encoder.columns(points)
-        scale = float(values[known].std()) or 1.0
-        standardised = (values[known] - values[known].mean()) / scale
-        data = Data(
-            columns[known],
-            self._encoder.owners,
-            standardised,
-            variances[known] / scale**2,
-            self._lengths,
-        )
-        return _Model.of(fit(data, rng), points[known], data.columns, columns[np.isnan(values)])
+        known = surrogate_of(observations, self._epochs, self._encoder, self._lengths, rng)
+        return None if known is None else _Model.of(known)
 
     def _promising(self, model: _Model, candidates: Array, rng: np.random.Generator) -> Array:
         """Return snapped points (m, d), the highest expected improvement first."""
@@ -187,12 +157,12 @@ class _Model:
     bests: Array
 
     @classmethod
-    def of(
-        cls, processes: list[GaussianProcess], points: Array, columns: Array, running: Array
-    ) -> _Model:
-        believing = [p.believing(running) for p in processes] if len(running) else processes
-        means = np.array([p.predict(columns)[0] for p in processes])
-        return cls(processes, believing, points[means.mean(axis=0).argsort()], means.min(axis=1))
+    def of(cls, known: Surrogate) -> _Model:
+        processes, waiting = known.processes, known.waiting
+        believing = [p.believing(waiting) for p in processes] if len(waiting) else processes
+        means = np.array([p.predict(known.columns)[0] for p in processes])
+        points = known.points[means.mean(axis=0).argsort()]
+        return cls(processes, believing, points, means.min(axis=1))
 
     def means(self, columns: Array) -> Array:
         """Return the expected values (m,) at columns (m, c)."""
@@ -222,14 +192,3 @@ def _around(centres: Array, count: int, deviation: float, rng: np.random.Generat
     moved = np.where(rng.random(points.shape) < _JUMP, jumps, steps)
     chance = max(_MOVE, 1.5 / points.shape[1])
     return np.where(rng.random(points.shape) < chance, moved, points)
-
-
-def _informative(values: Array, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return the indices of the trials to fit: the best half of them, any others."""
-    known = np.flatnonzero(np.isfinite(values))
-    if len(known) <= _LARGEST_FIT:
-        return known
-    ranked = known[np.argsort(values[known], kind="stable")]
-    half = _LARGEST_FIT // 2
-    others = rng.choice(ranked[half:], _LARGEST_FIT - half, replace=False)
-    return np.sort(np.concatenate([ranked[:half], others]))

@@ -1,0 +1,70 @@
+"""The model of the default search, fitted to any study: all trials that its record tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itwinai.hpo.record import StudyResult
+from itwinai.hpo.search.multifidelity.curves import Scale, scale_of
+from itwinai.hpo.search.multifidelity.encoding import Encoder
+from itwinai.hpo.search.multifidelity.priors import equal_priors, length_priors
+from itwinai.hpo.search.multifidelity.surrogate import Surrogate, on_one_thread, surrogate_of
+from itwinai.hpo.study.memory import Memory
+
+Array = NDArray[np.float64]
+
+#: The draws of the model's settings are the same each time, so that a reader sees one answer.
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A model of the primary metric over the search space.
+
+    Attributes:
+        encoder: Turns configurations into the model's points.
+        surrogate: The regressions.
+        scale: Their scale, in losses: lower is better.
+        trials: Trials that have told it something.
+    """
+
+    encoder: Encoder
+    surrogate: Surrogate
+    scale: Scale
+    trials: int
+
+    def predict(self, params: Sequence[Mapping[str, Any]]) -> tuple[Array, Array]:
+        """Return means (n,) and deviations (n,) of the final values, on the model's scale."""
+        points = np.array([self.encoder.encode(values) for values in params])
+        return self.surrogate.predict(self.encoder.columns(points))
+
+
+@on_one_thread
+def learn(result: StudyResult, equal: bool = False) -> Learnt | None:
+    """Fit the model to a study; None where too few trials have reported the primary metric.
+
+    Args:
+        result: The study.
+        equal: Whether all hyper-parameters have the same prior; otherwise a learning rate is
+            expected to matter more.
+    """
+    if not result.space:
+        return None
+    memory = Memory(result.objectives[:1], result, lessons=())
+    observations = list(memory.observations().values())
+    scale = scale_of(observations, result.epochs)
+    if scale is None:
+        return None
+    encoder = Encoder(result.space)
+    priors = (equal_priors if equal else length_priors)(result.space)
+    rng = np.random.default_rng(_SEED)
+    surrogate = surrogate_of(observations, result.epochs, encoder, priors, rng)
+    if surrogate is None:
+        return None
+    trials = sum(len(observation.curve) > 0 for observation in observations)
+    return Learnt(encoder, surrogate, scale, trials)
