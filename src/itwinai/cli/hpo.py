@@ -315,6 +315,31 @@ def export_command(
         write_json({"study": result.name, "format": format.value, "file": str(output)})
 
 
+@app.command("report")
+@clean_exit()
+def report_command(
+    studies: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY...", help="The studies' folders.", autocompletion=_complete_study
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "report.html"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write a page of HTML about a study, or several side by side; also while they run."""
+    from itwinai.hpo.report import report_study
+
+    results = [_load(study) for study in studies]
+    report_study(*results, file=output)
+    if as_json:
+        write_json({"studies": [result.name for result in results], "file": str(output)})
+    else:
+        typer.echo(f"{output} is written; open it in a browser")
+
+
 @app.command("stop")
 @clean_exit()
 def stop_command(study: StudyFolder, as_json: AsJson = False) -> None:

@@ -1,7 +1,8 @@
 """Hyper-parameter studies.
 
 In wings, each of which knows only those before it: ``space``; ``search``, ``schedulers`` and
-``record``; ``study``; ``insight``; ``engine`` and ``display``. ``launch`` brings them together.
+``record``; ``study``; ``insight``; ``engine`` and ``display``; ``report``. ``launch`` brings them
+together.
 
 Nothing heavy is imported until one of these names is used.
 """
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         load_study,
         stop_study,
     )
+    from itwinai.hpo.report import report_study
     from itwinai.hpo.space import SearchSpace, json_schema
     from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -41,6 +43,7 @@ __all__ = [
     "json_schema",
     "list_studies",
     "load_study",
+    "report_study",
     "stop_study",
 ]
 
@@ -50,6 +53,7 @@ __getattr__ = lazily(
         "config": "StudyConfiguration",
         "insight": "Importance WinnerEstimate estimate_winner importances",
         "record": "ListedStudy StudyResult export_study list_studies load_study stop_study",
+        "report": "report_study",
         "space": "SearchSpace json_schema",
         "trial": "TrialResult TrialState",
     },

@@ -1,0 +1,201 @@
+"""The answer first: which configuration, whether it is really better, what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from itwinai.hpo.display.summary import duration, name_of, number, plural, shortest
+from itwinai.hpo.display.view import standing
+from itwinai.hpo.insight import Estimate, Importance, WinnerEstimate
+from itwinai.hpo.record import PIPELINE_FILE, StudyResult, state_of
+from itwinai.hpo.report.parts import Command, Section, Table, said, values_of
+from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
+
+#: Share of failed trials from which they are the first thing to look at.
+_MANY_FAILURES = 0.2
+#: Trainings with fresh seeds that are enough to see a gain of a few deviations of their luck.
+_RERUNS = 5
+#: Trials of a Pareto front that are listed.
+_FRONT_SHOWN = 20
+
+
+def answer(
+    result: StudyResult, winner: WinnerEstimate | None, matters: Sequence[Importance]
+) -> Section:
+    """Say which configuration to use, what it is worth, what it cost, and what to do next."""
+    several = len(result.objectives) > 1 and bool(result.front)
+    tables = [] if winner is None else [_worth(result, winner), _values(result, winner, matters)]
+    if several:
+        tables = [_front(result)]
+    return Section(
+        key="answer",
+        title="The answer",
+        lead=_choice(result) if several else _lead(result, winner),
+        notes=[*([] if several or winner is None else _honesty(result, winner)), _spent(result)],
+        tables=tables,
+        commands=list(_next(result, winner)),
+    )
+
+
+def gain_of(winner: WinnerEstimate) -> str:
+    """Write the gain over the default with its interval, and whether that proves it."""
+    gain = winner.gain
+    if gain is None:
+        return "there is no default to compare with"
+    if winner.verdict == "better":
+        return f"expected to be better than the default by {interval(gain)}"
+    return (
+        f"not proven to be better than the default: the difference is {interval(gain)}, "
+        "which includes none"
+    )
+
+
+def interval(estimate: Estimate) -> str:
+    """Write an estimate with its interval."""
+    low, high = number(estimate.lower, 3), number(estimate.upper, 3)
+    return f"{number(estimate.value, 3)} (95 % interval {low} to {high})"
+
+
+def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
+    if winner is None:
+        return f"There is nothing to use yet: no trial has reported {said(result.metric)}."
+    name, default = name_of(winner.trial), result.default
+    if winner.trial.is_default:
+        return f"Keep the default configuration ({name}): nothing was better."
+    if winner.trial.state is not TrialState.COMPLETED:
+        return f"No trial trained to the end; {name} came furthest, which is not an answer yet."
+    if winner.gain is not None:
+        return f"Use {name}: it is {gain_of(winner)}."
+    if default is None:
+        return f"Use {name}, {result.why_best}; no default ran, so no gain can be told."
+    ended = f"the default {default.state.value} without a result to compare with"
+    return f"Use {name}, {result.why_best}; {ended}, so no gain can be told."
+
+
+def _choice(result: StudyResult) -> str:
+    names = " and ".join(said(objective.metric) for objective in result.objectives)
+    count = plural(len(result.front), "trial")
+    return f"Choose among {count}: none of the others is better in all of {names}."
+
+
+def _honesty(result: StudyResult, winner: WinnerEstimate) -> Iterator[str]:
+    metric, recorded = said(result.metric), number(winner.recorded)
+    yield f"The recorded {metric} of {name_of(winner.trial)} is {recorded} ({result.why_best})."
+    if winner.expected is None:
+        yield "Too few trials have reported for an estimate of what another training would reach."
+        return
+    yield (
+        f"A recorded best is the luckiest of {plural(len(result.trials), 'trial')} and therefore "
+        "promises too much. The estimate is that of a model of all trials' learning curves; its "
+        f"interval is widened for {plural(winner.trials, 'trial')}, because a search looks where "
+        "its model is optimistic. It is no proof: only trainings from fresh seeds are."
+    )
+
+
+def _spent(result: StudyResult) -> str:
+    cost = result.cost
+    return (
+        f"It has cost {plural(cost.epochs, 'epoch')} in {plural(len(result.trials), 'trial')}, "
+        f"{number(cost.seconds / 3600, 3)} trial-hours in {duration(cost.elapsed)}."
+    )
+
+
+def _worth(result: StudyResult, winner: WinnerEstimate) -> Table:
+    default = result.default
+    known = None if default is None or default is winner.trial else default.metric(result.metric)
+    both = known is not None and winner.default is not None
+    recorded = known - winner.recorded if known is not None and both else None
+    if recorded is not None and result.mode == "max":
+        recorded = -recorded
+    best = name_of(winner.trial)
+    rows = [
+        [best, number(winner.recorded), *_estimated(winner.expected)],
+        ["default", "-" if known is None else number(known), *_estimated(winner.default)],
+        ["gain", "-" if recorded is None else number(recorded), *_estimated(winner.gain)],
+    ]
+    title = f"{said(result.metric)} ({result.mode}), recorded and as the model expects it"
+    shown = rows[:1] if default is None or winner.trial.is_default else rows
+    return Table(title, ["", "recorded", "expected", "95 % interval"], shown)
+
+
+def _estimated(estimate: Estimate | None) -> list[str]:
+    if estimate is None:
+        return ["-", "-"]
+    low, high = number(estimate.lower, 3), number(estimate.upper, 3)
+    return [number(estimate.value), f"{low} to {high}"]
+
+
+def _values(result: StudyResult, winner: WinnerEstimate, matters: Sequence[Importance]) -> Table:
+    best, default = values_of(winner.trial), result.default
+    before = {} if default is None else values_of(default)
+    shares = {said(found.name): found for found in matters}
+    order = [*(name for name in shares if name in best), *(n for n in best if n not in shares)]
+    rows = [[name, best[name], before.get(name, "-"), _share(shares.get(name))] for name in order]
+    head = ["hyper-parameter", name_of(winner.trial), "default", "importance"]
+    return Table(f"The configuration of {name_of(winner.trial)}", head, rows)
+
+
+def _share(importance: Importance | None) -> str:
+    if importance is None:
+        return "-"
+    return f"{importance.share:.2f}{' (uncertain)' if importance.uncertain else ''}"
+
+
+def _front(result: StudyResult) -> Table:
+    metrics = [said(objective.metric) for objective in result.objectives]
+    shown: Sequence[TrialResult] = result.front[:_FRONT_SHOWN]
+    names = list(dict.fromkeys(name for trial in shown for name in values_of(trial)))
+    rows = [
+        [
+            name_of(trial),
+            *(number(trial.metric(o.metric)) for o in result.objectives),
+            *(values_of(trial).get(name, "-") for name in names),
+        ]
+        for trial in shown
+    ]
+    more = len(result.front) - len(shown)
+    title = f"The Pareto front{f', without {more} more' if more else ''}"
+    return Table(title, ["trial", *metrics, *names], rows)
+
+
+def _next(result: StudyResult, winner: WinnerEstimate | None) -> Iterator[Command]:
+    """What to do next, the most urgent first."""
+    folder = shlex.quote(said(shortest(result.record.parent)))
+    state, failed = state_of(result), sum(trial.state in FAILURES for trial in result.trials)
+    has_pipeline = (result.record.parent / PIPELINE_FILE).is_file()
+    if state == "running":
+        again = f"itwinai hpo report {folder}"
+        yield Command(f"The study still runs ({standing(result)}). Report again later:", again)
+    if failed > _MANY_FAILURES * len(result.trials):
+        what = f"{plural(failed, 'trial')} failed, so look at the failures first:"
+        yield Command(what, f"itwinai hpo show {folder}")
+    if state == "interrupted" and has_pipeline:
+        yield Command("The study is not at its end. Go on with it:", f"itwinai hpo resume {folder}")
+    if not has_pipeline:
+        yield Command("Read the values back in the program that started the study:", _read(result))
+    elif winner is not None:
+        yield from _confirm(result, winner, folder)
+
+
+def _confirm(result: StudyResult, winner: WinnerEstimate, folder: str) -> Iterator[Command]:
+    rerun = f"itwinai hpo rerun {folder}"
+    trial = winner.trial.number
+    best = f"{rerun} --trial {trial} --seeds {_RERUNS}"
+    yield Command("Prove its worth by trainings from fresh seeds, and compare the means:", best)
+    default = result.default
+    if default is not None and default.number != trial:
+        again = f"{rerun} --trial {default.number} --seeds {_RERUNS}"
+        yield Command("The same for the default:", again)
+    if winner.verdict == "open" and state_of(result) == "finished":
+        more = max(8, len(result.trials) // 2)
+        yield Command("Or search on:", f"itwinai hpo extend {folder} --trials {more}")
+    if len(result.objectives) == 1:
+        export = f"itwinai hpo export {folder} --format config -o best.yaml"
+        yield Command("Write the configuration that trains the best:", export)
+
+
+def _read(result: StudyResult) -> str:
+    folder, what = said(shortest(result.record.parent)), "best.params"
+    what = "front" if len(result.objectives) > 1 else what
+    return f"from itwinai.hpo import load_study; load_study({folder!r}).{what}"

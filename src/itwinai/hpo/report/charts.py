@@ -1,0 +1,280 @@
+"""The charts in the grammar of Vega-Lite.
+
+No text of a study becomes part of an expression or a field's name: names and values are data.
+Colours of text and axes come from the style sheet, so that they follow the reader's theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from itwinai.hpo.trial import TrialState
+
+Spec = dict[str, Any]
+
+#: Colours that can be told apart on white and on black, and by those who see colours differently
+#: (Okabe and Ito, "Color universal design", 2008); shapes say the same without colour.
+_BLUE, _ORANGE, _GREY = "#2f7fc1", "#d55e00", "#8c8c8c"
+_LOOKS: dict[TrialState, tuple[str, str]] = {
+    TrialState.COMPLETED: (_BLUE, "circle"),
+    TrialState.STOPPED: (_GREY, "cross"),
+    TrialState.RUNNING: ("#009e73", "triangle-right"),
+    TrialState.PAUSED: ("#56b4e9", "square"),
+    TrialState.INTERRUPTED: ("#b58900", "triangle-down"),
+    TrialState.DIVERGED: ("#cc79a7", "diamond"),
+    TrialState.FAILED: (_ORANGE, "triangle-up"),
+    TrialState.OUT_OF_MEMORY: ("#a63603", "triangle-left"),
+    TrialState.LOST: ("#7f3b08", "stroke"),
+    TrialState.HUNG: ("#e08214", "arrow"),
+}
+#: Values whose largest is so many times the smallest are drawn on a logarithmic scale.
+_WIDE = 30.0
+
+BEST, TOP, OTHERS = "the best", "the best tenth", "the others"
+
+
+def history(states: Sequence[TrialState], values: Sequence[float], metric: str) -> Spec:
+    """Values of trials in their order, and the best so far; rows of n, v, s, b, t."""
+    y = _quantitative("v", metric, scale=scale_of(values))
+    return _framed(
+        layer=[
+            _points(_quantitative("n", "trial", scale={"nice": False}), y, states),
+            {
+                "transform": [{"filter": "isValid(datum.b)"}],
+                "mark": {"type": "line", "interpolate": "step-after", "color": _ORANGE},
+                "encoding": {"x": {"field": "n", "type": "quantitative"}, "y": {**y, "field": "b"}},
+            },
+        ]
+    )
+
+
+def curves(
+    states: Sequence[TrialState], values: Sequence[float], metric: str, rungs: Sequence[int]
+) -> Spec:
+    """Values of trials after each epoch; rows of n, e, v, s, w (how bold), l (whether last), t."""
+    x = _quantitative("e", "epoch", scale={"nice": False})
+    y = _quantitative("v", metric, scale=scale_of(values))
+    lines = {
+        "mark": {"type": "line", "clip": True},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": _colour(states),
+            "detail": {"field": "n"},
+            "strokeWidth": {"field": "w", "type": "quantitative", "scale": None},
+            "opacity": {"field": "o", "type": "quantitative", "scale": None},
+        },
+    }
+    ends = {**_points(x, y, states), "transform": [{"filter": "datum.l"}]}
+    rules = {
+        "data": {"values": [{"e": rung} for rung in rungs]},
+        "mark": {"type": "rule", "strokeDash": [4, 4], "color": _GREY},
+        "encoding": {"x": {"field": "e", "type": "quantitative"}},
+    }
+    return _framed(layer=[rules, lines, ends], height=340)
+
+
+def parallel(axes: Sequence[str], ends: Sequence[Mapping[str, Any]]) -> Spec:
+    """A line for each trial through its place on each axis; rows of n, a, p, g, o, w, t."""
+    x = {
+        "field": "a",
+        "type": "ordinal",
+        "sort": list(axes),
+        "title": None,
+        "scale": {"padding": 0.3},
+        "axis": {"grid": True, "labelAngle": -30, "labelLimit": 140},
+    }
+    y = _quantitative("p", None, axis=None, scale={"domain": [-0.08, 1.08], "nice": False})
+    lines = {
+        "mark": {"type": "line", "tooltip": True},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "detail": {"field": "n"},
+            "color": _groups(),
+            "strokeWidth": {"field": "w", "type": "quantitative", "scale": None},
+            "opacity": {"field": "o", "type": "quantitative", "scale": None},
+            "order": {"field": "i", "type": "quantitative"},
+            "tooltip": {"field": "t", "type": "nominal"},
+        },
+    }
+    labels = {
+        "data": {"values": list(ends)},
+        "mark": {"type": "text", "fontSize": 10, "limit": 90},
+        "encoding": {"x": x, "y": y, "text": {"field": "t", "type": "nominal"}},
+    }
+    return _framed(layer=[lines, labels], height=360)
+
+
+def importance() -> Spec:
+    """Bars of two readings for each hyper-parameter; rows of a, v, r, t."""
+    share = {"field": "v", "type": "quantitative", "title": "share of the variance (total index)"}
+    return _framed(
+        mark={"type": "bar", "tooltip": True},
+        encoding={
+            "y": {"field": "a", "type": "nominal", "sort": None, "title": None, "axis": _LONG},
+            "yOffset": {"field": "r", "type": "nominal", "sort": None},
+            "x": {**share, "scale": {"domain": [0, 1]}},
+            "color": {
+                "field": "r",
+                "type": "nominal",
+                "title": None,
+                "sort": None,
+                "scale": {"range": [_BLUE, _GREY]},
+            },
+            "tooltip": {"field": "t", "type": "nominal"},
+        },
+        height={"step": 16},
+    )
+
+
+def slice_of(
+    field: str, name: str, is_number: bool, places: Sequence[float], log: bool, **rest: Any
+) -> Spec:
+    """The metric against one hyper-parameter; rows as of :func:`history`, with its field."""
+    x = _parameter(field, name, is_number, log and min(places, default=0) > 0)
+    y = _quantitative("v", rest["metric"], scale=scale_of(rest["values"]))
+    return _framed(**_points(x, y, rest["states"]), height=200)
+
+
+def pair(first: tuple[str, str, bool, bool], second: tuple[str, str, bool, bool]) -> Spec:
+    """Two hyper-parameters against each other; rows with their fields, g, t."""
+    return _framed(
+        mark={"type": "point", "filled": True, "size": 45, "opacity": 0.75},
+        encoding={
+            "x": _parameter(*first),
+            "y": _parameter(*second),
+            "color": _groups(),
+            "shape": {**_groups(), "scale": {"range": ["diamond", "circle", "cross"]} | _ORDER},
+            "tooltip": {"field": "t", "type": "nominal"},
+        },
+        height=260,
+    )
+
+
+def pareto(names: Sequence[str], values: Sequence[Sequence[float]]) -> Spec:
+    """Two objectives against each other, and the front; rows of x, y, f, t."""
+    x, y = (
+        _quantitative(field, name, scale=scale_of(of))
+        for field, name, of in zip("xy", names, values, strict=True)
+    )
+    front = {"field": "f", "type": "nominal", "title": None}
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "tooltip": {"field": "t", "type": "nominal"},
+            "color": {**front, "scale": _FRONT | {"range": [_ORANGE, _GREY]}},
+            "shape": {**front, "scale": _FRONT | {"range": ["diamond", "circle"]}},
+        },
+    }
+    line = {
+        "transform": [{"filter": "datum.f === 'on the front'"}],
+        "mark": {"type": "line", "interpolate": "step-after", "color": _ORANGE},
+        "encoding": {"x": x, "y": y, "order": {"field": "x", "type": "quantitative"}},
+    }
+    return _framed(layer=[line, points], height=340)
+
+
+def slots(states: Sequence[TrialState], unit: str, count: int) -> Spec:
+    """A bar for each attempt in its slot; rows of x, y (times), k (slot), s, t."""
+    return _framed(
+        mark={"type": "bar", "tooltip": True, "height": {"band": 0.85}},
+        encoding={
+            "x": _quantitative("x", f"{unit} since the first trial began", scale={"nice": False}),
+            "x2": {"field": "y"},
+            "y": {"field": "k", "type": "ordinal", "title": "slot"},
+            "color": _colour(states),
+            "tooltip": {"field": "t", "type": "nominal"},
+        },
+        height={"step": 22 if count < 20 else 8},
+    )
+
+
+def busy(unit: str) -> Spec:
+    """How many slots were in use at each time; rows of x, v."""
+    return _framed(
+        mark={"type": "area", "interpolate": "step-after", "color": _BLUE, "opacity": 0.7},
+        encoding={
+            "x": _quantitative("x", f"{unit} since the first trial began", scale={"nice": False}),
+            "y": _quantitative("v", "slots in use", scale={"zero": True}),
+        },
+        height=180,
+    )
+
+
+def races(values: Sequence[float], metric: str, names: Sequence[str]) -> Spec:
+    """The best value so far of several studies; rows of n, b, a."""
+    return _framed(
+        mark={"type": "line", "interpolate": "step-after", "tooltip": True},
+        encoding={
+            "x": _quantitative("n", "trial", scale={"nice": False}),
+            "y": _quantitative("b", f"best {metric} so far", scale=scale_of(values)),
+            "color": {"field": "a", "type": "nominal", "title": None, "sort": list(names)},
+            "strokeDash": {"field": "a", "type": "nominal", "title": None, "sort": list(names)},
+        },
+    )
+
+
+def scale_of(values: Sequence[float]) -> Spec:
+    """The scale of a metric: logarithmic where a linear one would hide most values."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if low > 0 and high / low > _WIDE:
+        return {"type": "log", "nice": False}
+    return {"zero": False}
+
+
+_LONG: Spec = {"labelLimit": 160}
+_ORDER: Spec = {"domain": [BEST, TOP, OTHERS]}
+_FRONT: Spec = {"domain": ["on the front", "beaten by another"]}
+
+
+def _framed(**content: Any) -> Spec:
+    frame = {"width": "container", "height": 280, "autosize": {"type": "fit-x", "resize": True}}
+    return {**frame, **content}
+
+
+def _points(x: Spec, y: Spec, states: Sequence[TrialState]) -> Spec:
+    return {
+        "mark": {"type": "point", "size": 40, "filled": True, "opacity": 0.8},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": _colour(states),
+            "shape": _shape(states),
+            "tooltip": {"field": "t", "type": "nominal"},
+        },
+    }
+
+
+def _quantitative(field: str, title: str | None, **rest: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, **rest}
+
+
+def _parameter(field: str, name: str, is_number: bool, log: bool) -> Spec:
+    if not is_number:
+        return {"field": field, "type": "nominal", "title": name, "axis": {"labelLimit": 100}}
+    return _quantitative(field, name, scale={"type": "log", "nice": False} if log else _LOOSE)
+
+
+_LOOSE: Spec = {"zero": False}
+
+
+def _colour(states: Sequence[TrialState]) -> Spec:
+    return _by_state(states, [_LOOKS[state][0] for state in states])
+
+
+def _shape(states: Sequence[TrialState]) -> Spec:
+    return _by_state(states, [_LOOKS[state][1] for state in states])
+
+
+def _by_state(states: Sequence[TrialState], looks: Sequence[str]) -> Spec:
+    scale = {"domain": [state.value for state in states], "range": list(looks)}
+    return {"field": "s", "type": "nominal", "title": None, "scale": scale}
+
+
+def _groups() -> Spec:
+    colours = {"range": [_ORANGE, _BLUE, _GREY]}
+    return {"field": "g", "type": "nominal", "title": None, "scale": _ORDER | colours}

@@ -1,0 +1,234 @@
+"""What the study did: the use of its slots, failures, cost; and how to repeat it."""
+
+from __future__ import annotations
+
+import heapq
+import platform
+import shlex
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any
+
+from itwinai.errors import one_line
+from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, number, plural, shortest
+from itwinai.hpo.record import PIPELINE_FILE, Attempt, StudyResult
+from itwinai.hpo.report import charts
+from itwinai.hpo.report.parts import Chart, Command, Section, Table, said
+from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
+
+#: Attempts that are drawn one by one; beyond, the number of slots in use is drawn at so many times.
+_BARS, _TIMES = 400, 300
+_FAILED = (*FAILURES, TrialState.DIVERGED)
+_PACKAGES = ("itwinai", "optuna", "ray", "torch", "numpy")
+_UNITS = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"))
+
+
+def timeline(result: StudyResult) -> Section:
+    """When which slot was used."""
+    attempts = result.attempts
+    places, count = _packed(attempts)
+    spent = sum(attempt.ended - attempt.began for attempt in attempts)
+    room = count * result.cost.elapsed
+    share = spent / room if room else 0.0
+    begin = min((attempt.began for attempt in attempts), default=0.0)
+    seconds, unit = _unit(max((attempt.ended for attempt in attempts), default=0.0) - begin)
+    return Section(
+        key="timeline",
+        title="Use of the slots",
+        lead=f"At most {plural(count, 'slot')} ran at once, and {share:.0%} of their time was used"
+        f" ({number((room - spent) / 3600, 3)} slot-hours idle).",
+        notes=[
+            "The record holds when each trial ran, but not where: each is put into the first slot "
+            "that was free. Times in which nothing ran, as between two runs, do not count as idle."
+        ],
+        charts=[_use_of_slots(result, places, count, begin, seconds, unit)] if attempts else [],
+        data=Table(
+            "Times of the trials",
+            ["trial", "slot", f"began ({unit})", f"ended ({unit})"],
+            [
+                [
+                    str(a.trial),
+                    str(k),
+                    *(f"{(t - begin) / seconds:.2f}" for t in (a.began, a.ended)),
+                ]
+                for a, k in list(zip(attempts, places, strict=True))[:_BARS]
+            ],
+        ),
+    )
+
+
+def failures(result: StudyResult) -> Section:
+    """What went wrong, by kind and message."""
+    failed = [trial for trial in result.trials if trial.state in _FAILED]
+    keyed = sorted(failed, key=lambda trial: (_FAILED.index(trial.state), _message(trial)))
+    groups = [
+        (state, message, list(trials))
+        for (state, message), trials in groupby(keyed, lambda t: (t.state, _message(t)))
+    ]
+    groups.sort(key=lambda group: -len(group[2]))
+    kinds = [state for state in _FAILED if any(trial.state is state for trial in failed)]
+    counts = [f"{sum(t.state is kind for t in failed)} {OTHER_ENDS[kind]}" for kind in kinds]
+    lead = f"{len(failed)} of {plural(len(result.trials), 'trial')} have no result: "
+    return Section(
+        key="failures",
+        title="Failures",
+        lead=f"{lead}{', '.join(counts)}." if failed else "No trial failed or diverged.",
+        tables=[
+            Table(
+                "By kind and message, the most frequent first",
+                ["kind", "trials", "first", "message"],
+                [
+                    [state.value, str(len(trials)), str(trials[0].number), said(message)]
+                    for state, message, trials in groups[:50]
+                ],
+            )
+        ]
+        if failed
+        else [],
+    )
+
+
+def cost(result: StudyResult) -> Section:
+    """What the trials have cost, by how they ended."""
+    spent = result.cost
+    states = [state for state in TrialState if any(t.state is state for t in result.trials)]
+    own = {state: [t for t in result.trials if t.state is state] for state in states}
+    hours = {state: sum(map(_seconds, trials)) / 3600 for state, trials in own.items()}
+    saved = spent.full_epochs - spent.epochs
+    share = f" and saved {saved / spent.full_epochs:.0%} of them" if saved > 0 else ""
+    rows = [
+        [state.value, str(len(own[state])), str(sum(t.epochs for t in own[state])), f"{h:.3g}"]
+        for state, h in hours.items()
+    ]
+    total = ["all", str(len(result.trials)), str(spent.epochs), number(spent.seconds / 3600, 3)]
+    return Section(
+        key="cost",
+        title="Cost",
+        lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)};"
+        f" early stopping spent {number(hours.get(TrialState.STOPPED, 0.0), 3)} trial-hours on the"
+        f" trials that it ended{share}.",
+        notes=["Epochs that were trained again after an interruption count in the last row alone."],
+        tables=[Table("By state", ["state", "trials", "epochs", "trial-hours"], [*rows, total])],
+    )
+
+
+def origin(result: StudyResult) -> Section:
+    """Where the study came from, and how to repeat it."""
+    folder = shlex.quote(said(shortest(result.record.parent)))
+    seeds = {trial.seed for trial in result.trials}
+    facts = {
+        "record": said(shortest(result.record)),
+        "objectives": ", ".join(f"{said(o.metric)} ({o.mode})" for o in result.objectives),
+        "epochs of a full training": str(result.epochs),
+        "trials planned": str(result.total),
+        "seed of a training": _seeds(seeds),
+        "threads of a process": "not recorded" if result.threads is None else str(result.threads),
+        "this report is by": ", ".join([*_versions(), f"Python {platform.python_version()}"]),
+    }
+    space = [[said(name), said(_domain(domain))] for name, domain in result.space.items()]
+    has_pipeline = (result.record.parent / PIPELINE_FILE).is_file()
+    return Section(
+        key="origin",
+        title="How to repeat it",
+        lead="The record holds values, seeds and metrics of all trials"
+        + (
+            ", and the study's folder the pipeline that it ran."
+            if has_pipeline
+            else "; the program that started the study is not part of it."
+        ),
+        notes=["The record does not hold the versions of packages that the trials ran with."],
+        tables=[
+            Table("The study", ["", ""], [[key, value] for key, value in facts.items()]),
+            Table("The search space", ["hyper-parameter", "values"], space),
+        ],
+        commands=list(_repeat(result, folder)) if has_pipeline else [],
+    )
+
+
+def _repeat(result: StudyResult, folder: str) -> Iterator[Command]:
+    if result.best is not None:
+        line = f"itwinai hpo rerun {folder} --trial {result.best.number}"
+        yield Command("Repeat the best trial to the last bit:", line)
+    yield Command("All trials as a table:", f"itwinai hpo export {folder} --format csv")
+
+
+def _packed(attempts: Sequence[Attempt]) -> tuple[list[int], int]:
+    """Give each attempt the first slot that is free, the earliest first; count the slots."""
+    used: list[tuple[float, int]] = []
+    free: list[int] = []
+    places = []
+    for attempt in attempts:
+        while used and used[0][0] <= attempt.began:
+            heapq.heappush(free, heapq.heappop(used)[1])
+        place = heapq.heappop(free) if free else len(used)
+        heapq.heappush(used, (attempt.ended, place))
+        places.append(place)
+    return places, max(places, default=-1) + 1
+
+
+def _use_of_slots(
+    result: StudyResult,
+    places: Sequence[int],
+    count: int,
+    begin: float,
+    seconds: float,
+    unit: str,
+) -> Chart:
+    attempts = result.attempts
+    if len(attempts) > _BARS:
+        caption = f"Slots in use; {len(attempts)} trials are too many to draw each"
+        return Chart(caption, charts.busy(unit), _in_use(attempts, begin, seconds))
+    by_number = {trial.number: trial for trial in result.trials}
+    there = [state for state in TrialState if any(t.state is state for t in result.trials)]
+    rows: list[dict[str, Any]] = [
+        {
+            "x": (attempt.began - begin) / seconds,
+            "y": (attempt.ended - begin) / seconds,
+            "k": place,
+            "s": by_number[attempt.trial].state.value,
+            "t": f"{name_of(by_number[attempt.trial])}, {duration(attempt.ended - attempt.began)}",
+        }
+        for attempt, place in zip(attempts, places, strict=True)
+    ]
+    return Chart("When each trial ran", charts.slots(there, unit, count), rows)
+
+
+def _in_use(attempts: Sequence[Attempt], begin: float, seconds: float) -> list[dict[str, Any]]:
+    end = max(attempt.ended for attempt in attempts)
+    step = (end - begin) / _TIMES or 1.0
+    changes = [0] * (_TIMES + 2)
+    for attempt in attempts:
+        changes[int((attempt.began - begin) / step)] += 1
+        changes[int((attempt.ended - begin) / step)] -= 1
+    rows, now = [], 0
+    for index, change in enumerate(changes[: _TIMES + 1]):
+        now += change
+        rows.append({"x": index * step / seconds, "v": now})
+    return rows
+
+
+def _unit(span: float) -> tuple[float, str]:
+    return next(((s, word) for least, s, word in _UNITS if span >= least), (1.0, "seconds"))
+
+
+def _message(trial: TrialResult) -> str:
+    return one_line(trial.reason, longest=500) or "no message"
+
+
+def _seconds(trial: TrialResult) -> float:
+    return trial.seconds[-1] if trial.seconds else 0.0
+
+
+def _seeds(seeds: set[int | None]) -> str:
+    known = [seed for seed in seeds if seed is not None]
+    return f"{known[0]}, of all trials" if len(known) == 1 else "one of its own for each trial"
+
+
+def _versions() -> Iterator[str]:
+    for name in _PACKAGES:
+        yield f"{name} {version(name)}"
+
+
+def _domain(domain: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in domain.describe().items())

@@ -1,0 +1,62 @@
+"""Which hyper-parameters matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from itwinai.hpo.insight import Importance
+from itwinai.hpo.record import StudyResult
+from itwinai.hpo.report import charts
+from itwinai.hpo.report.parts import Chart, Section, Table, said
+
+#: Hyper-parameters that are drawn at most.
+_MOST = 30
+_READINGS = ("by the model", "with equal priors")
+
+
+def importance(result: StudyResult, matters: Sequence[Importance]) -> Section:
+    """How much each hyper-parameter matters, in two readings."""
+    shown = matters[:_MOST]
+    rows = [
+        {"a": said(found.name), "v": round(share, 4), "r": reading, "t": _told(found)}
+        for found in shown
+        for reading, share in zip(_READINGS, (found.share, found.equal), strict=True)
+    ]
+    caption = (
+        f"Share of the variance of {said(result.metric)} that each hyper-parameter has a hand in"
+    )
+    return Section(
+        key="importance",
+        title="Importance",
+        lead=_lead(matters),
+        notes=[
+            "Total Sobol indices of a model of all trials, the stopped ones included; "
+            "interactions count for each that takes part. The first reading expects a learning "
+            "rate to matter more, the second expects nothing. Where the two disagree, the trials "
+            "have not settled it. With few trials the order is a hint, no proof.",
+        ]
+        if shown
+        else [],
+        charts=[Chart(caption, charts.importance(), rows)] if rows else [],
+        data=Table(
+            caption,
+            ["hyper-parameter", *_READINGS, ""],
+            [
+                [said(f.name), f"{f.share:.2f}", f"{f.equal:.2f}", "uncertain" * f.uncertain]
+                for f in matters
+            ],
+        ),
+    )
+
+
+def _lead(matters: Sequence[Importance]) -> str:
+    if not matters:
+        return "Too few trials have reported to say which hyper-parameter matters."
+    first, unsure = matters[0], [said(found.name) for found in matters if found.uncertain]
+    rest = f"; uncertain: {', '.join(unsure)}" if unsure else ""
+    return f"{said(first.name)} matters most, with {first.share:.0%} of the variance{rest}."
+
+
+def _told(found: Importance) -> str:
+    unsure = ", uncertain" if found.uncertain else ""
+    return f"{said(found.name)}: {found.share:.2f}, with equal priors {found.equal:.2f}{unsure}"
