@@ -54,7 +54,7 @@ def gain_of(winner: WinnerEstimate) -> str:
 def interval(estimate: Estimate) -> str:
     """Write an estimate with its interval."""
     low, high = number(estimate.lower, 3), number(estimate.upper, 3)
-    return f"{number(estimate.value, 3)} (95 % interval {low} to {high})"
+    return f"{number(estimate.value, 3)} (95% interval {low} to {high})"
 
 
 def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
@@ -97,7 +97,7 @@ def _spent(result: StudyResult) -> str:
     cost = result.cost
     return (
         f"It has cost {plural(cost.epochs, 'epoch')} in {plural(len(result.trials), 'trial')}, "
-        f"{number(cost.seconds / 3600, 3)} trial-hours in {duration(cost.elapsed)}."
+        f"{duration(cost.seconds)} of training within {duration(cost.elapsed)}."
     )
 
 
@@ -116,7 +116,7 @@ def _worth(result: StudyResult, winner: WinnerEstimate) -> Table:
     ]
     title = f"{said(result.metric)} ({result.mode}), recorded and as the model expects it"
     shown = rows[:1] if default is None or winner.trial.is_default else rows
-    return Table(title, ["", "recorded", "expected", "95 % interval"], shown)
+    return Table(title, ["", "recorded", "expected", "95% interval"], shown)
 
 
 def _estimated(estimate: Estimate | None) -> list[str]:

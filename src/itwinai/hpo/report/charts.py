@@ -7,6 +7,7 @@ Colours of text and axes come from the style sheet, so that they follow the read
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from itwinai.hpo.trial import TrialState
@@ -31,7 +32,41 @@ _LOOKS: dict[TrialState, tuple[str, str]] = {
 #: Values whose largest is so many times the smallest are drawn on a logarithmic scale.
 _WIDE = 30.0
 
+_SHAPES = ["diamond", "circle", "cross"]
+#: Axes of small charts have few ticks.
+_FEW: Spec = {"tickCount": 4, "labelOverlap": True}
+
 BEST, TOP, OTHERS = "the best", "the best tenth", "the others"
+ON_FRONT, BEATEN = "on the front", "beaten by another"
+_ORDER: Spec = {"domain": [BEST, TOP, OTHERS]}
+_FRONT: Spec = {"domain": [ON_FRONT, BEATEN]}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The axis of a hyper-parameter.
+
+    Attributes:
+        field: Its field in the rows.
+        name: What it is called.
+        categories: Its values in their order; None: numbers.
+        log: Whether the scale is logarithmic.
+    """
+
+    field: str
+    name: str
+    categories: Sequence[float | str] | None = None
+    log: bool = False
+
+    @property
+    def channel(self) -> Spec:
+        """The axis in the grammar of Vega-Lite."""
+        if self.categories is not None:
+            axis = {"labelLimit": 90, "labelAngle": 0, "labelOverlap": True}
+            order = {"sort": list(self.categories), "axis": axis}
+            return {"field": self.field, "type": "nominal", "title": self.name, **order}
+        scale = {"type": "log", "nice": False} if self.log else {"zero": False}
+        return _quantitative(self.field, self.name, scale=scale, axis=_FEW)
 
 
 def history(states: Sequence[TrialState], values: Sequence[float], metric: str) -> Spec:
@@ -53,7 +88,7 @@ def curves(
     states: Sequence[TrialState], values: Sequence[float], metric: str, rungs: Sequence[int]
 ) -> Spec:
     """Values of trials after each epoch; rows of n, e, v, s, w (how bold), l (whether last), t."""
-    x = _quantitative("e", "epoch", scale={"nice": False})
+    x = _quantitative("e", "epoch", scale={"nice": False, "zero": False})
     y = _quantitative("v", metric, scale=scale_of(values))
     lines = {
         "mark": {"type": "line", "clip": True},
@@ -75,8 +110,16 @@ def curves(
     return _framed(layer=[rules, lines, ends], height=340)
 
 
-def parallel(axes: Sequence[str], ends: Sequence[Mapping[str, Any]]) -> Spec:
-    """A line for each trial through its place on each axis; rows of n, a, p, g, o, w, t."""
+def parallel(
+    axes: Sequence[str], ends: Sequence[Mapping[str, Any]], marks: Sequence[Mapping[str, Any]]
+) -> Spec:
+    """A line for each trial through its place on each axis; rows of n, a, p, g, o, w, t.
+
+    Args:
+        axes: The axes' names.
+        ends: What stands at the ends of an axis of numbers, rows of a, p, t.
+        marks: What stands beside an axis of categories, the same.
+    """
     x = {
         "field": "a",
         "type": "ordinal",
@@ -99,21 +142,25 @@ def parallel(axes: Sequence[str], ends: Sequence[Mapping[str, Any]]) -> Spec:
             "tooltip": {"field": "t", "type": "nominal"},
         },
     }
-    labels = {
-        "data": {"values": list(ends)},
-        "mark": {"type": "text", "fontSize": 10, "limit": 90},
-        "encoding": {"x": x, "y": y, "text": {"field": "t", "type": "nominal"}},
-    }
-    return _framed(layer=[lines, labels], height=360)
+    texts = [
+        {
+            "data": {"values": list(labels)},
+            "mark": {"type": "text", "fontSize": 11, "limit": 90, **where},
+            "encoding": {"x": x, "y": y, "text": {"field": "t", "type": "nominal"}},
+        }
+        for labels, where in ((ends, {}), (marks, {"align": "left", "dx": 5}))
+    ]
+    return _framed(layer=[lines, *texts], height=360)
 
 
-def importance() -> Spec:
+def importance(count: int) -> Spec:
     """Bars of two readings for each hyper-parameter; rows of a, v, r, t."""
     share = {"field": "v", "type": "quantitative", "title": "share of the variance (total index)"}
+    name = {"field": "a", "type": "nominal", "sort": None, "title": None}
     return _framed(
         mark={"type": "bar", "tooltip": True},
         encoding={
-            "y": {"field": "a", "type": "nominal", "sort": None, "title": None, "axis": _LONG},
+            "y": {**name, "axis": {"labelLimit": 160}},
             "yOffset": {"field": "r", "type": "nominal", "sort": None},
             "x": {**share, "scale": {"domain": [0, 1]}},
             "color": {
@@ -125,31 +172,30 @@ def importance() -> Spec:
             },
             "tooltip": {"field": "t", "type": "nominal"},
         },
-        height={"step": 16},
+        height=40 * count,
     )
 
 
 def slice_of(
-    field: str, name: str, is_number: bool, places: Sequence[float], log: bool, **rest: Any
+    axis: Axis, states: Sequence[TrialState], values: Sequence[float], metric: str
 ) -> Spec:
     """The metric against one hyper-parameter; rows as of :func:`history`, with its field."""
-    x = _parameter(field, name, is_number, log and min(places, default=0) > 0)
-    y = _quantitative("v", rest["metric"], scale=scale_of(rest["values"]))
-    return _framed(**_points(x, y, rest["states"]), height=200)
+    y = _quantitative("v", metric, scale=scale_of(values), axis=_FEW)
+    return _framed(**_points(axis.channel, y, states, legend=False), height=200)
 
 
-def pair(first: tuple[str, str, bool, bool], second: tuple[str, str, bool, bool]) -> Spec:
+def pair(first: Axis, second: Axis) -> Spec:
     """Two hyper-parameters against each other; rows with their fields, g, t."""
     return _framed(
         mark={"type": "point", "filled": True, "size": 45, "opacity": 0.75},
         encoding={
-            "x": _parameter(*first),
-            "y": _parameter(*second),
-            "color": _groups(),
-            "shape": {**_groups(), "scale": {"range": ["diamond", "circle", "cross"]} | _ORDER},
+            "x": first.channel,
+            "y": second.channel,
+            "color": {**_groups(), "legend": None},
+            "shape": {**_groups(), "legend": None, "scale": _ORDER | {"range": _SHAPES}},
             "tooltip": {"field": "t", "type": "nominal"},
         },
-        height=260,
+        height=220,
     )
 
 
@@ -189,7 +235,7 @@ def slots(states: Sequence[TrialState], unit: str, count: int) -> Spec:
             "color": _colour(states),
             "tooltip": {"field": "t", "type": "nominal"},
         },
-        height={"step": 22 if count < 20 else 8},
+        height=count * (24 if count < 20 else 8),
     )
 
 
@@ -226,24 +272,21 @@ def scale_of(values: Sequence[float]) -> Spec:
     return {"zero": False}
 
 
-_LONG: Spec = {"labelLimit": 160}
-_ORDER: Spec = {"domain": [BEST, TOP, OTHERS]}
-_FRONT: Spec = {"domain": ["on the front", "beaten by another"]}
-
-
 def _framed(**content: Any) -> Spec:
     frame = {"width": "container", "height": 280, "autosize": {"type": "fit-x", "resize": True}}
     return {**frame, **content}
 
 
-def _points(x: Spec, y: Spec, states: Sequence[TrialState]) -> Spec:
+def _points(x: Spec, y: Spec, states: Sequence[TrialState], legend: bool = True) -> Spec:
+    looks = {"color": _colour(states), "shape": _shape(states)}
+    if not legend:
+        looks = {channel: {**look, "legend": None} for channel, look in looks.items()}
     return {
         "mark": {"type": "point", "size": 40, "filled": True, "opacity": 0.8},
         "encoding": {
             "x": x,
             "y": y,
-            "color": _colour(states),
-            "shape": _shape(states),
+            **looks,
             "tooltip": {"field": "t", "type": "nominal"},
         },
     }
@@ -251,15 +294,6 @@ def _points(x: Spec, y: Spec, states: Sequence[TrialState]) -> Spec:
 
 def _quantitative(field: str, title: str | None, **rest: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, **rest}
-
-
-def _parameter(field: str, name: str, is_number: bool, log: bool) -> Spec:
-    if not is_number:
-        return {"field": field, "type": "nominal", "title": name, "axis": {"labelLimit": 100}}
-    return _quantitative(field, name, scale={"type": "log", "nice": False} if log else _LOOSE)
-
-
-_LOOSE: Spec = {"zero": False}
 
 
 def _colour(states: Sequence[TrialState]) -> Spec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from itwinai.hpo.display.summary import number
+from itwinai.hpo.display.summary import duration, number
 from itwinai.hpo.insight import WinnerEstimate
 from itwinai.hpo.record import StudyResult, state_of
 from itwinai.hpo.report import charts
@@ -53,7 +53,16 @@ def _lead(alike: Sequence[Known]) -> str:
 
 
 def _table(known: Sequence[Known]) -> Table:
-    head = ["study", "state", "metric", "recorded", "expected", "trials", "epochs", "trial-hours"]
+    head = [
+        "study",
+        "state",
+        "metric",
+        "recorded",
+        "expected",
+        "trials",
+        "epochs",
+        "time of training",
+    ]
     rows = [
         [
             name,
@@ -63,7 +72,7 @@ def _table(known: Sequence[Known]) -> Table:
             "-" if winner is None or winner.expected is None else interval(winner.expected),
             str(len(result.trials)),
             str(result.cost.epochs),
-            number(result.cost.seconds / 3600, 3),
+            duration(result.cost.seconds),
         ]
         for name, result, winner in known
     ]

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from itwinai.errors import one_line
-from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, number, plural, shortest
+from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, plural, shortest
 from itwinai.hpo.record import PIPELINE_FILE, Attempt, StudyResult
 from itwinai.hpo.report import charts
 from itwinai.hpo.report.parts import Chart, Command, Section, Table, said
@@ -37,7 +37,7 @@ def timeline(result: StudyResult) -> Section:
         key="timeline",
         title="Use of the slots",
         lead=f"At most {plural(count, 'slot')} ran at once, and {share:.0%} of their time was used"
-        f" ({number((room - spent) / 3600, 3)} slot-hours idle).",
+        f" ({duration(room - spent)} of slots idle).",
         notes=[
             "The record holds when each trial ran, but not where: each is put into the first slot "
             "that was free. Times in which nothing ran, as between two runs, do not count as idle."
@@ -94,22 +94,24 @@ def cost(result: StudyResult) -> Section:
     spent = result.cost
     states = [state for state in TrialState if any(t.state is state for t in result.trials)]
     own = {state: [t for t in result.trials if t.state is state] for state in states}
-    hours = {state: sum(map(_seconds, trials)) / 3600 for state, trials in own.items()}
+    times = {state: sum(map(_seconds, trials)) for state, trials in own.items()}
     saved = spent.full_epochs - spent.epochs
-    share = f" and saved {saved / spent.full_epochs:.0%} of them" if saved > 0 else ""
+    share = f"{saved / spent.full_epochs:.0%}" if saved > 0 else "nothing"
+    stopped = duration(times.get(TrialState.STOPPED, 0.0))
     rows = [
-        [state.value, str(len(own[state])), str(sum(t.epochs for t in own[state])), f"{h:.3g}"]
-        for state, h in hours.items()
+        [state.value, str(len(own[state])), str(sum(t.epochs for t in own[state])), duration(t)]
+        for state, t in times.items()
     ]
-    total = ["all", str(len(result.trials)), str(spent.epochs), number(spent.seconds / 3600, 3)]
+    total = ["all", str(len(result.trials)), str(spent.epochs), duration(spent.seconds)]
     return Section(
         key="cost",
         title="Cost",
-        lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)};"
-        f" early stopping spent {number(hours.get(TrialState.STOPPED, 0.0), 3)} trial-hours on the"
-        f" trials that it ended{share}.",
+        lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)}; "
+        f"early stopping saved {share}, and {stopped} of training went into trials that it ended.",
         notes=["Epochs that were trained again after an interruption count in the last row alone."],
-        tables=[Table("By state", ["state", "trials", "epochs", "trial-hours"], [*rows, total])],
+        tables=[
+            Table("By state", ["state", "trials", "epochs", "time of training"], [*rows, total])
+        ],
     )
 
 

@@ -37,7 +37,7 @@ def importance(result: StudyResult, matters: Sequence[Importance]) -> Section:
         ]
         if shown
         else [],
-        charts=[Chart(caption, charts.importance(), rows)] if rows else [],
+        charts=[Chart(caption, charts.importance(len(shown)), rows)] if rows else [],
         data=Table(
             caption,
             ["hyper-parameter", *_READINGS, ""],

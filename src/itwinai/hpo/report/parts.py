@@ -87,11 +87,9 @@ def values_of(trial: TrialResult) -> dict[str, str]:
     return {said(name): said(number(value)) for name, value in hidden(trial.params).items()}
 
 
-def value_of(trial: TrialResult, name: str) -> float | str | None:
-    """One of them as an axis has it: a number or a text; None if the trial has none."""
-    if name not in trial.params:
-        return None
-    value = hidden({name: trial.params[name]})[name]
+def value_of(params: Mapping[str, Any], name: str) -> float | str:
+    """One of them as an axis has it: a number or a text."""
+    value = hidden({name: params[name]})[name]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number else said(number(value))
 

@@ -29,10 +29,17 @@ from itwinai.hpo.space import Choice, Parameter
 from itwinai.hpo.trial import TrialResult, TrialState
 
 Row = dict[str, Any]
+#: How the small charts are read.
+_SLICES_NOTE = (
+    "Colours and shapes are those of the history, and of the parallel coordinates where two "
+    "hyper-parameters stand against each other. The data are those of the parallel coordinates.",
+)
 Scored = Sequence[tuple[TrialResult, float]]
 
 #: Curves and lines that the eye can follow, points of a curve, and epochs that are marked as rungs.
 _CURVES, _LINES, _STEPS, _RUNGS = 150, 300, 80, 12
+#: Categories that are written beside their axis at most.
+_LABELS = 8
 #: Hyper-parameters that are drawn, the most important ones, and those of them in pairs.
 _AXES, _SLICES, _PAIRED = 12, 8, 3
 
@@ -96,16 +103,16 @@ def parallel(result: StudyResult, matters: Sequence[Importance]) -> Section:
     metric = said(result.metric)
     axes = [*map(said, names), f"{metric} ({result.mode})"]
     rows = list(_lines(result, shown, names, axes))
-    ends = [
-        row for axis, name in zip(axes, names, strict=False) for row in _ends(result, axis, name)
-    ]
-    caption = "A line for each trial, through its values and its result, on axes of equal length"
+    pairs = list(zip(axes, names, strict=False))
+    ends = [row for axis, name in pairs for row in _ends(result.space[name], axis)]
+    marks = [row for axis, name in pairs for row in _marks(result, axis, name)]
+    caption = "A line for each trial through its values; the last axis is its rank, the best on top"
     return Section(
         key="parallel",
         title="Parallel coordinates",
         lead=_spread(result, shown, names),
         notes=[*notes, *_left_out(result, names)],
-        charts=[Chart(caption, charts.parallel(axes, ends), rows)] if len(shown) > 1 else [],
+        charts=[Chart(caption, charts.parallel(axes, ends, marks), rows)] if len(shown) > 1 else [],
         data=table_of_values(result, shown),
     )
 
@@ -119,7 +126,7 @@ def slices(result: StudyResult, matters: Sequence[Importance]) -> Section:
     rows = [
         _point(result, trial, value)
         | {"g": groups[trial.number]}
-        | {field: value_of(trial, name) for name, field in fields.items()}
+        | {f: _place(trial, name) for name, f in fields.items()}
         for trial, value in shown
     ]
     drawn = [_slice(result, shown, name, fields[name], rows) for name in names]
@@ -148,7 +155,7 @@ def pareto(result: StudyResult) -> Section:
         for t, (x, y) in pairs
         if x is not None and y is not None and t.state is TrialState.COMPLETED
     ][:MOST_POINTS]
-    label = {True: "on the front", False: "beaten by another"}
+    label = {True: charts.ON_FRONT, False: charts.BEATEN}
     rows = [
         {"x": x, "y": y, "f": label[t.number in front], "t": _told(result, t)} for t, x, y in done
     ]
@@ -223,7 +230,7 @@ def _rungs_note(rungs: Sequence[int]) -> Iterator[str]:
 
 def _spread(result: StudyResult, shown: Scored, names: Sequence[str]) -> str:
     top = [trial for trial, _ in _tenth(result, shown)]
-    words = [_range_of(name, [value_of(trial, name) for trial in top]) for name in names]
+    words = [_range_of(name, [_place(trial, name) for trial in top]) for name in names]
     told = ", ".join(filter(None, words[:_PAIRED]))
     if not told or len(top) < 2:
         return "There are too few trials yet to see where the good ones lie."
@@ -314,7 +321,7 @@ def _lines(
     ranks = _ranks(result, shown)
     groups = _groups(result, shown)
     looks = {charts.BEST: (3.0, 1.0), charts.TOP: (1.6, 0.75), charts.OTHERS: (1.0, 0.25)}
-    for trial, _ in reversed(best_first(result, shown)):  # the best ones are drawn last
+    for trial, _ in _in_drawing_order(result, shown, groups):
         point, group = encoder.encode(trial.params), groups[trial.number]
         width, opacity = looks[group]
         told = _told(result, trial)
@@ -327,15 +334,36 @@ def _lines(
                 yield row | {"g": group, "w": width, "o": opacity, "t": told}
 
 
-def _ends(result: StudyResult, axis: str, name: str) -> list[Row]:
-    low, high = _bounds(result.space[name])
-    return [{"a": axis, "p": -0.05, "t": low}, {"a": axis, "p": 1.05, "t": high}]
+def _in_drawing_order(result: StudyResult, shown: Scored, groups: Mapping[int, str]) -> Scored:
+    """Order trials so that the better is drawn later, and the best above all."""
+    order = [charts.OTHERS, charts.TOP, charts.BEST]
+    worst_first = best_first(result, shown)[::-1]
+    return sorted(worst_first, key=lambda pair: order.index(groups[pair[0].number]))
 
 
-def _bounds(domain: Parameter) -> tuple[str, str]:
+def _ends(domain: Parameter, axis: str) -> list[Row]:
     if isinstance(domain, Choice):
-        return "first", "last"
-    return number(domain.at(0.0), 3), number(domain.at(1.0), 3)
+        return []
+    ends = [(-0.05, domain.at(0.0)), (1.05, domain.at(1.0))]
+    return [{"a": axis, "p": place, "t": number(value, 3)} for place, value in ends]
+
+
+def _marks(result: StudyResult, axis: str, name: str) -> list[Row]:
+    labels = _categories(result, name) or []
+    if len(labels) > _LABELS:
+        return []
+    return [
+        {"a": axis, "p": (index + 0.5) / len(labels), "t": str(label)}
+        for index, label in enumerate(labels)
+    ]
+
+
+def _categories(result: StudyResult, name: str) -> list[float | str] | None:
+    """The values of a choice as its axis has them, None of a range."""
+    domain = result.space[name]
+    if not isinstance(domain, Choice):
+        return None
+    return [value_of({name: category}, name) for category in domain.categories]
 
 
 def _ranks(result: StudyResult, shown: Scored) -> dict[int, float]:
@@ -361,30 +389,27 @@ def _most_important(result: StudyResult, matters: Sequence[Importance], most: in
 
 
 def _slice(result: StudyResult, shown: Scored, name: str, field: str, rows: Sequence[Row]) -> Chart:
-    _, label, is_number, log = _axis(result, name, field)
-    spec = charts.slice_of(
-        *(field, label, is_number, _numbers(rows, field), log),
-        metric=said(result.metric),
-        values=[value for _, value in shown],
-        states=_states(shown),
-    )
-    return Chart(f"{said(result.metric)} against {label}", spec, rows)
-
-
-def _numbers(rows: Sequence[Row], field: str) -> list[float]:
-    return [row[field] for row in rows if isinstance(row[field], int | float)]
+    axis, metric = _axis(result, name, field, rows), said(result.metric)
+    spec = charts.slice_of(axis, _states(shown), [value for _, value in shown], metric)
+    return Chart(f"{metric} against {axis.name}", spec, rows)
 
 
 def _pair(
     result: StudyResult, a: str, b: str, fields: Mapping[str, str], rows: Sequence[Row]
 ) -> Chart:
-    spec = charts.pair(_axis(result, a, fields[a]), _axis(result, b, fields[b]))
-    return Chart(f"{said(a)} and {said(b)}", spec, rows)
+    first, second = (_axis(result, name, fields[name], rows) for name in (a, b))
+    return Chart(f"{first.name} and {second.name}", charts.pair(first, second), rows)
 
 
-def _axis(result: StudyResult, name: str, field: str) -> tuple[str, str, bool, bool]:
-    domain = result.space[name]
-    return field, said(name), not isinstance(domain, Choice), bool(getattr(domain, "log", False))
+def _axis(result: StudyResult, name: str, field: str, rows: Sequence[Row]) -> charts.Axis:
+    """The axis of a hyper-parameter; logarithmic if the range is, and no value prevents it."""
+    values = [row[field] for row in rows if isinstance(row[field], int | float)]
+    log = bool(getattr(result.space[name], "log", False)) and min(values, default=0) > 0
+    return charts.Axis(field, said(name), _categories(result, name), log)
+
+
+def _place(trial: TrialResult, name: str) -> float | str | None:
+    return value_of(trial.params, name) if name in trial.params else None
 
 
 def _or_dash(value: float | None) -> str:

@@ -9,7 +9,7 @@ const options = {
   tooltip: { disableDefaultStyle: true },
   config: {
     background: "transparent",
-    aria: false, // the figure has a caption, and its data stand in a table
+    aria: false,
     font: "system-ui, sans-serif",
     view: { stroke: null },
     axis: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
@@ -21,6 +21,7 @@ async function draw(place) {
   const { spec, rows: index } = charts[Number(place.dataset.chart)];
   try {
     await vegaEmbed(place, { ...spec, data: { values: rows[index] } }, options);
+    place.querySelector("svg").setAttribute("aria-hidden", "true"); // the figure has a caption
   } catch (error) {
     place.textContent = "This chart could not be drawn; its data stand in the table.";
     console.error(error);
