@@ -50,13 +50,13 @@ class Axis:
         field: Its field in the rows.
         name: What it is called.
         categories: Its values in their order; None: numbers.
-        log: Whether the scale is logarithmic.
+        decades: Where a logarithmic scale is labelled; none if it is linear.
     """
 
     field: str
     name: str
     categories: Sequence[float | str] | None = None
-    log: bool = False
+    decades: Sequence[float] = ()
 
     @property
     def channel(self) -> Spec:
@@ -65,8 +65,11 @@ class Axis:
             axis = {"labelLimit": 90, "labelAngle": 0, "labelOverlap": True}
             order = {"sort": list(self.categories), "axis": axis}
             return {"field": self.field, "type": "nominal", "title": self.name, **order}
-        scale = {"type": "log", "nice": False} if self.log else {"zero": False}
-        return _quantitative(self.field, self.name, scale=scale, axis=_FEW)
+        if not self.decades:
+            return _quantitative(self.field, self.name, scale={"zero": False}, axis=_FEW)
+        log = {"type": "log", "nice": False}
+        ticks: Spec = {**_FEW, "values": list(self.decades)}
+        return _quantitative(self.field, self.name, scale=log, axis=ticks)
 
 
 def history(states: Sequence[TrialState], values: Sequence[float], metric: str) -> Spec:

@@ -14,7 +14,8 @@ from itwinai.errors import one_line
 from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, plural, shortest
 from itwinai.hpo.record import PIPELINE_FILE, Attempt, StudyResult
 from itwinai.hpo.report import charts
-from itwinai.hpo.report.parts import Chart, Command, Section, Table, said
+from itwinai.hpo.report.parts import Chart, Command, Section, Table, said, value_of
+from itwinai.hpo.space import Choice, Parameter
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 
 #: Attempts that are drawn one by one; beyond, the number of slots in use is drawn at so many times.
@@ -128,7 +129,7 @@ def origin(result: StudyResult) -> Section:
         "threads of a process": "not recorded" if result.threads is None else str(result.threads),
         "this report is by": ", ".join([*_versions(), f"Python {platform.python_version()}"]),
     }
-    space = [[said(name), said(_domain(domain))] for name, domain in result.space.items()]
+    space = [[said(name), said(_domain(name, domain))] for name, domain in result.space.items()]
     has_pipeline = (result.record.parent / PIPELINE_FILE).is_file()
     return Section(
         key="origin",
@@ -232,5 +233,9 @@ def _versions() -> Iterator[str]:
         yield f"{name} {version(name)}"
 
 
-def _domain(domain: Any) -> str:
-    return ", ".join(f"{key} {value}" for key, value in domain.describe().items())
+def _domain(name: str, domain: Parameter) -> str:
+    described = domain.describe()
+    if isinstance(domain, Choice):
+        values = [value_of({name: category}, name) for category in domain.categories]
+        described["categories"] = ", ".join(map(str, values))
+    return ", ".join(f"{key} {value}" for key, value in described.items())

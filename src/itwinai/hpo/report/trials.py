@@ -405,7 +405,15 @@ def _axis(result: StudyResult, name: str, field: str, rows: Sequence[Row]) -> ch
     """The axis of a hyper-parameter; logarithmic if the range is, and no value prevents it."""
     values = [row[field] for row in rows if isinstance(row[field], int | float)]
     log = bool(getattr(result.space[name], "log", False)) and min(values, default=0) > 0
-    return charts.Axis(field, said(name), _categories(result, name), log)
+    decades = _decades(min(values), max(values)) if log else ()
+    return charts.Axis(field, said(name), _categories(result, name), decades)
+
+
+def _decades(low: float, high: float) -> Sequence[float]:
+    """Powers of ten within a range, or its ends if there is only one."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    inside = [10.0**exponent for exponent in range(first, last + 1)]
+    return inside if len(inside) > 1 else [low, high]
 
 
 def _place(trial: TrialResult, name: str) -> float | str | None:

@@ -1,0 +1,259 @@
+"""The report of a study: what it says, and that nothing of a study becomes part of the page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_driven import ask, build_study, report, run_trial, simulate
+from page_reading import Page
+from typer.testing import CliRunner
+
+from itwinai.cli import app
+from itwinai.errors import ConfigurationError, MissingPackageError
+from itwinai.hpo import StudyResult, load_study, report_study
+from itwinai.hpo.trial import TrialState
+
+SPACE = {
+    "lr": {"type": "loguniform", "lower": 1e-4, "upper": 1.0},
+    "width": {"type": "randint", "lower": 8, "upper": 257},
+    "act": {"type": "choice", "categories": ["relu", "tanh"]},
+}
+DEFAULT = {"lr": 0.5, "width": 16, "act": "tanh"}
+EPOCHS = 9
+HOSTILE = "</script></style><img src=x onerror=alert(1)><!--\"'`{{7*7}}${7*7}&amp;\u202e\x1b[31m"
+
+
+def curve(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+    return {"validation_loss": params["lr"] + 1 / epoch, "latency": float(params["width"])}
+
+
+def studied(folder: Path, trials: int = 12, **settings: Any) -> StudyResult:
+    settings = {"scheduler": "asha", **settings}
+    study = build_study(folder, SPACE, EPOCHS, DEFAULT, num_samples=trials, **settings)
+    return load_study(simulate(study, curve).record)
+
+
+def page_of(*studies: StudyResult | Path) -> Page:
+    first = studies[0]
+    folder = first.record.parent if isinstance(first, StudyResult) else first
+    return Page.read(report_study(*studies, file=folder.parent / "page.html"))
+
+
+def test_the_answer_comes_first_and_the_sections_in_their_order(tmp_path: Path) -> None:
+    result = studied(tmp_path)
+    assert result.best is not None
+    page = page_of(result)
+    assert page.headings == [
+        *("The answer", "Optimisation history", "Learning curves", "Parallel coordinates"),
+        *("Importance", "Slices", "Use of the slots", "Failures", "Cost", "How to repeat it"),
+    ]
+    answer = page.section("answer")
+    assert answer.startswith(f"The answer Use trial {result.best.number}: it is ")
+    assert "95% interval" in answer
+    assert f"It has cost {result.cost.epochs} epochs in 12 trials" in answer
+
+
+def test_a_gain_is_never_told_without_its_interval(tmp_path: Path) -> None:
+    page = page_of(studied(tmp_path))
+    (lead,) = re.findall(r"The answer (.*?\.) loss \(min\)", page.section("answer"))
+    assert re.search(r"\(95% interval [-\d.e]+ to [-\d.e]+\)", lead)
+
+
+def test_every_chart_has_its_rows_and_a_caption(tmp_path: Path) -> None:
+    page = page_of(studied(tmp_path))
+    data = page.data
+    places = [attrs for _, attrs in page.elements if "data-chart" in attrs]
+    captions = {attrs["id"] for tag, attrs in page.elements if tag == "figcaption"}
+    assert [attrs["data-chart"] for attrs in places] == [str(i) for i in range(len(data["charts"]))]
+    assert {attrs["aria-labelledby"] for attrs in places} == captions
+    assert all(data["rows"][chart["rows"]] for chart in data["charts"])
+    folded = [text.split("\n")[1] for text in page.texts["details"]]
+    named = ("optimisation history", "learning curves", "parallel coordinates", "importance")
+    assert folded == [f"The data of {name} as a table" for name in (*named, "use of the slots")]
+
+
+def test_nothing_in_a_study_adds_an_element_to_the_page(tmp_path: Path) -> None:
+    harmless = page_of(_named(tmp_path, "harmless", "a", "b"))
+    hostile = page_of(_named(tmp_path, "hostile", HOSTILE, f"{HOSTILE}2"))
+    assert hostile.shape == harmless.shape
+    text = (tmp_path / "page.html").read_text()
+    assert not [script for script in hostile.texts["script"][:-1] if "<" in script]
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "49" not in hostile.section("answer")
+
+
+def _named(folder: Path, name: str, first: str, second: str) -> StudyResult:
+    """A study with texts in all places that hold some."""
+    space = {
+        first: SPACE["lr"],
+        second: {"type": "choice", "categories": [first, second]},
+    }
+    study = build_study(
+        folder,
+        space,
+        2,
+        {first: 0.5, second: first},
+        name=name,
+        metric=[f"{first}m", f"{second}n"],
+        mode=["min", "max"],
+        num_samples=6,
+    )
+    for index in range(4):
+        trial = ask(study)
+        metrics = {f"{first}m": 1.0 + index, f"{second}n": 1.0 + index}
+        for epoch in (1, 2):
+            study.report(trial.number, metrics, None, epoch)
+        study.tell(trial.number, TrialState.COMPLETED)
+    for _ in range(2):
+        study.tell(ask(study).number, TrialState.FAILED, f"ValueError: {first}")
+    return load_study(study.close().record)
+
+
+def test_the_policy_allows_the_page_its_own_script_and_style_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    page = page_of(studied(tmp_path))
+    program = page.texts["script"][-1]
+    style = page.texts["style"][0]
+    assert page.policy == (
+        f"default-src 'none'; script-src '{_digest(program)}'; style-src '{_digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    tags = [tag for tag, _ in page.elements]
+    assert tags.index("meta") < tags.index("style")
+    names = {name for _, attrs in page.elements for name in attrs}
+    assert not {name for name in names if name.startswith("on") or name in ("src", "style")}
+    links = [attrs["href"] or "" for _, attrs in page.elements if "href" in attrs]
+    ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
+    assert {link.removeprefix("#") for link in links} <= ids
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def test_a_running_study_can_be_reported(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, EPOCHS, DEFAULT)
+    run_trial(study, [1.0] * EPOCHS)
+    report(study, ask(study), [0.5, 0.4])
+    page = page_of(study.directory)
+    assert "The study still runs (1/4 trials done, 1 running" in page.section("answer")
+    assert "A study that is running" in " ".join(page.texts["header"])
+    study.close()
+
+
+def test_a_study_without_any_result_says_so(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, EPOCHS, DEFAULT)
+    empty = page_of(study.directory)
+    assert "There is nothing to use yet: no trial has reported loss." in empty.section("answer")
+    assert empty.data["charts"] == []
+    for _ in range(3):
+        study.tell(ask(study).number, TrialState.FAILED, "no such file")
+    page = page_of(study.close())
+    assert "3 of 3 trials have no result: 3 failed." in page.section("failures")
+    assert "failed 3 0 no such file" in page.section("failures")
+    assert "look at the failures first" in page.section("answer")
+
+
+def test_without_a_completed_trial_none_is_recommended(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, EPOCHS)
+    for _ in range(3):
+        report(study, ask(study), [0.5, 0.4])
+    page = page_of(study.directory)
+    assert "No trial trained to the end" in page.section("answer")
+    assert "no best so far" in page.section("history")
+    study.close()
+
+
+def test_several_objectives_offer_a_choice(tmp_path: Path) -> None:
+    objectives = {"metric": ["loss", "latency"], "mode": ["min", "min"], "scheduler": "none"}
+    result = studied(tmp_path, **objectives)
+    page = page_of(result)
+    answer = page.section("answer")
+    assert f"Choose among {len(result.front)} trial" in answer
+    assert all(f"trial {trial.number}" in answer for trial in result.front)
+    front = [row for rows in page.data["rows"] for row in rows if row.get("f") == "on the front"]
+    assert len(front) == len(result.front)
+
+
+def test_studies_side_by_side(tmp_path: Path) -> None:
+    one, two = studied(tmp_path, name="one"), studied(tmp_path, name="two", seed=2)
+    page = page_of(one, two)
+    assert page.headings == ["All studies", "one finished", "two finished"]
+    text = page.section("comparison")
+    assert "is expected to be the best, with loss" in text
+    names = {row["a"] for row in page.data["rows"][0]}
+    assert names == {"one", "two"}
+
+
+def test_it_is_read_from_the_record_alone(tmp_path: Path) -> None:
+    result = studied(tmp_path / "here")
+    moved = tmp_path / "there" / "study"
+    moved.mkdir(parents=True)
+    shutil.copy(result.record, moved)
+    shutil.rmtree(result.record.parent)
+    assert "Use trial" in page_of(moved).section("answer")
+
+
+def test_secrets_are_not_passed_on(tmp_path: Path) -> None:
+    space = {"x": SPACE["lr"], "api_key": {"type": "choice", "categories": ["hush-1", "hush-2"]}}
+    study = build_study(tmp_path, space, 2)
+    run_trial(study, [1.0, 0.9])
+    run_trial(study, [1.0, 0.8])
+    study.tell(ask(study).number, TrialState.FAILED, "no answer: https://me:hush-3@example.org")
+    file = report_study(study.directory, file=tmp_path / "page.html")
+    assert "hush" not in file.read_text()
+    study.close()
+
+
+def test_thousands_of_trials_are_thinned_out_and_that_is_said(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, 2, num_samples=2500)
+    for _ in range(2500):
+        trial = ask(study)
+        for epoch in (1, 2):
+            study.report(trial.number, curve(trial.params, epoch), None, epoch)
+        study.tell(trial.number, TrialState.COMPLETED)
+    result = load_study(study.close().record)
+    file = report_study(result, file=tmp_path / "page.html")
+    page = Page.read(file)
+    assert "1500 of 2500 trials are drawn" in page.section("history")
+    assert max(map(len, page.data["rows"])) <= 1500
+    assert result.best is not None
+    assert result.best.number in {row["n"] for row in page.data["rows"][0]}
+    assert file.stat().st_size < 3_000_000
+
+
+def test_the_command_writes_a_page(tmp_path: Path) -> None:
+    result, file = studied(tmp_path), tmp_path / "out" / "page.html"
+    done = CliRunner().invoke(app, ["hpo", "report", str(result.record.parent), "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"{file} is written; open it in a browser\n"
+    assert Page.read(file).headings[0] == "The answer"
+    again = ["hpo", "report", str(result.record.parent), "-o", str(file), "--json"]
+    told = json.loads(CliRunner().invoke(app, again).stdout)
+    assert told == {"studies": ["study"], "file": str(file)}
+
+
+def test_no_study_and_no_package_are_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "page.html"
+    with pytest.raises(ConfigurationError, match="give it at least one study"):
+        report_study(file=file)
+    result = studied(tmp_path)
+    for package in ("vl_convert", "jinja2"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            with pytest.raises(MissingPackageError, match=r"pip install 'itwinai\[report\]'"):
+                report_study(result, file=file)
+    assert not file.exists()
