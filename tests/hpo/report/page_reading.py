@@ -35,6 +35,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
+        if tag in ("td", "th", "caption"):
+            self.handle_data(" ")
 
     def handle_data(self, data: str) -> None:
         for tag in set(self._open):

@@ -77,8 +77,8 @@ def test_every_chart_has_its_rows_and_a_caption(tmp_path: Path) -> None:
     assert {attrs["aria-labelledby"] for attrs in places} == captions
     assert all(data["rows"][chart["rows"]] for chart in data["charts"])
     folded = [text.split("\n")[1] for text in page.texts["details"]]
-    named = ("optimisation history", "learning curves", "parallel coordinates", "importance")
-    assert folded == [f"The data of {name} as a table" for name in (*named, "use of the slots")]
+    named = ("Optimisation history", "Learning curves", "Parallel coordinates", "Importance")
+    assert folded == [f"{name}: the data as a table" for name in (*named, "Use of the slots")]
 
 
 def test_nothing_in_a_study_adds_an_element_to_the_page(tmp_path: Path) -> None:

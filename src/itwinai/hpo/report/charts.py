@@ -74,17 +74,14 @@ class Axis:
 
 def history(states: Sequence[TrialState], values: Sequence[float], metric: str) -> Spec:
     """Values of trials in their order, and the best so far; rows of n, v, s, b, t."""
+    x = _quantitative("n", "trial", scale={"nice": False})
     y = _quantitative("v", metric, scale=scale_of(values))
-    return _framed(
-        layer=[
-            _points(_quantitative("n", "trial", scale={"nice": False}), y, states),
-            {
-                "transform": [{"filter": "isValid(datum.b)"}],
-                "mark": {"type": "line", "interpolate": "step-after", "color": _ORANGE},
-                "encoding": {"x": {"field": "n", "type": "quantitative"}, "y": {**y, "field": "b"}},
-            },
-        ]
-    )
+    best = {
+        "transform": [{"filter": "isValid(datum.b)"}],
+        "mark": {"type": "line", "interpolate": "step-after", "color": _ORANGE},
+        "encoding": {"x": x, "y": {**y, "field": "b"}},
+    }
+    return _framed(layer=[best, _points(x, y, states)])
 
 
 def curves(
@@ -110,7 +107,7 @@ def curves(
         "mark": {"type": "rule", "strokeDash": [4, 4], "color": _GREY},
         "encoding": {"x": {"field": "e", "type": "quantitative"}},
     }
-    return _framed(layer=[rules, lines, ends], height=340)
+    return _framed(layer=[*([rules] if rungs else []), lines, ends], height=340)
 
 
 def parallel(
@@ -152,6 +149,7 @@ def parallel(
             "encoding": {"x": x, "y": y, "text": {"field": "t", "type": "nominal"}},
         }
         for labels, where in ((ends, {}), (marks, {"align": "left", "dx": 5}))
+        if labels
     ]
     return _framed(layer=[lines, *texts], height=360)
 
@@ -262,7 +260,7 @@ def races(values: Sequence[float], metric: str, names: Sequence[str]) -> Spec:
             "x": _quantitative("n", "trial", scale={"nice": False}),
             "y": _quantitative("b", f"best {metric} so far", scale=scale_of(values)),
             "color": {"field": "a", "type": "nominal", "title": None, "sort": list(names)},
-            "strokeDash": {"field": "a", "type": "nominal", "title": None, "sort": list(names)},
+            "strokeDash": {"field": "a", "type": "nominal", "legend": None, "sort": list(names)},
         },
     )
 

@@ -97,7 +97,7 @@ def cost(result: StudyResult) -> Section:
     own = {state: [t for t in result.trials if t.state is state] for state in states}
     times = {state: sum(map(_seconds, trials)) for state, trials in own.items()}
     saved = spent.full_epochs - spent.epochs
-    share = f"{saved / spent.full_epochs:.0%}" if saved > 0 else "nothing"
+    share = f"{saved / spent.full_epochs:.0%}" if saved > 0 else "none"
     stopped = duration(times.get(TrialState.STOPPED, 0.0))
     rows = [
         [state.value, str(len(own[state])), str(sum(t.epochs for t in own[state])), duration(t)]
@@ -107,12 +107,10 @@ def cost(result: StudyResult) -> Section:
     return Section(
         key="cost",
         title="Cost",
-        lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)}; "
-        f"early stopping saved {share}, and {stopped} of training went into trials that it ended.",
+        lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)}, {share} "
+        f"fewer than without early stopping; {stopped} of training went into trials that it ended.",
         notes=["Epochs that were trained again after an interruption count in the last row alone."],
-        tables=[
-            Table("By state", ["state", "trials", "epochs", "time of training"], [*rows, total])
-        ],
+        tables=[Table("By state", ["state", "trials", "epochs", "training"], [*rows, total])],
     )
 
 

@@ -139,7 +139,7 @@ def slices(result: StudyResult, matters: Sequence[Importance]) -> Section:
         notes=[
             *notes,
             *_left_out(result, names),
-            "The rows are those of the parallel coordinates.",
+            *_SLICES_NOTE,
         ],
         charts=drawn if rows else [],
     )
@@ -154,25 +154,27 @@ def pareto(result: StudyResult) -> Section:
         (t, x, y)
         for t, (x, y) in pairs
         if x is not None and y is not None and t.state is TrialState.COMPLETED
-    ][:MOST_POINTS]
+    ]
+    drawn = sorted(done, key=lambda point: point[0].number not in front)[:MOST_POINTS]
     label = {True: charts.ON_FRONT, False: charts.BEATEN}
     rows = [
-        {"x": x, "y": y, "f": label[t.number in front], "t": _told(result, t)} for t, x, y in done
+        {"x": x, "y": y, "f": label[t.number in front], "t": _told(result, t)} for t, x, y in drawn
     ]
     names = [f"{said(o.metric)} ({o.mode})" for o in (first, second)]
-    values = [[x for _, x, _ in done], [y for _, _, y in done]]
-    rest = [f"Not drawn: {', '.join(said(o.metric) for o in others)}."] if others else []
-    counted = plural(len(front), "trial")
+    values = [[x for _, x, _ in drawn], [y for _, _, y in drawn]]
+    notes = [f"{MOST_POINTS} of them are drawn."] if len(drawn) < len(done) else []
+    notes += [f"Not drawn: {', '.join(said(o.metric) for o in others)}."] if others else []
     return Section(
         key="pareto",
         title="Pareto front",
-        lead=f"Of {len(done)} completed trials {counted} are on the front; each is a compromise.",
-        notes=rest,
+        lead=f"Of {plural(len(done), 'completed trial')} {len(front)} are on the front; each of "
+        "them is a compromise.",
+        notes=notes,
         charts=[Chart(" and ".join(names), charts.pareto(names, values), rows)] if rows else [],
         data=Table(
             "Completed trials",
             ["trial", *names, ""],
-            [[name_of(t), number(x), number(y), label[t.number in front]] for t, x, y in done],
+            [[name_of(t), number(x), number(y), label[t.number in front]] for t, x, y in drawn],
         ),
     )
 
