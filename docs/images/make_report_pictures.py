@@ -19,9 +19,9 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "digits"
 ITWINAI = [sys.executable, "-m", "itwinai"]
 VIEWS: dict[str, dict[str, Any]] = {
-    "light": {"viewport": {"width": 900, "height": 1150}},
-    "dark": {"viewport": {"width": 900, "height": 1150}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 1150}},
+    "light": {"viewport": {"width": 860, "height": 1090}},
+    "dark": {"viewport": {"width": 860, "height": 620}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 720}},
 }
 #: The section at the top of each picture.
 PLACES = {"light": "h1", "dark": "section.curves", "phone": "section.parallel"}

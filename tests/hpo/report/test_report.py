@@ -217,8 +217,8 @@ def test_secrets_are_not_passed_on(tmp_path: Path) -> None:
 
 
 def test_thousands_of_trials_are_thinned_out_and_that_is_said(tmp_path: Path) -> None:
-    study = build_study(tmp_path, SPACE, 2, num_samples=2500)
-    for _ in range(2500):
+    study = build_study(tmp_path, SPACE, 2, num_samples=1800)
+    for _ in range(1800):
         trial = ask(study)
         for epoch in (1, 2):
             study.report(trial.number, curve(trial.params, epoch), None, epoch)
@@ -226,10 +226,11 @@ def test_thousands_of_trials_are_thinned_out_and_that_is_said(tmp_path: Path) ->
     result = load_study(study.close().record)
     file = report_study(result, file=tmp_path / "page.html")
     page = Page.read(file)
-    assert "1500 of 2500 trials are drawn" in page.section("history")
+    assert "1500 of 1800 trials are drawn" in page.section("history")
     assert max(map(len, page.data["rows"])) <= 1500
-    assert result.best is not None
-    assert result.best.number in {row["n"] for row in page.data["rows"][0]}
+    ranked = sorted(result.trials, key=lambda trial: trial.metrics["validation_loss"])
+    drawn = {row["n"] for row in page.data["rows"][0]}
+    assert {trial.number for trial in ranked[:300]} <= drawn
     assert file.stat().st_size < 3_000_000
 
 

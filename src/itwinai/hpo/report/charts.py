@@ -74,7 +74,7 @@ class Axis:
 
 def history(states: Sequence[TrialState], values: Sequence[float], metric: str) -> Spec:
     """Values of trials in their order, and the best so far; rows of n, v, s, b, t."""
-    x = _quantitative("n", "trial", scale={"nice": False})
+    x = _counted("n", "trial")
     y = _quantitative("v", metric, scale=scale_of(values))
     best = {
         "transform": [{"filter": "isValid(datum.b)"}],
@@ -88,7 +88,7 @@ def curves(
     states: Sequence[TrialState], values: Sequence[float], metric: str, rungs: Sequence[int]
 ) -> Spec:
     """Values of trials after each epoch; rows of n, e, v, s, w (how bold), l (whether last), t."""
-    x = _quantitative("e", "epoch", scale={"nice": False, "zero": False})
+    x = _counted("e", "epoch")
     y = _quantitative("v", metric, scale=scale_of(values))
     lines = {
         "mark": {"type": "line", "clip": True},
@@ -257,7 +257,7 @@ def races(values: Sequence[float], metric: str, names: Sequence[str]) -> Spec:
     return _framed(
         mark={"type": "line", "interpolate": "step-after", "tooltip": True},
         encoding={
-            "x": _quantitative("n", "trial", scale={"nice": False}),
+            "x": _counted("n", "trial"),
             "y": _quantitative("b", f"best {metric} so far", scale=scale_of(values)),
             "color": {"field": "a", "type": "nominal", "title": None, "sort": list(names)},
             "strokeDash": {"field": "a", "type": "nominal", "legend": None, "sort": list(names)},
@@ -295,6 +295,12 @@ def _points(x: Spec, y: Spec, states: Sequence[TrialState], legend: bool = True)
 
 def _quantitative(field: str, title: str | None, **rest: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, **rest}
+
+
+def _counted(field: str, title: str) -> Spec:
+    """An axis of whole numbers."""
+    whole = {"format": "d", "tickMinStep": 1}
+    return _quantitative(field, title, scale={"nice": False, "zero": False}, axis=whole)
 
 
 def _colour(states: Sequence[TrialState]) -> Spec:

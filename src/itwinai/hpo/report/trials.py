@@ -252,7 +252,7 @@ def _range_of(name: str, values: Sequence[float | str | None]) -> str:
     numbers = [value for value in known if not isinstance(value, str)]
     if not known:
         return ""
-    if len(numbers) == len(known):
+    if len(numbers) == len(known) and min(numbers) < max(numbers):
         return f"{said(name)} from {number(min(numbers), 3)} to {number(max(numbers), 3)}"
     common, count = Counter(map(str, known)).most_common(1)[0]
     return f"{said(name)} = {said(common)} ({count} of {len(known)})"

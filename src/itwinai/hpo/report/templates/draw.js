@@ -1,6 +1,7 @@
 // Draws the charts one after the other, so that the page can be read and scrolled meanwhile.
 // What a chart shows stands in its data; its colours of text and axes are the style sheet's.
 const { charts, rows } = JSON.parse(document.getElementById("data").textContent);
+const AROUND = 60; // pixels of axes and legend
 const options = {
   ast: true, // expressions are interpreted: the page forbids functions made of strings
   actions: false,
@@ -28,8 +29,13 @@ async function draw(place) {
   }
 }
 
+const places = document.querySelectorAll("[data-chart]");
+for (const place of places) {
+  const { spec } = charts[Number(place.dataset.chart)];
+  place.style.minHeight = `${spec.height + AROUND}px`; // nothing moves while the reader reads
+}
 let drawn = 0;
-for (const place of document.querySelectorAll("[data-chart]")) {
+for (const place of places) {
   await draw(place);
   drawn += 1;
   await new Promise((resume) => setTimeout(resume));
