@@ -1,7 +1,8 @@
 """What the report of a study weighs, and how long a reader waits for it.
 
-Reading and writing are told in seconds of one core. The studies are those of the scale benchmark, of simulated workers. Each page is opened in a
-headless Chromium (Debian's ``chromium``); the times are the reader's, from its opening on.
+The studies are those of the scale benchmark, of simulated workers. Reading and writing are told in
+seconds of one core. Each page is opened in a headless Chromium (Debian's ``chromium``); these times
+are the reader's, from its opening on.
 
     python -m benchmarks.report --json report.json
 """

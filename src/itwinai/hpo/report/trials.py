@@ -127,7 +127,7 @@ def slices(result: StudyResult, matters: Sequence[Importance]) -> Section:
         _point(result, trial, value)
         | {"g": groups[trial.number]}
         | {f: _place(trial, name) for name, f in fields.items()}
-        for trial, value in shown
+        for trial, value in _in_drawing_order(result, shown, groups)
     ]
     drawn = [_slice(result, shown, name, fields[name], rows) for name in names]
     pairs = [(a, b) for i, a in enumerate(names[:_PAIRED]) for b in names[i + 1 : _PAIRED]]

@@ -1,7 +1,7 @@
 // Draws the charts one after the other, so that the page can be read and scrolled meanwhile.
 // What a chart shows stands in its data; its colours of text and axes are the style sheet's.
 const { charts, rows } = JSON.parse(document.getElementById("data").textContent);
-const AROUND = 60; // pixels of axes and legend
+const AROUND = 50; // pixels of axes and legend
 const options = {
   ast: true, // expressions are interpreted: the page forbids functions made of strings
   actions: false,
