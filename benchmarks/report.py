@@ -29,6 +29,11 @@ from benchmarks.scale import Driver, Machine, open_study
 from itwinai.hpo import load_study, report_study
 
 WORKERS = 50
+#: How long the first click had to wait, in milliseconds.
+FIRST_INPUT = """new Promise(done => new PerformanceObserver(list => {
+    const [input] = list.getEntries();
+    done(input.processingStart - input.startTime);
+}).observe({type: "first-input", buffered: true}))"""
 
 
 def main() -> None:
@@ -64,18 +69,16 @@ def write(folder: Path, trials: int, file: Path) -> dict[str, float]:
 
 
 def opening(browser: Browser, file: Path) -> dict[str, float]:
-    """Seconds until a page can be read, answers to a click, and has drawn all charts."""
+    """Seconds until a page can be read, answers a click while it draws, and has drawn all."""
     tab = browser.new_page()
-    begin = time.perf_counter()
-    tab.goto(file.as_uri(), wait_until="commit")
-    tab.locator("summary").first.click()
-    clicked = time.perf_counter()
+    tab.goto(file.as_uri(), wait_until="domcontentloaded")
+    tab.mouse.click(5, 5)
     tab.wait_for_selector("html[data-drawn]", state="attached", timeout=300_000)
-    drawn = time.perf_counter()
+    drawn = float(tab.evaluate("performance.now()"))
     paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-    painted = float(tab.evaluate(paint)) / 1000
+    painted, waited = float(tab.evaluate(paint)), float(tab.evaluate(FIRST_INPUT))
     tab.close()
-    return {"painted_s": painted, "clicked_s": clicked - begin, "drawn_s": drawn - begin}
+    return {"painted_s": painted / 1000, "waited_s": waited / 1000, "drawn_s": drawn / 1000}
 
 
 def _options() -> argparse.Namespace:
@@ -89,12 +92,12 @@ def _options() -> argparse.Namespace:
 def table(rows: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
     lines = [
-        "| trials | MB | to read, s | to write, s | first paint, s | first click, s | drawn, s |",
+        "| trials | MB | to read, s | to write, s | first paint, s | a click waits, s | drawn, s |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
         f"| {row['trials']:,} | {row['bytes'] / 1e6:.2f} | {row['read_s']:.2f} | "
-        f"{row['write_s']:.2f} | {row['painted_s']:.2f} | {row['clicked_s']:.2f} | "
+        f"{row['write_s']:.2f} | {row['painted_s']:.2f} | {row['waited_s']:.2f} | "
         f"{row['drawn_s']:.2f} |"
         for row in rows
     ]

@@ -459,7 +459,10 @@ def test_the_exported_configuration_trains_the_best(study: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "args",
-    [["show"], ["best"], ["list"], ["export"], ["export", "--format", "config"], ["stop"]],
+    [
+        *(["show"], ["best"], ["list"], ["report"]),
+        *(["export"], ["export", "--format", "config"], ["stop"]),
+    ],
     ids=" ".join,
 )
 def test_what_only_reads_a_study_runs_no_code_of_it(

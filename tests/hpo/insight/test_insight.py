@@ -121,6 +121,7 @@ def test_one_trial_is_too_few_for_an_estimate_and_none_for_a_winner(tmp_path: Pa
     assert winner is not None
     assert (winner.recorded, winner.expected) == (0.5, None)
     assert importances(load_study(study.directory)) == ()
+    study.close()
 
 
 def test_intervals_are_wider_where_fewer_trials_were_seen() -> None:
