@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
 from itwinai.hpo.record import attributes
-from itwinai.hpo.record.attempts import Attempt, times_of
+from itwinai.hpo.record.attempts import Attempt
 from itwinai.hpo.trial import TrialResult, TrialState
 
 #: Ends of trials that would have trained on without early stopping.
@@ -33,21 +33,25 @@ class Cost:
 
 
 def cost_of(
-    attempts: Mapping[int, list[FrozenTrial]], trials: Iterable[TrialResult], epochs: int
+    attempts: Iterable[list[FrozenTrial]],
+    times: Iterable[Attempt],
+    trials: Iterable[TrialResult],
+    epochs: int,
 ) -> Cost:
     """Add up what the trials of a study have cost, each in all its attempts.
 
     Args:
         attempts: The attempts of each trial.
+        times: When each of them ran.
         trials: The trials.
         epochs: Epochs of a full training.
     """
-    every = [attempt for of_trial in attempts.values() for attempt in of_trial]
+    every = [attempt for of_trial in attempts for attempt in of_trial]
     return Cost(
         epochs=sum(attributes.epochs_in(attempt.user_attrs) for attempt in every),
         seconds=sum(attributes.End.read(attempt.user_attrs).seconds or 0.0 for attempt in every),
         full_epochs=sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials),
-        elapsed=_elapsed(times_of(attempts)),
+        elapsed=_elapsed(times),
     )
 
 

@@ -81,6 +81,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
     space = SearchSpace.parse(from_json(facts["space"]))
     seeds = attributes.Seeds(*attrs.get(attributes.SEEDS, (0, True)))
     attempts = attempts_of(study)
+    times = times_of(attempts)
     trials: dict[int, TrialResult] = {}
     for number in sorted(attempts):
         trials[number] = _merge(number, attempts[number], space, trials, seeds, record.parent)
@@ -90,12 +91,12 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         epochs=facts["epochs"],
         trials=tuple(trials.values()),
         record=record,
-        cost=cost_of(attempts, trials.values(), facts["epochs"]),
+        cost=cost_of(attempts.values(), times, trials.values(), facts["epochs"]),
         recommended=attrs.get(attributes.RECOMMENDED),
         total=attrs.get(attributes.TOTAL, 0),
         threads=attrs.get(attributes.THREADS),
         space=space,
-        attempts=times_of(attempts),
+        attempts=times,
     )
 
 
