@@ -6,15 +6,15 @@ import heapq
 import platform
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import groupby
-from typing import Any
+from itertools import accumulate, groupby
 
 from itwinai.errors import one_line
 from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, plural, shortest
 from itwinai.hpo.record import PIPELINE_FILE, Attempt, StudyResult
 from itwinai.hpo.report import charts
-from itwinai.hpo.report.parts import Chart, Command, Section, Table, said, value_of
+from itwinai.hpo.report.parts import Chart, Command, Row, Section, Table, said, value_of
 from itwinai.hpo.space import Choice, Parameter
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 
@@ -25,37 +25,58 @@ _PACKAGES = ("itwinai", "optuna", "ray", "torch", "numpy")
 _UNITS = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"))
 
 
+@dataclass(frozen=True)
+class _Use:
+    """The use of the slots: times are in a unit since the first attempt began.
+
+    Attributes:
+        attempts: Each with its slot.
+        slots: How many slots there were.
+        begin: When the first attempt began, in seconds since 1970.
+        seconds: Length of the unit.
+        unit: Its name.
+    """
+
+    attempts: Sequence[tuple[Attempt, int]]
+    slots: int
+    begin: float
+    seconds: float
+    unit: str
+
+    @classmethod
+    def of(cls, attempts: Sequence[Attempt]) -> _Use:
+        """Give each attempt a slot, and choose the unit."""
+        places = _packed(attempts)
+        begin = min((attempt.began for attempt in attempts), default=0.0)
+        end = max((attempt.ended for attempt in attempts), default=0.0)
+        known = ((s, word) for least, s, word in _UNITS if end - begin >= least)
+        seconds, unit = next(known, (1.0, "seconds"))
+        slots = max(places, default=-1) + 1
+        return cls(list(zip(attempts, places, strict=True)), slots, begin, seconds, unit)
+
+    def at(self, time: float) -> float:
+        """A time in the unit."""
+        return (time - self.begin) / self.seconds
+
+
 def timeline(result: StudyResult) -> Section:
     """When which slot was used."""
-    attempts = result.attempts
-    places, count = _packed(attempts)
-    spent = sum(attempt.ended - attempt.began for attempt in attempts)
-    room = count * result.cost.elapsed
+    use = _Use.of(result.attempts)
+    spent = sum(attempt.ended - attempt.began for attempt in result.attempts)
+    room = use.slots * result.cost.elapsed
     share = spent / room if room else 0.0
-    begin = min((attempt.began for attempt in attempts), default=0.0)
-    seconds, unit = _unit(max((attempt.ended for attempt in attempts), default=0.0) - begin)
+    chart, data = _together(use) if len(use.attempts) > _BARS else _one_by_one(use, result)
     return Section(
         key="timeline",
         title="Use of the slots",
-        lead=f"At most {plural(count, 'slot')} ran at once, and {share:.0%} of their time was used"
-        f" ({duration(room - spent)} of slots idle).",
+        lead=f"At most {plural(use.slots, 'slot')} ran at once, and {share:.0%} of their time was "
+        f"used ({duration(room - spent)} of slots idle).",
         notes=[
             "The record holds when each trial ran, but not where: each is put into the first slot "
             "that was free. Times in which nothing ran, as between two runs, do not count as idle."
         ],
-        charts=[_use_of_slots(result, places, count, begin, seconds, unit)] if attempts else [],
-        data=Table(
-            "Times of the trials",
-            ["trial", "slot", f"began ({unit})", f"ended ({unit})"],
-            [
-                [
-                    str(a.trial),
-                    str(k),
-                    *(f"{(t - begin) / seconds:.2f}" for t in (a.began, a.ended)),
-                ]
-                for a, k in list(zip(attempts, places, strict=True))[:_BARS]
-            ],
-        ),
+        charts=[chart] if use.attempts else [],
+        data=data,
     )
 
 
@@ -154,8 +175,8 @@ def _repeat(result: StudyResult, folder: str) -> Iterator[Command]:
     yield Command("All trials as a table:", f"itwinai hpo export {folder} --format csv")
 
 
-def _packed(attempts: Sequence[Attempt]) -> tuple[list[int], int]:
-    """Give each attempt the first slot that is free, the earliest first; count the slots."""
+def _packed(attempts: Sequence[Attempt]) -> list[int]:
+    """Give each attempt, the earliest first, the first slot that is free."""
     used: list[tuple[float, int]] = []
     free: list[int] = []
     places = []
@@ -165,52 +186,48 @@ def _packed(attempts: Sequence[Attempt]) -> tuple[list[int], int]:
         place = heapq.heappop(free) if free else len(used)
         heapq.heappush(used, (attempt.ended, place))
         places.append(place)
-    return places, max(places, default=-1) + 1
+    return places
 
 
-def _use_of_slots(
-    result: StudyResult,
-    places: Sequence[int],
-    count: int,
-    begin: float,
-    seconds: float,
-    unit: str,
-) -> Chart:
-    attempts = result.attempts
-    if len(attempts) > _BARS:
-        caption = f"Slots in use; {len(attempts)} trials are too many to draw each"
-        return Chart(caption, charts.busy(unit), _in_use(attempts, begin, seconds))
-    by_number = {trial.number: trial for trial in result.trials}
+def _one_by_one(use: _Use, result: StudyResult) -> tuple[Chart, Table]:
+    """A bar for each attempt."""
+    trials = {trial.number: trial for trial in result.trials}
     there = [state for state in TrialState if any(t.state is state for t in result.trials)]
-    rows: list[dict[str, Any]] = [
+    rows: list[Row] = [
         {
-            "x": (attempt.began - begin) / seconds,
-            "y": (attempt.ended - begin) / seconds,
+            "x": use.at(attempt.began),
+            "y": use.at(attempt.ended),
             "k": place,
-            "s": by_number[attempt.trial].state.value,
-            "t": f"{name_of(by_number[attempt.trial])}, {duration(attempt.ended - attempt.began)}",
+            "s": trials[attempt.trial].state.value,
+            "t": f"{name_of(trials[attempt.trial])}, {duration(attempt.ended - attempt.began)}",
         }
-        for attempt, place in zip(attempts, places, strict=True)
+        for attempt, place in use.attempts
     ]
-    return Chart("When each trial ran", charts.slots(there, unit, count), rows)
+    head = ["trial", "slot", f"began ({use.unit})", f"ended ({use.unit})"]
+    table = [
+        [str(attempt.trial), str(row["k"]), f"{row['x']:.2f}", f"{row['y']:.2f}"]
+        for (attempt, _), row in zip(use.attempts, rows, strict=True)
+    ]
+    chart = Chart("When each trial ran", charts.slots(there, use.unit, use.slots), rows)
+    return chart, Table("Times of the trials", head, table)
 
 
-def _in_use(attempts: Sequence[Attempt], begin: float, seconds: float) -> list[dict[str, Any]]:
-    end = max(attempt.ended for attempt in attempts)
-    step = (end - begin) / _TIMES or 1.0
-    changes = [0] * (_TIMES + 2)
-    for attempt in attempts:
-        changes[int((attempt.began - begin) / step)] += 1
-        changes[int((attempt.ended - begin) / step)] -= 1
-    rows, now = [], 0
-    for index, change in enumerate(changes[: _TIMES + 1]):
-        now += change
-        rows.append({"x": index * step / seconds, "v": now})
-    return rows
-
-
-def _unit(span: float) -> tuple[float, str]:
-    return next(((s, word) for least, s, word in _UNITS if span >= least), (1.0, "seconds"))
+def _together(use: _Use) -> tuple[Chart, Table]:
+    """How many slots were in use at each time."""
+    end = max(attempt.ended for attempt, _ in use.attempts)
+    step = (end - use.begin) / _TIMES or 1.0
+    changes = [0] * (_TIMES + 1)
+    for attempt, _ in use.attempts:
+        changes[int((attempt.began - use.begin) / step)] += 1
+        changes[int((attempt.ended - use.begin) / step)] -= 1
+    rows: list[Row] = [
+        {"x": index * step / use.seconds, "v": count}
+        for index, count in enumerate(accumulate(changes))
+    ]
+    caption = f"Slots in use; {len(use.attempts)} are too many to draw each trial"
+    table = [[f"{row['x']:.2f}", str(row["v"])] for row in rows]
+    head = [f"time ({use.unit})", "slots in use"]
+    return Chart(caption, charts.busy(use.unit), rows), Table("Slots in use", head, table)
 
 
 def _message(trial: TrialResult) -> str:

@@ -9,9 +9,13 @@ from typing import Any
 
 from itwinai.confidential import hidden, masked
 from itwinai.errors import visible
-from itwinai.hpo.display import number
+from itwinai.hpo.display import name_of, number
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import TrialResult, TrialState
+
+#: What is drawn of one trial, and trials with their values of the primary metric.
+Row = dict[str, Any]
+Scored = Sequence[tuple[TrialResult, float]]
 
 #: Trials whose points are drawn, and whose rows are listed, at most.
 MOST_POINTS = 1500
@@ -134,3 +138,26 @@ def thinned(
     kept |= {rest[index * len(rest) // room] for index in range(room)}
     note = f"{len(kept)} of {len(known)} trials are drawn: the best ones, and others evenly spread."
     return [(trial, value) for trial, value in known if trial.number in kept], (note,)
+
+
+def point_of(result: StudyResult, trial: TrialResult, value: float) -> Row:
+    """The row of a trial's point."""
+    text = told(result, trial)
+    return {"n": trial.number, "v": value, "s": trial.state.value, "t": text}
+
+
+def told(result: StudyResult, trial: TrialResult) -> str:
+    """What is shown of a trial when it is pointed at."""
+    metrics = [f"{said(o.metric)} {or_dash(trial.metric(o.metric))}" for o in result.objectives]
+    return f"{name_of(trial)}, {trial.state.value} at epoch {trial.epochs}: {', '.join(metrics)}"
+
+
+def states_of(shown: Scored) -> list[TrialState]:
+    """The states that some trials have, in their order."""
+    there = {trial.state for trial, _ in shown}
+    return [state for state in TrialState if state in there]
+
+
+def or_dash(value: float | None) -> str:
+    """Write a number, or that there is none."""
+    return "-" if value is None else number(value)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from itwinai.errors import ConfigurationError, MissingPackageError
 from itwinai.hpo.insight import WinnerEstimate, estimate_winner, importances
 from itwinai.hpo.record import StudyResult, load_study, plain, state_of
-from itwinai.hpo.report import answer, comparison, effort, matters, trials
+from itwinai.hpo.report import answer, comparison, effort, matters, trials, values
 from itwinai.hpo.report.library import bundled
 from itwinai.hpo.report.parts import Chart, Section, said
 from itwinai.io.files import write_text
@@ -94,9 +94,9 @@ def _sections(result: StudyResult, winner: WinnerEstimate | None) -> list[Sectio
         answer.answer(result, winner, known),
         trials.history(result),
         trials.curves(result),
-        trials.parallel(result, known),
+        values.parallel(result, known),
         matters.importance(result, known),
-        trials.slices(result, known),
+        values.slices(result, known),
         *([trials.pareto(result)] if len(result.objectives) > 1 else []),
         effort.timeline(result),
         effort.failures(result),
