@@ -128,11 +128,15 @@ def _estimated(estimate: Estimate | None) -> list[str]:
 
 def _values(result: StudyResult, winner: WinnerEstimate, matters: Sequence[Importance]) -> Table:
     best, default = values_of(winner.trial), result.default
-    before = {} if default is None else values_of(default)
+    before = {} if default is None or default is winner.trial else values_of(default)
     shares = {said(found.name): found for found in matters}
     order = [*(name for name in shares if name in best), *(n for n in best if n not in shares)]
-    rows = [[name, best[name], before.get(name, "-"), _share(shares.get(name))] for name in order]
-    head = ["hyper-parameter", name_of(winner.trial), "default", "importance"]
+    rows = [
+        [name, best[name], *([before.get(name, "-")] if before else []), _share(shares.get(name))]
+        for name in order
+    ]
+    columns = [name_of(winner.trial), *(["default"] if before else [])]
+    head = ["hyper-parameter", *columns, "importance"]
     return Table(f"The configuration of {name_of(winner.trial)}", head, rows)
 
 

@@ -101,18 +101,18 @@ def _table(result: StudyResult, shown: Scored) -> Table:
 def _spread(result: StudyResult, shown: Scored, names: Sequence[str]) -> str:
     top = [trial for trial, _ in _tenth(result, shown)]
     words = [_range_of(name, [_place(trial, name) for trial in top]) for name in names]
-    told = ", ".join(filter(None, words[:_PAIRED]))
-    if not told or len(top) < 2:
+    known = ", ".join(filter(None, words[:_PAIRED]))
+    if not known or len(top) < 2:
         return "There are too few trials yet to see where the good ones lie."
-    return f"The best tenth ({plural(len(top), 'trial')}) lies at {told}."
+    return f"The best tenth of what is drawn ({plural(len(top), 'trial')}) lies at {known}."
 
 
 def _best_region(result: StudyResult, shown: Scored, names: Sequence[str]) -> str:
     best = result.best
     if best is None or not names:
         return "There is nothing to draw yet."
-    told = [f"{said(n)} = {values_of(best)[said(n)]}" for n in names if n in best.params][:_PAIRED]
-    return f"The best trial ({best.number}) is at {', '.join(told)}; each point is one trial."
+    known = [f"{said(n)} = {values_of(best)[said(n)]}" for n in names if n in best.params][:_PAIRED]
+    return f"The best trial ({best.number}) is at {', '.join(known)}; each point is one trial."
 
 
 def _range_of(name: str, values: Sequence[float | str | None]) -> str:
