@@ -12,7 +12,7 @@ from rich.text import Text
 from itwinai.errors import one_line, visible
 from itwinai.hpo.display.confirmed import confirmed
 from itwinai.hpo.display.words import number, plural
-from itwinai.hpo.insight import read_confirmation
+from itwinai.hpo.insight import estimate_winner, read_confirmation
 from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
@@ -159,6 +159,7 @@ def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
         else:
             yield "default", value
             yield "", _difference(result, best, default)
+            yield from _expected(result)
 
 
 def _difference(result: StudyResult, best: TrialResult, default: TrialResult) -> str:
@@ -175,6 +176,23 @@ def _confirmation(result: StudyResult) -> Iterator[tuple[str, str]]:
     confirmation = read_confirmation(result)
     for line in [] if confirmation is None else confirmed(confirmation):
         yield "confirmed", line
+
+
+def _expected(result: StudyResult) -> Iterator[tuple[str, str]]:
+    """What the gain is worth, as long as no reruns tell it."""
+    if read_confirmation(result) is not None:
+        return
+    winner = estimate_winner(result)
+    proof = f"'itwinai hpo confirm {shlex.quote(shortest(result.record.parent))}' proves it"
+    if winner is None or winner.gain is None:
+        yield "", f"one training of each proves no gain; {proof}"
+    else:
+        gain = winner.gain
+        low, high = number(gain.lower, 3), number(gain.upper, 3)
+        yield (
+            "",
+            f"expected gain {number(gain.value, 3)} [{low}, {high}], 95 %, by a model; {proof}",
+        )
 
 
 def _epochs(result: StudyResult) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from itwinai.hpo.display.summary import duration, name_of, number, plural, shortest
+from itwinai.hpo.display.confirmed import confirmed, gained
+from itwinai.hpo.display.summary import duration, name_of, shortest
 from itwinai.hpo.display.view import standing
-from itwinai.hpo.insight import Estimate, Importance, WinnerEstimate
+from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.insight import Estimate, Gain, Importance, WinnerEstimate, read_confirmation
 from itwinai.hpo.record import PIPELINE_FILE, StudyResult, state_of
 from itwinai.hpo.report.parts import Command, Section, Table, said, values_of
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 
 #: Share of failed trials from which they are the first thing to look at.
 _MANY_FAILURES = 0.2
-#: Trainings with fresh seeds that are enough to see a gain of a few deviations of their luck.
-_RERUNS = 5
 #: Trials of a Pareto front that are listed.
 _FRONT_SHOWN = 20
 
@@ -65,12 +65,24 @@ def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
         return f"Keep the default configuration ({name}): nothing was better."
     if winner.trial.state is not TrialState.COMPLETED:
         return f"No trial trained to the end; {name} came furthest, which is not an answer yet."
+    proven = _proven(result, winner.trial.number)
+    if proven:
+        return f"Use {name}: by {plural(proven.reruns, 'rerun')} of each, {gained(proven)}."
     if winner.gain is not None:
         return f"Use {name}: it is {gain_of(winner)}."
     if default is None:
         return f"Use {name}, {result.why_best}; no default ran, so no gain can be told."
     ended = f"the default {default.state.value} without a result to compare with"
     return f"Use {name}, {result.why_best}; {ended}, so no gain can be told."
+
+
+def _proven(result: StudyResult, number: int) -> Gain | None:
+    """What reruns from fresh seeds tell of a trial, if they call it better."""
+    confirmation = read_confirmation(result)
+    if confirmation is None or number not in confirmation.candidates:
+        return None
+    gain = confirmation.gain(number)
+    return gain if gain is not None and gain.verdict == "better" else None
 
 
 def _choice(result: StudyResult) -> str:
@@ -81,6 +93,9 @@ def _choice(result: StudyResult) -> str:
 
 def _honesty(result: StudyResult, winner: WinnerEstimate) -> Iterator[str]:
     metric, recorded = said(result.metric), number(winner.recorded)
+    confirmation = read_confirmation(result)
+    for line in [] if confirmation is None else confirmed(confirmation):
+        yield f"Trained again from fresh seeds, {line}."
     yield f"The recorded {metric} of {name_of(winner.trial)} is {recorded} ({result.why_best})."
     if winner.expected is None:
         yield "Too few trials have reported for an estimate of what another training would reach."
@@ -183,14 +198,11 @@ def _next(result: StudyResult, winner: WinnerEstimate | None) -> Iterator[Comman
 
 
 def _confirm(result: StudyResult, winner: WinnerEstimate, folder: str) -> Iterator[Command]:
-    rerun = f"itwinai hpo rerun {folder}"
-    trial = winner.trial.number
-    best = f"{rerun} --trial {trial} --seeds {_RERUNS}"
-    yield Command("Prove its worth by trainings from fresh seeds, and compare the means:", best)
     default = result.default
-    if default is not None and default.number != trial:
-        again = f"{rerun} --trial {default.number} --seeds {_RERUNS}"
-        yield Command("The same for the default:", again)
+    untried = read_confirmation(result) is None
+    if untried and default is not None and default.number != winner.trial.number:
+        prove = f"itwinai hpo confirm {folder}"
+        yield Command("Prove its worth by trainings from fresh seeds, beside the default:", prove)
     if winner.verdict == "open" and state_of(result) == "finished":
         more = max(8, len(result.trials) // 2)
         yield Command("Or search on:", f"itwinai hpo extend {folder} --trials {more}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from itwinai.hpo.display.summary import duration, number
+from itwinai.hpo.display.summary import duration
+from itwinai.hpo.display.words import number
 from itwinai.hpo.insight import WinnerEstimate
 from itwinai.hpo.record import StudyResult, state_of
 from itwinai.hpo.report import charts

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from itertools import accumulate, groupby
 
 from itwinai.errors import one_line
-from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, plural, shortest
+from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, shortest
+from itwinai.hpo.display.words import plural
 from itwinai.hpo.record import PIPELINE_FILE, Attempt, StudyResult
 from itwinai.hpo.report import charts
 from itwinai.hpo.report.parts import Chart, Command, Row, Section, Table, said, value_of

@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from itwinai.hpo.display.summary import name_of, number, plural
+from itwinai.hpo.display.summary import name_of
+from itwinai.hpo.display.words import number, plural
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.report import charts
 from itwinai.hpo.report.parts import (
