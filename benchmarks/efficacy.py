@@ -17,7 +17,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -64,6 +64,7 @@ class Driven:
         mode: ``min`` or ``max``.
         max_epochs: Epochs of a full training.
         seed: Seed of the search.
+        default: The default configuration, which is the first trial; None: there is none.
         settings: Fields of the study's configuration.
     """
 
@@ -74,6 +75,7 @@ class Driven:
         mode: str,
         max_epochs: int,
         seed: int,
+        default: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
@@ -82,12 +84,11 @@ class Driven:
             metric=metric,
             mode=mode,
             seed=seed,
-            num_samples=1000,
-            **settings,
+            **{"num_samples": 1000, **settings},
         )
         parsed = SearchSpace.parse({name: _form(axis) for name, axis in space.items()})
-        plan = plan_study(configuration, parsed, max_epochs, default=None)
-        self.study = plan.open(record=MemoryRecord())
+        self.plan = plan_study(configuration, parsed, max_epochs, default)
+        self.study = self.plan.open(record=MemoryRecord())
         self._metric = metric
         self._params: dict[int, dict[str, Any]] = {}
         self._next: tuple[int, dict[str, Any]] | None = None
@@ -116,6 +117,10 @@ class Driven:
     def tell(self, number: int, state: str) -> None:
         """Hear that a trial has left its worker."""
         self.study.tell(number, TrialState.COMPLETED)
+
+    def params_of(self, number: int) -> dict[str, Any]:
+        """A trial's values."""
+        return self._params[number]
 
     def recommend(self) -> dict[str, Any] | None:
         """The values that the study would recommend now."""
@@ -178,13 +183,20 @@ class Clock:
         """Return the regret when each budget is spent."""
         marks = [budget * self._task.epochs / WORKERS for budget in BUDGETS]
         regrets: list[float] = []
-        self._fill(0.0)
-        while self._events and len(regrets) < len(marks):
-            now, _, number = heapq.heappop(self._events)
+        for now in self.moments():
             while len(regrets) < len(marks) and now > marks[len(regrets)] + 1e-9:
                 regrets.append(self._regret())
-            self._step(now, number)
+            if len(regrets) == len(marks):
+                break
         return regrets + [self._regret()] * (len(marks) - len(regrets))
+
+    def moments(self) -> Iterator[float]:
+        """Let the study run to its end; give the time of each epoch just before it is told."""
+        self._fill(0.0)
+        while self._events:
+            now, _, number = heapq.heappop(self._events)
+            yield now
+            self._step(now, number)
 
     def _step(self, now: float, number: int) -> None:
         epoch = self._epochs[number] = self._epochs[number] + 1

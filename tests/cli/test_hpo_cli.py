@@ -169,6 +169,14 @@ def test_run_writes_results_to_stdout_and_everything_else_to_stderr(ran: Result)
     assert "trial 0 (default)" in ran.stderr
 
 
+def test_the_record_tells_who_decided_and_what_trials_got(study: Path) -> None:
+    setup = load_study(study).setup
+    assert setup is not None
+    assert (setup.algorithm, setup.scheduler, setup.rungs) == ("random", "none", None)
+    assert (setup.slots, setup.workers) == (min(2, len(os.sched_getaffinity(0))), 1)
+    assert setup.per_worker["CPU"] >= 1
+
+
 def test_the_study_keeps_its_pipeline_with_its_interpolations(study: Path, project: Path) -> None:
     kept = OmegaConf.to_container(OmegaConf.load(study / "pipeline.yaml"))
     assert kept == {
@@ -192,6 +200,59 @@ def test_a_refused_study_keeps_what_it_had(study: Path, overrides: list[str]) ->
     refused = hpo("run", *overrides, code=1)
     assert refused.stderr.startswith("error: study 'points'")
     assert (study / "pipeline.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", "--plan")])
+def test_a_plan_tells_the_cost_and_starts_nothing(study: Path, command: tuple[str, ...]) -> None:
+    before = files_of(Path())
+    asha = f"{TRAINER}.study.scheduler={{name: asha, grace_period: 1, reduction_factor: 2}}"
+    options = (f"{TRAINER}.study.name=planned", f"{TRAINER}.epochs=8", asha)
+    told = hpo(*command, *options).stdout
+    assert re.match(r"study +planned, 4 trials of 8 epochs$", told, re.M)
+    assert re.search(r"^rungs +after epoch 1 about [23] of 4 go on$", told, re.M)
+    assert re.search(r"^time +not known", told, re.M)
+    assert re.search(r"^advice +The first rung is after epoch 1", told, re.M)
+    (plan,) = json.loads(hpo(*command, "--json", *options).stdout)["plans"]
+    assert [rung["level"] for rung in plan["rungs"]] == [1, 2, 4]
+    assert files_of(Path()) == before
+
+
+def test_a_plan_takes_the_seconds_of_an_epoch_from_where_one_says(study: Path) -> None:
+    cost = load_study(study).cost
+    seconds = {"--epoch-seconds=2": 2.0, f"--like={study}": cost.seconds / cost.epochs}
+    for option, expected in seconds.items():
+        (plan,) = as_json("plan", option, "--limit=0:10:00", f"{TRAINER}.study.name=planned")[
+            "plans"
+        ]
+        assert plan["epoch_seconds"] == pytest.approx(expected)
+        assert (plan["limit_seconds"], plan["jobs"]["expected"]) == (600.0, 1)
+        assert plan["epochs"]["expected"] == 12
+
+
+def test_a_probe_trains_the_default_and_leaves_nothing(study: Path) -> None:
+    before = files_of(Path())
+    (plan,) = as_json("plan", "--probe", f"{TRAINER}.study.name=planned")["plans"]
+    assert plan["epoch_seconds"] > 0
+    assert plan["disk_bytes"] > plan["checkpoint_bytes"] > 0
+    assert files_of(Path()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--limit=soon"], 2, "give seconds above 0, or HH:MM:SS"),
+        (["--limit=1", "--epoch-seconds=2"], 1, "no job would come to the end of one"),
+        (["--probe", "--epoch-seconds=2"], 1, "give one of them"),
+        (["--like=studies/absent"], 1, "no such record"),
+        ([f"{TRAINER}.search_space=null"], 1, "there is no study to plan"),
+        ([f"{TRAINER}.study.name=points"], 1, "study 'points'"),
+    ],
+)
+def test_a_plan_that_cannot_be_told_is_refused(
+    study: Path, options: list[str], code: int, message: str
+) -> None:
+    refused = hpo("plan", f"{TRAINER}.study.name=planned", *options, code=code)
+    assert message in re.sub(r"[\s│]+", " ", refused.stderr)
 
 
 def test_a_record_cut_short_in_another_place_is_resumed(study: Path, tmp_path: Path) -> None:

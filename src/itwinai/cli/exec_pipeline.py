@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -73,6 +73,37 @@ def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
     Raises:
         ConfigurationError: If no configuration can be composed.
     """
+
+    def run(cfg: DictConfig, allowed: tuple[str, ...]) -> Any:
+        from itwinai.cli.kept import execute
+        from itwinai.cli.retrain import retrain_hints
+
+        pipeline = execute(cfg, allowed)
+        for hint in retrain_hints(cfg, _arguments_of_this_job(args), pipeline):
+            typer.echo(hint)
+        return pipeline
+
+    return with_configurations(args, run, allow)
+
+
+def with_configurations(
+    args: Sequence[str],
+    work: Callable[[DictConfig, tuple[str, ...]], Any],
+    allow: Iterable[str] = (),
+) -> list[Any]:
+    """Compose the configurations that these arguments of Hydra describe, and work with each.
+
+    Args:
+        args: The arguments.
+        work: Takes a composed configuration, and what it may name.
+        allow: What the configuration may name, besides what ``--allow`` says.
+
+    Returns:
+        What the work has returned: once, or once for each job of a multirun.
+
+    Raises:
+        ConfigurationError: If no configuration can be composed.
+    """
     import hydra
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -87,18 +118,12 @@ def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
     # Before Hydra, whose configuration can set environment variables.
     allowed = allowed_names([*allow, *given])
     composed = []
-    ran: list[Any] = []
+    done: list[Any] = []
 
     @clean_exit()
     def task(cfg: DictConfig) -> None:
-        from itwinai.cli.kept import execute
-        from itwinai.cli.retrain import retrain_hints
-
         composed.append(cfg)
-        pipeline = execute(cfg, allowed)
-        ran.append(pipeline)
-        for hint in retrain_hints(cfg, _arguments_of_this_job(args), pipeline):
-            typer.echo(hint)
+        done.append(work(cfg, allowed))
 
     options, overrides = split_arguments(hydras)
     here = add_to_sys_path(os.getcwd())
@@ -117,7 +142,7 @@ def run_pipeline(args: Sequence[str], allow: Iterable[str] = ()) -> list[Any]:
         if composed:
             raise
         raise not_composed(error) from error
-    return ran
+    return done
 
 
 def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:

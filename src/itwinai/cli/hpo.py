@@ -1,8 +1,12 @@
-"""``itwinai hpo``: commands for studies. All but ``run`` need the study's folder alone."""
+"""``itwinai hpo``: commands for studies.
+
+All but ``run`` and ``plan`` need the study's folder alone.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from itwinai.cli.exec_pipeline import run_pipeline
+from itwinai.cli.exec_pipeline import run_pipeline, with_configurations
 from itwinai.cli.exits import DIFFERED, EXIT_CODES, clean_exit
 from itwinai.cli.output import (
     echo_values,
@@ -26,7 +30,10 @@ from itwinai.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from itwinai.cli.kept import KeptPipeline
+    from itwinai.hpo.planning import PlannedCost
     from itwinai.hpo.record import StudyResult
 
 _MORE_EXIT_CODES = """\
@@ -77,13 +84,61 @@ Allow = Annotated[
 ]
 
 
-@app.command("run", context_settings=PASSED_ON, options_metavar="[--json] [OPTIONS] [KEY=VALUE]...")
+@app.command(
+    "run",
+    context_settings=PASSED_ON,
+    options_metavar="[--plan] [--json] [OPTIONS] [KEY=VALUE]...",
+)
 @clean_exit()
-def run_command(context: typer.Context, as_json: AsJson = False) -> None:
+def run_command(
+    context: typer.Context,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it will cost, and start nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Run a pipeline with a study in it; the options are those of 'itwinai exec-pipeline'."""
+    if plan:
+        _plan(context.args, as_json)
+        return
     with messages_aside(as_json):
         pipelines = run_pipeline(context.args)
     write_studies(pipelines, as_json)
+
+
+@app.command(
+    "plan",
+    context_settings=PASSED_ON,
+    options_metavar="[--epoch-seconds S | --probe | --like STUDY] [OPTIONS] [KEY=VALUE]...",
+)
+@clean_exit()
+def plan_command(
+    context: typer.Context,
+    epoch_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds of an epoch of the default configuration."),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Train two epochs of it here, to measure them.")
+    ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="STUDY", help="Folder of an earlier study that tells them."),
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="What a job may take, in seconds or as HH:MM:SS."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what the study of a pipeline will cost; the other options are those of 'run'.
+
+    The steps before the trainer run, because the plan looks at the data; nothing is trained unless
+    --probe allows it.
+    """
+    seconds = None if limit is None else _seconds(limit)
+    known = {"epoch_seconds": epoch_seconds, "probe": probe, "like": like, "limit": seconds}
+    _plan(context.args, as_json, **known)
 
 
 @app.command("resume")
@@ -420,6 +475,42 @@ def _go_on(kept: KeptPipeline, as_json: bool) -> None:
     with messages_aside(as_json), kept.in_place() as here:
         pipeline = here.run()
     write_studies([pipeline], as_json)
+
+
+def _plan(args: list[str], as_json: bool, **known: Any) -> None:
+    """Show what the study of a pipeline will cost."""
+    from itwinai.cli.kept import up_to_study
+    from itwinai.hpo.display import show
+
+    def plan(cfg: DictConfig, allowed: tuple[str, ...]) -> PlannedCost:
+        *earlier, trainer = up_to_study(cfg, allowed)
+        cost: PlannedCost = trainer.plan(*_datasets(earlier), **known)
+        return cost
+
+    with messages_aside(True):  # of the steps before the trainer
+        costs = with_configurations(args, plan)
+    if as_json:
+        write_json({"plans": [cost.plain() for cost in costs]})
+    else:
+        show(*(cost.__rich__() for cost in costs))
+
+
+_TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
+
+
+def _seconds(text: str) -> float:
+    """Read seconds, or a time as ``HH:MM:SS`` or ``MM:SS``."""
+    parts = _TIME.fullmatch(text)
+    if parts is not None:
+        hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+        text = str(3600 * hours + 60 * minutes + seconds)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"--limit {text}: give seconds above 0, or HH:MM:SS")
+    return value
 
 
 def _datasets(steps: list[Any]) -> tuple[Any, Any, Any]:

@@ -22,7 +22,7 @@ from itwinai.config.bounds import bounded_files
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
 from itwinai.config.steps import place
 from itwinai.config.values import shown
-from itwinai.errors import add_note, did_you_mean
+from itwinai.errors import ConfigurationError, add_note, did_you_mean
 from itwinai.hpo.errors import StudyError, StudyInterrupted
 from itwinai.hpo.record import PIPELINE_FILE, pipeline_of
 
@@ -172,6 +172,7 @@ class KeptPipeline:
     def build_steps(self) -> list[Any]:
         """Build the steps of the pipeline up to the one that runs the study."""
         config = copy.deepcopy(self.config)
+        OmegaConf.set_struct(config, False)
         names = step_keys(config)
         last = step_paths(config).index(self.step)
         config.pipe_steps = names[: last + 1]
@@ -250,6 +251,21 @@ class KeptPipeline:
 def execute(cfg: DictConfig, allow: tuple[str, ...] = ()) -> Any:
     """Run the pipeline of a composed configuration in this folder; return the pipeline."""
     return KeptPipeline("", Path.cwd(), _modules(), cfg, allow).run()
+
+
+def up_to_study(cfg: DictConfig, allow: tuple[str, ...] = ()) -> list[Any]:
+    """Build the steps of a composed configuration up to the first one that runs a study.
+
+    Raises:
+        ConfigurationError: If none does.
+    """
+    paths = [p for p in step_paths(cfg) if OmegaConf.select(cfg, f"{p}.search_space") is not None]
+    if not paths:
+        raise ConfigurationError(
+            f"{pipe_key(cfg)}: no step has a search_space, so there is no study to plan. Give its "
+            "trainer one; a study that is described by ray_* arguments cannot be planned."
+        )
+    return KeptPipeline(paths[0], Path.cwd(), _modules(), cfg, allow).build_steps()
 
 
 def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Hyper-parameter studies.
 
 In wings, each of which knows only those before it: ``space``; ``search``, ``schedulers`` and
-``record``; ``study``; ``insight``; ``engine`` and ``display``; ``report``. ``launch`` brings them
-together.
+``record``; ``study``; ``insight``; ``engine`` and ``display``; ``report``. ``launch`` and
+``planning`` bring them together.
 
 Nothing heavy is imported until one of these names is used.
 """

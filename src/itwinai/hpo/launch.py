@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from itwinai.hpo.display import StudyProgress, unheard
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.engine import (
     Program,
+    TrialResources,
     check_cores,
     check_nodes,
     ended_like_ctrl_c,
@@ -27,7 +28,7 @@ from itwinai.hpo.engine import (
     starts_embedded,
 )
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
-from itwinai.hpo.record import StudyResult, keep_job, keep_pipeline, quiet_optuna
+from itwinai.hpo.record import Setup, StudyResult, keep_job, keep_pipeline, quiet_optuna
 from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
 from itwinai.hpo.search import Algorithm, Task, build_algorithm
 from itwinai.hpo.space import SearchSpace
@@ -35,6 +36,7 @@ from itwinai.hpo.study import (
     Listener,
     RunningTrial,
     Study,
+    candidates_of,
     check_combination,
     check_direction,
     check_existing,
@@ -83,6 +85,17 @@ class StudyPlan:
     def total(self) -> int:
         """Trials that it runs in all."""
         return total_trials(self.configuration, self.algorithm, self.default is not None)
+
+    @property
+    def candidates(self) -> int:
+        """Of the best trials, how many keep their checkpoint until the study ends."""
+        return candidates_of(self.algorithm)
+
+    @property
+    def setup(self) -> Setup:
+        """Who decides in it; what its trials get is known once resources are planned."""
+        judge = self.scheduler.judge
+        return Setup(self.algorithm.rule, self.scheduler.rule, judge.rungs)
 
     def open(self, **options: Any) -> Study:
         """Open the study; the options are those of :class:`Study`."""
@@ -210,14 +223,15 @@ def run_study(
         check_nodes(os.getcwd(), plan.configuration.storage_path.absolute())
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)
-        slots = resources.concurrent(nodes)
-        check_room(plan.configuration, slots, plan.total, checkpoint_bytes)
+        setup = setup_with(plan.setup, resources, nodes)
+        check_room(plan.configuration, setup.slots or 1, plan.total, checkpoint_bytes)
         study = plan.open(listener=_both(progress.update, listener))
         study.note_threads(resources.threads)
+        study.note_setup(setup)
         keep_job(study.directory)
         if pipeline is not None:
             keep_pipeline(study.directory, pipeline)
-        with company(study), progress.follow(study, slots=slots):
+        with company(study), progress.follow(study, slots=setup.slots):
             try:
                 run_trials(study, program, resources)
             finally:
@@ -231,6 +245,14 @@ def run_study(
         raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     _check_outcome(result, study)
     return result
+
+
+def setup_with(
+    setup: Setup, resources: TrialResources, nodes: Sequence[Mapping[str, float]]
+) -> Setup:
+    """Complete a study's setup with what its trials get on machines with these resources."""
+    slots, given = resources.concurrent(nodes), dict(resources.per_worker)
+    return replace(setup, slots=slots, workers=resources.workers, per_worker=given)
 
 
 def _both(one: Listener, other: Listener) -> Listener:

@@ -15,8 +15,10 @@ from rich.console import Console
 from itwinai.hpo.display import Snapshot
 from itwinai.hpo.display.summary import duration
 from itwinai.hpo.display.view import counts, ended_line, live_table, outlook, seconds_left, visible
+from itwinai.hpo.insight.forecast import forecast
 from itwinai.hpo.objectives import Objective
-from itwinai.hpo.record import Cost, StudyResult
+from itwinai.hpo.record import Cost, Setup, StudyResult
+from itwinai.hpo.rungs import Bracket, Rungs
 from itwinai.hpo.trial import TrialResult, TrialState
 
 
@@ -56,24 +58,40 @@ def test_a_tiny_terminal_still_shows_the_status() -> None:
     assert all(len(line) <= 30 for line in lines)
 
 
-def test_the_estimate_goes_by_mean_epochs_and_pace() -> None:
-    # 6 epochs a trial: 6 trials wait, one lacks 3, one has more than the mean; 2 s an epoch.
+def test_the_estimate_goes_by_how_far_trials_come_and_the_pace() -> None:
+    # One in 4 has ended after epoch 2, so with one trial more 4 in 5 go on: a new trial trains
+    # 2 + 8 * 0.8 epochs. 6 trials wait, one lacks 7, one 2, for they are past that; 2 s an epoch.
     now = moment(*DONE, *RUNNING, epochs=24, heard=46.0)
-    assert seconds_left(now) == pytest.approx((6 * 6 + 3) * 2.0)
-    assert outlook(now).endswith(", 0 s, about 78 s left")
+    assert seconds_left(now) == pytest.approx((6 * 8.4 + 7 + 2) * 2.0)
+    assert outlook(now).endswith(", 0 s, about 119 s left")
 
 
-def test_the_estimate_is_none_until_a_trial_has_ended() -> None:
-    now = moment(*RUNNING, epochs=11, heard=46.0)
-    assert seconds_left(now) is None
-    assert outlook(now).endswith("time left -")
-    assert seconds_left(replace(now, result=moment(*DONE).result)) is not None
+def test_the_estimate_is_none_until_the_pace_is_known() -> None:
+    now = moment(*RUNNING, epochs=11, heard=20.0)
+    assert seconds_left(now) == pytest.approx((8 * 10 + 7 + 2) * 2.0)
+    assert seconds_left(replace(now, epochs=1)) is None
+    assert outlook(replace(now, epochs=1)).endswith("time left -")
 
 
-def test_an_interrupted_trial_waits() -> None:
-    now = moment(*DONE, epochs=12, heard=22.0)
-    interrupted = moment(*DONE, (TrialState.INTERRUPTED, 7), epochs=12, heard=22.0)
-    assert seconds_left(interrupted) == seconds_left(now) == pytest.approx(8 * 6 * 2.0)
+def test_the_estimate_of_a_study_with_rungs_begins_with_what_is_expected_of_them() -> None:
+    now = moment(*RUNNING, epochs=11, heard=20.0)
+    setup = Setup("random", "asha", Rungs((Bracket((2,), 1 / 3),)))
+    expected = forecast(setup, 10, 10).epochs
+    assert expected is not None
+    begins = replace(now, result=replace(now.result, trials=(), setup=setup))
+    # Nothing is known but the plan.
+    assert seconds_left(begins) == pytest.approx(expected.expected * 2.0)
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    now = moment(*DONE, (TrialState.INTERRUPTED, 7), epochs=12, heard=22.0)
+    again = seconds_left(now)
+    *others, interrupted = now.result.trials
+    saved = replace(interrupted, checkpoint=tmp_path, checkpoint_epochs=7)
+    kept = replace(now, result=replace(now.result, trials=(*others, saved)))
+    # One in 3 has ended after epoch 2: anew it would train 2 + 8 * 3 / 4 epochs, instead of 3.
+    assert again == pytest.approx((7 * 8 + 1 * 8) * 2.0)
+    assert seconds_left(kept) == pytest.approx((7 * 8 + 3) * 2.0)
 
 
 def test_the_estimate_ends_with_the_time_budget() -> None:
@@ -84,8 +102,8 @@ def test_the_estimate_ends_with_the_time_budget() -> None:
 
 def test_a_paused_trial_has_its_epochs_done() -> None:
     now = moment(*DONE, (TrialState.PAUSED, 4), epochs=16, heard=30.0)
-    # 6 epochs a trial: 7 trials wait, one lacks 2; 2 s an epoch.
-    assert seconds_left(now) == pytest.approx((7 * 6 + 2) * 2.0)
+    # One in 3 has ended after epoch 2: 7 trials wait, one lacks 6; 2 s an epoch.
+    assert seconds_left(now) == pytest.approx((7 * 8 + 6) * 2.0)
     assert counts(now) == "2/10 trials done, 0 running, 1 stopped early, 1 paused"
 
 

@@ -25,6 +25,7 @@ from itwinai.hpo.display.summary import (
     scores,
 )
 from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.insight.remaining import epochs_left
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 
@@ -198,20 +199,15 @@ def best_so_far(result: StudyResult) -> str:
 
 
 def seconds_left(now: Snapshot) -> float | None:
-    """Estimate the rest from the mean number of epochs of a trial and the pace so far.
+    """Estimate the rest from the epochs that are left and the pace so far.
 
     Returns:
-        Seconds, or None until a trial has ended and the pace is known.
+        Seconds, or None until the pace is known.
     """
-    if not now.done or now.heard is None or now.epochs < 2:
+    if now.heard is None or now.epochs < 2:
         return None
-    mean = sum(trial.epochs for trial in now.done) / len(now.done)
-    halfway = (TrialState.RUNNING, TrialState.PAUSED)
-    begun = [trial.epochs for trial in now.result.trials if trial.state in halfway]
-    waiting = now.total - len(now.done) - len(begun)
-    epochs = max(0, waiting) * mean + sum(max(0.0, mean - done) for done in begun)
     # The first epoch began the time that was heard; only the later ones took place within it.
-    seconds = epochs * now.heard / (now.epochs - 1)
+    seconds = epochs_left(now.result, now.total) * now.heard / (now.epochs - 1)
     return seconds if now.budget is None else min(seconds, max(0.0, now.budget - now.elapsed))
 
 

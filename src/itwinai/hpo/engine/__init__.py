@@ -9,7 +9,12 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.engine.cluster import check_nodes, ray_cluster, starts_embedded
     from itwinai.hpo.engine.group import Shipped
-    from itwinai.hpo.engine.resources import TrialResources, check_cores, plan_resources
+    from itwinai.hpo.engine.resources import (
+        TrialResources,
+        check_cores,
+        plan_resources,
+        this_machine,
+    )
     from itwinai.hpo.engine.run import run_trials
     from itwinai.hpo.engine.signals import ended_like_ctrl_c
     from itwinai.hpo.engine.worker import Place, Program
@@ -26,13 +31,14 @@ __all__ = [
     "ray_cluster",
     "run_trials",
     "starts_embedded",
+    "this_machine",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
         "cluster": "check_nodes ray_cluster starts_embedded",
-        "resources": "TrialResources check_cores plan_resources",
+        "resources": "TrialResources check_cores plan_resources this_machine",
         "run": "run_trials",
         "signals": "ended_like_ctrl_c",
         "worker": "Place Program",

@@ -8,6 +8,7 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.record.attempts import Attempt, attempts_of
+    from itwinai.hpo.record.attributes import Setup
     from itwinai.hpo.record.cost import Cost
     from itwinai.hpo.record.exporting import csv_text, export_study, plain, plain_study, plain_trial
     from itwinai.hpo.record.journal import FILE_NAME, MemoryRecord, StudyRecord, repair
@@ -40,6 +41,7 @@ __all__ = [
     "MemoryRecord",
     "PIPELINE_FILE",
     "STOP_FILE",
+    "Setup",
     "StudyRecord",
     "StudyResult",
     "StudyStorage",
@@ -71,6 +73,7 @@ __getattr__ = lazily(
         "journal": "FILE_NAME MemoryRecord StudyRecord repair",
         "storage": "StudyStorage",
         "attempts": "Attempt attempts_of",
+        "attributes": "Setup",
         "cost": "Cost",
         "results": "StudyResult",
         "mending": "legible",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from itwinai.hpo.rungs import Bracket, Rungs
 from itwinai.hpo.trial import TrialResult, TrialState
 
 #: Version of this layout.
@@ -21,6 +22,7 @@ SEEDS = "seeds"
 TOTAL = "total"
 THREADS = "threads"
 RUNS = "runs"
+SETUP = "setup"
 
 #: Of a trial.
 NUMBER = "trial"
@@ -52,6 +54,46 @@ class End:
     def read(cls, attrs: Mapping[str, Any]) -> End:
         """Read it back; one that was closed without an end of ours lost its driver."""
         return cls(**attrs.get(END, {}))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Who decides in a run of a study, and what its trials get.
+
+    Attributes:
+        algorithm: Name of the search algorithm.
+        scheduler: Name of the scheduler.
+        rungs: Where the scheduler compares trials; None where that is not at certain epochs.
+        slots: Trials at the same time, when the run began; None if nobody knew.
+        workers: Processes of a trial.
+        per_worker: Resources of each of them.
+    """
+
+    algorithm: str
+    scheduler: str
+    rungs: Rungs | None = None
+    slots: int | None = None
+    workers: int = 1
+    per_worker: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Any] | None) -> Setup | None:
+        """Read it back; None from a record that keeps none."""
+        if kept is None:
+            return None
+        rungs = kept.get("rungs")
+        if rungs is not None:
+            brackets = tuple(Bracket(tuple(levels), keep) for levels, keep in rungs["brackets"])
+            rungs = Rungs(brackets, tuple(rungs["turns"]))
+        return cls(**{**kept, "rungs": rungs})
+
+    def kept(self) -> dict[str, Any]:
+        """What the record keeps of it."""
+        facts = {**vars(self), "per_worker": dict(self.per_worker)}
+        if self.rungs is not None:
+            brackets = [[list(bracket.levels), bracket.keep] for bracket in self.rungs.brackets]
+            facts["rungs"] = {"brackets": brackets, "turns": list(self.rungs.turns)}
+        return facts
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         threads=attrs.get(attributes.THREADS),
         space=space,
         attempts=times,
+        setup=attributes.Setup.read(attrs.get(attributes.SETUP)),
     )
 
 

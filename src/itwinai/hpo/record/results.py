@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from itwinai.hpo.objectives import Objective, losses_of, pareto_front
 from itwinai.hpo.record.attempts import Attempt
+from itwinai.hpo.record.attributes import Setup
 from itwinai.hpo.record.cost import Cost
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -43,6 +44,7 @@ class StudyResult:
         threads: Threads of each of a trial's processes, in the last run; None if none has begun.
         space: What was searched, without its constraints.
         attempts: When each trial was in a slot, the earliest first.
+        setup: Who decided in the last run and what its trials got; None in older records.
     """
 
     name: str
@@ -56,6 +58,7 @@ class StudyResult:
     threads: int | None = None
     space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
     attempts: tuple[Attempt, ...] = ()
+    setup: Setup | None = None
 
     @property
     def metric(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from itwinai.hpo.objectives import Losses
+from itwinai.hpo.rungs import Rungs
 
 #: What becomes of a trial after an epoch. A paused one may go on later, from its checkpoint.
 Verdict = Literal["continue", "stop", "pause"]
@@ -44,6 +45,11 @@ class Judge:
 
     #: Whether it ever pauses a trial.
     pauses: ClassVar[bool] = False
+
+    @property
+    def rungs(self) -> Rungs | None:
+        """Where it compares trials; None where that is not at certain epochs."""
+        return None
 
     def hear(self, report: Report) -> Verdict:
         """Take a trial's epoch, and say what becomes of the trial."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from itwinai.hpo.objectives import Losses, dominated_by
+from itwinai.hpo.rungs import Bracket, Rungs
 from itwinai.hpo.schedulers.judge import Judge, Report, Unit, Verdict
 
 #: With several objectives, so many of a rung's newest entries are compared.
@@ -59,6 +60,13 @@ class SuccessiveHalving(Judge):
         self._unit = unit
         self._passed: dict[int, int] = {}
 
+    @property
+    def rungs(self) -> Rungs | None:
+        """One bracket; None where its levels are seconds."""
+        if self._unit == "seconds":
+            return None
+        return Rungs((Bracket(self._levels, self._keep),))
+
     def hear(self, report: Report) -> Verdict:
         """Stop a trial that is not among the better share of those at its rung."""
         index = self.reached(report)
@@ -99,6 +107,13 @@ class Hyperband(Judge):
             SuccessiveHalving(levels[start:], 1 / factor, unit) for start in range(len(levels) + 1)
         ]
         self._turns = _turns(len(levels), factor)
+
+    @property
+    def rungs(self) -> Rungs | None:
+        """All brackets; None where their levels are seconds."""
+        each = [bracket.rungs for bracket in self._brackets]
+        brackets = tuple(bracket for rungs in each if rungs for bracket in rungs.brackets)
+        return Rungs(brackets, tuple(self._turns)) if brackets else None
 
     def hear(self, report: Report) -> Verdict:
         """Ask the trial's bracket."""

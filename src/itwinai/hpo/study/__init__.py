@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
+    from itwinai.hpo.study.advisor import candidates_of
     from itwinai.hpo.study.checks import (
         check_direction,
         check_foreign,
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
         check_secrets,
         check_storage,
     )
-    from itwinai.hpo.study.choosing import choose
+    from itwinai.hpo.study.choosing import AUTO, choose
     from itwinai.hpo.study.contract import check_combination
     from itwinai.hpo.study.disk import check_room
     from itwinai.hpo.study.opening import check_existing
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from itwinai.hpo.study.warm_start import load_source
 
 __all__ = [
+    "AUTO",
     "Listener",
     "RunningTrial",
     "Study",
+    "candidates_of",
     "check_combination",
     "check_direction",
     "check_existing",
@@ -45,10 +48,11 @@ __getattr__ = lazily(
     __name__,
     {
         "study": "Study",
+        "advisor": "candidates_of",
         "running": "Listener RunningTrial",
         "checks": "check_direction check_foreign check_points check_secrets check_storage",
         "total": "check_total total_trials",
-        "choosing": "choose",
+        "choosing": "AUTO choose",
         "contract": "check_combination",
         "disk": "check_room",
         "opening": "check_existing",

@@ -11,6 +11,11 @@ from itwinai.hpo.study.memory import Memory
 _CANDIDATES = 5
 
 
+def candidates_of(algorithm: Algorithm) -> int:
+    """How many of the best trials may be the one that is recommended in the end."""
+    return 1 if algorithm.proposer is None else _CANDIDATES
+
+
 class Advisor:
     """Shows the study's trials to its search algorithm's model, if that has one.
 
@@ -22,11 +27,6 @@ class Advisor:
     def __init__(self, algorithm: Algorithm, memory: Memory) -> None:
         self._model = algorithm.proposer
         self._memory = memory
-
-    @property
-    def candidates(self) -> int:
-        """How many of the best trials may be the one that is recommended in the end."""
-        return 1 if self._model is None else _CANDIDATES
 
     def proposal(self) -> dict[str, Any] | None:
         """Values of the next trial; None where the sampler proposes."""

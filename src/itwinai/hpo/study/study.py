@@ -13,11 +13,18 @@ from typing import Any, Literal
 from itwinai.environ import paused_collection
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import FILE_NAME, MemoryRecord, StudyResult, attributes, read_result
+from itwinai.hpo.record import (
+    FILE_NAME,
+    MemoryRecord,
+    Setup,
+    StudyResult,
+    attributes,
+    read_result,
+)
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.search import Algorithm
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study.advisor import Advisor
+from itwinai.hpo.study.advisor import Advisor, candidates_of
 from itwinai.hpo.study.avoiding import fails_nearby
 from itwinai.hpo.study.facts import keep_fact, seeds_of
 from itwinai.hpo.study.keeping import CheckpointKeeper
@@ -104,7 +111,7 @@ class Study:
         self._memory.retell(scheduler.judge)
         self._verdicts = Verdicts(configuration, scheduler, self._memory, self._limits, epochs)
         self._advisor = Advisor(self.algorithm, self._memory)
-        self._keeper = CheckpointKeeper(configuration, so_far, self._advisor.candidates)
+        self._keeper = CheckpointKeeper(configuration, so_far, candidates_of(self.algorithm))
         self._paused = PausedTrials(self._queue, self._memory, epochs, so_far)
         interrupted = [t for t in so_far.trials if t.state in AGAIN]
         self._last_metrics = {trial.number: trial.metrics for trial in interrupted}
@@ -209,6 +216,10 @@ class Study:
     def note_threads(self, threads: int) -> None:
         """Note how many threads each of a trial's processes has, to repeat a trial bit by bit."""
         keep_fact(self._optuna, attributes.THREADS, threads)
+
+    def note_setup(self, setup: Setup) -> None:
+        """Note who decides in this run and what its trials get, to tell how much is left."""
+        keep_fact(self._optuna, attributes.SETUP, setup.kept())
 
     def note_runs(self, runs: Mapping[str, str]) -> None:
         """Note the ids of the study's own runs in tracking services, by the logger's name."""

@@ -9,7 +9,7 @@ from torch import nn
 
 import itwinai
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.launch import plan_study, run_study
+from itwinai.hpo.launch import StudyPlan, plan_study, run_study
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import SearchSpace
 from itwinai.io.files import delete_folder
@@ -41,11 +41,7 @@ def tune(
         ConfigurationError: For whatever cannot work, before anything starts.
         StudyError: As of :func:`itwinai.hpo.launch.run_study`.
     """
-    check_names(trainer, space, space)
-    check_values(trainer, space)
-    plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
-    metrics = [objective.metric for objective in study.objectives]
-    check_metrics(trainer, metrics, validates=datasets[1] is not None)
+    plan = checked_plan(trainer, space, study, datasets)
     program = TrainerProgram(trainer, datasets)
     runs = StudyRuns(trainer.logger, program, trainer.time_ray)
     result = run_study(
@@ -57,6 +53,22 @@ def tune(
     )
     _delete_superseded(result)
     return result
+
+
+def checked_plan(
+    trainer: LocalTrainer, space: SearchSpace, study: StudyConfiguration, datasets: Datasets
+) -> StudyPlan:
+    """Check all of a trainer's study that can be known before anything starts.
+
+    Raises:
+        ConfigurationError: For whatever cannot work.
+    """
+    check_names(trainer, space, space)
+    check_values(trainer, space)
+    plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
+    metrics = [objective.metric for objective in study.objectives]
+    check_metrics(trainer, metrics, validates=datasets[1] is not None)
+    return plan
 
 
 def best_model(trainer: LocalTrainer, study: StudyResult, datasets: Datasets) -> nn.Module | None:

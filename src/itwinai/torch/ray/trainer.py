@@ -19,14 +19,17 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
 from itwinai.loggers import Logger
 from itwinai.torch.config import TrainingConfiguration
+from itwinai.torch.data import check_datasets
 from itwinai.torch.optimization.factories import ModelFactory
 from itwinai.torch.ray.arguments import RayArguments
 from itwinai.torch.strategies.base import TorchDistributedStrategy
+from itwinai.torch.training.names import check_config
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
 from itwinai.torch.type import Metrics
 
 if TYPE_CHECKING:
+    from itwinai.hpo.planning import PlannedCost
     from itwinai.hpo.record import StudyResult
 
 
@@ -211,6 +214,46 @@ class RayTorchTrainer(TorchTrainer):
         self.search_space = None if search_space is None else SearchSpace.parse(search_space)
         self._has_study = bool(study)
         self.study = study if isinstance(study, StudyConfiguration) else _read_study(study)
+
+    def plan(
+        self,
+        train_dataset: Any,
+        validation_dataset: Any | None = None,
+        test_dataset: Any | None = None,
+        *,
+        epoch_seconds: float | None = None,
+        probe: bool = False,
+        like: str | Path | None = None,
+        limit: float | None = None,
+    ) -> PlannedCost:
+        """Say what the study will cost: trials, rungs, epochs, time, disk. Nothing is started.
+
+        Args:
+            train_dataset: As of ``execute``.
+            validation_dataset: As of ``execute``.
+            test_dataset: As of ``execute``.
+            epoch_seconds: Seconds of an epoch of the default configuration; None: not known.
+            probe: Whether two epochs of the default configuration may be trained, in this process,
+                to measure them; the second one counts.
+            like: Folder of an earlier study, the mean of whose epochs is taken.
+            limit: Seconds that a job may take; the plan tells how many jobs it takes.
+
+        Raises:
+            ConfigurationError: For whatever ``execute`` would refuse before it starts, and for more
+                than one of ``epoch_seconds``, ``probe`` and ``like``.
+            StudyError: If there is no such study as ``like``.
+        """
+        from itwinai.torch.ray.planning import planned_cost
+
+        datasets = (train_dataset, validation_dataset, test_dataset)
+        check_datasets(*datasets)
+        check_config(self)
+        if self.search_space is None:
+            raise ConfigurationError(
+                "search_space: there is none, so this trains once, and there is no study to plan"
+            )
+        about = (self, self.search_space, self.study, datasets)
+        return planned_cost(*about, epoch_seconds, probe, like, limit)
 
     def _trained_model(self, datasets: Datasets) -> Any:
         """Run the study; return the best trial's model, or None where it kept no checkpoint."""

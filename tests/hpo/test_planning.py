@@ -1,0 +1,227 @@
+"""What a study will cost: epochs by its rungs, time by the seconds of an epoch, and advice."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itwinai.errors import ConfigurationError
+from itwinai.hpo import SearchSpace, StudyConfiguration
+from itwinai.hpo.insight.forecast import Spread, epochs_by_rungs, forecast
+from itwinai.hpo.insight.ratios import RATIOS
+from itwinai.hpo.launch import plan_study
+from itwinai.hpo.planning import EpochTime, PlannedCost, plan_cost, wall_time
+from itwinai.hpo.record import Setup
+from itwinai.hpo.rungs import Bracket, Rungs
+from itwinai.hpo.schedulers import Report, Setting, build_scheduler
+
+SPACE = {"lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
+ONE_MACHINE = [{"CPU": 4.0}]
+
+
+def planned(
+    folder: Path,
+    space: dict[str, Any] = SPACE,
+    epochs: int = 30,
+    nodes: list[dict[str, float]] = ONE_MACHINE,
+    seconds: float | None = None,
+    limit: float | None = None,
+    checkpoint: float | None = None,
+    **settings: Any,
+) -> PlannedCost:
+    """The cost of a study of 24 trials."""
+    about = {"storage_path": folder, "mode": "min", "num_samples": 24, **settings}
+    configuration = StudyConfiguration(**about)
+    plan = plan_study(configuration, SearchSpace.parse(space), epochs, {"lr": 0.01})
+    known = None if seconds is None else EpochTime(seconds, "as given")
+    return plan_cost(plan, nodes, known, limit, checkpoint)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband"])
+def test_the_rungs_alone_give_the_mean_over_all_orders_of_the_trials(scheduler: str) -> None:
+    trials, epochs = 5, 9
+    built = build_scheduler({"name": scheduler, "grace_period": 3}, Setting(epochs, ()))
+    totals = []
+    for order in itertools.permutations(range(trials)):
+        judge = build_scheduler({"name": scheduler, "grace_period": 3}, Setting(epochs, ())).judge
+        total = 0
+        for number, loss in enumerate(order):
+            for epoch in range(1, epochs + 1):
+                total += 1
+                if judge.hear(Report(number, epoch, 0.0, (float(loss),))) == "stop":
+                    break
+        totals.append(total)
+    expected = epochs_by_rungs(built.judge.rungs, trials, epochs)
+    assert expected == pytest.approx(sum(totals) / len(totals))
+
+
+def test_without_a_scheduler_every_trial_trains_to_its_end(tmp_path: Path) -> None:
+    cost = planned(tmp_path, scheduler="none")
+    assert cost.forecast.epochs is not None
+    assert cost.forecast.epochs.low == cost.forecast.epochs.high == 24 * 30
+    assert "720: every trial trains to its end" in str(cost)
+
+
+def test_auto_trains_fewer_epochs_and_says_how_many_pass_each_rung(tmp_path: Path) -> None:
+    cost = planned(tmp_path)
+    epochs, rungs = cost.forecast.epochs, cost.forecast.rungs
+    assert epochs is not None
+    assert epochs.low < epochs.expected < epochs.high <= cost.forecast.full == 720
+    assert [rung.level for rung in rungs] == [3, 9, 27]
+    assert rungs[0].reach == 24
+    assert rungs[0].go_on == pytest.approx(rungs[1].reach)
+    assert rungs[0].reach > rungs[0].go_on > rungs[1].go_on > rungs[2].go_on
+    # The rungs shown are those of the epochs shown.
+    steps = [3, 6, 18, 3]
+    came = [24, *(rung.go_on for rung in rungs)]
+    assert sum(n * step for n, step in zip(came, steps, strict=True)) == pytest.approx(
+        epochs.expected, rel=1e-3
+    )
+
+
+def test_what_was_not_measured_is_called_the_most_that_there_can_be(tmp_path: Path) -> None:
+    cost = planned(tmp_path, scheduler={"name": "patience"}, seconds=1.0)
+    assert cost.forecast.epochs is None
+    assert "at most 720; what this scheduler saves was not measured" in str(cost)
+    assert "at most" in str(cost).split("time")[1]
+
+
+def test_a_search_that_learns_nothing_is_expected_to_pass_less_often() -> None:
+    rungs = Rungs((Bracket((2, 6, 18), 1 / 3),))
+    learning = forecast(Setup("tpe", "asha", rungs), 24, 30).epochs
+    random = forecast(Setup("random", "asha", rungs), 24, 30).epochs
+    assert learning is not None
+    assert random is not None
+    assert random.expected < learning.expected
+    assert random.expected == pytest.approx(epochs_by_rungs(rungs, 24, 30), rel=0.35)
+
+
+def test_every_measured_ratio_can_be_interpolated() -> None:
+    for name, measured in RATIOS.items():
+        trials = [ratio.trials for ratio in measured]
+        assert trials == sorted(set(trials)), name
+        assert all(r.low <= r.median <= r.high for r in measured), name
+
+
+def test_time_and_hours_grow_with_the_seconds_of_an_epoch(tmp_path: Path) -> None:
+    once, twice = (planned(tmp_path, seconds=seconds) for seconds in (10.0, 20.0))
+    assert once.wall is not None
+    assert twice.wall is not None
+    assert twice.wall.expected == pytest.approx(2 * once.wall.expected)
+    assert once.wall.low < once.wall.expected < once.wall.high
+    assert (once.slots, once.waves) == (4, 6)
+    assert once.forecast.epochs is not None
+    assert once.wall.expected > once.forecast.epochs.expected * 10 / 4
+    hours = once.hours("CPU")
+    assert hours is not None
+    assert hours.expected == pytest.approx(once.wall.expected * 4 / 3600)
+
+
+def test_while_the_last_trials_train_half_a_training_of_each_other_slot_is_lost() -> None:
+    exact = EpochTime(10.0, "an earlier study", of_default=False)
+    assert wall_time(Spread(720, 720, 720), 30, 4, exact).expected == (720 + 3 * 15) / 4 * 10
+    # No study is shorter than its longest trial.
+    assert wall_time(Spread(100, 100, 100), 30, 24, exact).expected == 30 * 10
+
+
+def test_slots_and_gpus_are_those_that_the_study_would_get(tmp_path: Path) -> None:
+    cost = planned(tmp_path, nodes=[{"CPU": 8.0, "GPU": 2.0}] * 2, seconds=1.0)
+    assert (cost.slots, dict(cost.setup.per_worker)) == (4, {"GPU": 1, "CPU": 4})
+    hours = cost.hours("GPU")
+    assert hours is not None
+    assert cost.wall is not None
+    assert hours.expected == pytest.approx(cost.wall.expected * 4 / 3600)
+    assert "GPU-hours" in str(cost)
+
+
+def test_a_limit_tells_how_many_jobs_go_on_with_each_other(tmp_path: Path) -> None:
+    free = planned(tmp_path, scheduler="none", seconds=10.0)
+    assert free.wall is not None
+    assert free.jobs is None
+    enough = planned(tmp_path, scheduler="none", seconds=10.0, limit=free.wall.high)
+    assert enough.jobs is not None
+    assert enough.jobs.high == 1
+    # Four jobs would do, but of each an epoch of 10 s is trained again in the next.
+    short = planned(tmp_path, scheduler="none", seconds=10.0, limit=free.wall.expected / 4 + 5)
+    assert short.jobs is not None
+    assert short.jobs.expected == 5
+    assert "are not enough: it takes" in str(short)
+
+
+def test_a_budget_that_is_too_small_is_said(tmp_path: Path) -> None:
+    free = planned(tmp_path, seconds=10.0)
+    assert free.wall is not None
+    half = planned(tmp_path, seconds=10.0, time_budget_s=free.wall.expected / 2)
+    assert "study.time_budget_s ends it after" in str(half)
+    assert "about 50% of that" in str(half)
+    enough = planned(tmp_path, seconds=10.0, time_budget_s=free.wall.expected * 2)
+    assert "time_budget_s" not in str(enough)
+
+
+def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no job would come to the end of one"):
+        planned(tmp_path, seconds=60.0, limit=59.0)
+    with pytest.raises(ConfigurationError, match="above 0"):
+        planned(tmp_path, seconds=-1.0)
+    with pytest.raises(ConfigurationError, match="no machine here can ever give"):
+        planned(tmp_path, resources_per_worker={"GPU": 1})
+    with pytest.raises(ConfigurationError, match="could ever be stopped early"):
+        planned(tmp_path, scheduler={"name": "asha", "grace_period": 30})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keep", "count"), [("best", 5 + 8), ("completed", 24 + 8), ("all", 24 + 8)]
+)
+def test_disk_is_what_is_kept_and_what_trials_are_writing(
+    tmp_path: Path, keep: str, count: int
+) -> None:
+    cost = planned(tmp_path, checkpoint=1e6, keep_checkpoints=keep)
+    assert cost.disk == count * 1e6
+    assert f"{count} MB: at most {count} checkpoints at a time, of about 1 MB each" in str(cost)
+    assert planned(tmp_path).disk is None
+
+
+def test_what_is_not_known_is_null_in_json(tmp_path: Path) -> None:
+    content = planned(tmp_path).plain()
+    assert {content[key] for key in ("seconds", "core_hours", "jobs", "disk_bytes")} == {None}
+    assert content["rungs"][0]["level"] == 3
+    assert content["epochs"]["low"] <= content["epochs"]["expected"] <= content["epochs"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"scheduler": "none"}, "times the epochs of scheduler: auto"),
+        ({"resources_per_worker": {"CPU": 0.5}}, "8 processes at once share 4 cores"),
+        ({"scheduler": {"name": "asha", "grace_period": 1}}, "use grace_period: 3"),
+        (
+            {"space": {"lr": {"type": "uniform", "lower": 1e-4, "upper": 0.1}}},
+            "search_space.lr spans a factor of 1e+03 without a logarithm, so only 10% of its",
+        ),
+        ({"num_samples": 9}, "With 9 trials algorithm: auto has hardly begun to learn"),
+    ],
+)
+def test_what_is_wasteful_is_said_with_its_figure(
+    tmp_path: Path, settings: dict[str, Any], advice: str
+) -> None:
+    given = planned(tmp_path, **settings).advice
+    assert len(given) == 1
+    assert advice in given[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"epochs": 3, "scheduler": "none"},
+        {"space": {"lr": {"type": "uniform", "lower": 0.0, "upper": 0.1}}},
+        {"space": {"lr": {"type": "uniform", "lower": 1e-3, "upper": 0.099}}},
+        {"num_samples": 9, "algorithm": "random"},
+    ],
+)
+def test_what_is_not_wasteful_is_not_spoken_of(tmp_path: Path, settings: dict[str, Any]) -> None:
+    assert planned(tmp_path, **settings).advice == ()
