@@ -198,6 +198,28 @@ def list_command(
         typer.echo(f"no studies in {folder}")
 
 
+@app.command("ledger")
+@clean_exit()
+def ledger_command(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds studies.")] = Path("studies"),
+    as_json: AsJson = False,
+) -> None:
+    """Sum up what the studies of a folder have spent: epochs, hours of cores and GPUs."""
+    from itwinai.hpo.display import show
+    from itwinai.hpo.display.tables import table_of_spent
+    from itwinai.hpo.insight.spending import ledger, total
+
+    with messages_aside(True):
+        spent = ledger(folder)
+    if as_json:
+        studies = [{"directory": str(path), **vars(one)} for path, one in spent.items()]
+        write_json({"studies": studies, "total": vars(total(spent.values()))})
+    elif spent:
+        show(table_of_spent(spent))
+    else:
+        typer.echo(f"no studies in {folder}")
+
+
 @app.command("show")
 @clean_exit()
 def show_command(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 from itwinai.errors import one_line, visible
 from itwinai.hpo.display.summary import shortest
 from itwinai.hpo.display.words import number
+from itwinai.hpo.insight import Spent, total
 from itwinai.hpo.record import ListedStudy, StudyResult
 from itwinai.hpo.trial import TrialResult
 
@@ -60,6 +62,22 @@ def table_of_trials(result: StudyResult, trials: Iterable[TrialResult], title: s
         for trial in trials
     ]
     return table(["trial", "state", "epochs", *metrics, *names, "reason"], rows, title)
+
+
+def table_of_spent(spent: Mapping[Path, Spent]) -> Table:
+    """One row per study, by its folder, and one of all."""
+    rows = [[shortest(path.absolute()), *_hours(one)] for path, one in spent.items()]
+    head = ["study", "trials", "epochs", "hours", "trial-hours", "core-hours", "GPU-hours"]
+    return table(head, [*rows, ["all", *_hours(total(spent.values()))]])
+
+
+def _hours(spent: Spent) -> list[str]:
+    known = spent.unknown == 0
+    return [
+        *(str(spent.trials), str(spent.epochs)),
+        *(number(hours, 3) for hours in (spent.hours, spent.trial_hours)),
+        *(number(hours, 3) if known else "?" for hours in (spent.core_hours, spent.gpu_hours)),
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.insight.confirmation import Confirmation, read_confirmation
     from itwinai.hpo.insight.confirming import LOOKS, Gain, looks, sequential_gain
     from itwinai.hpo.insight.importance import Importance, importances
+    from itwinai.hpo.insight.spending import Spent, ledger, spent_by, total
     from itwinai.hpo.insight.winner import Estimate, WinnerEstimate, estimate_winner
 
 __all__ = [
@@ -18,12 +19,16 @@ __all__ = [
     "Gain",
     "Importance",
     "LOOKS",
+    "Spent",
     "WinnerEstimate",
     "estimate_winner",
     "importances",
+    "ledger",
     "looks",
     "read_confirmation",
     "sequential_gain",
+    "spent_by",
+    "total",
 ]
 
 __getattr__ = lazily(
@@ -32,6 +37,7 @@ __getattr__ = lazily(
         "confirmation": "Confirmation read_confirmation",
         "confirming": "LOOKS Gain looks sequential_gain",
         "importance": "Importance importances",
+        "spending": "Spent ledger spent_by total",
         "winner": "Estimate WinnerEstimate estimate_winner",
     },
 )
