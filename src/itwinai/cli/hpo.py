@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -257,14 +258,27 @@ def watch_command(
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:
     """Watch a study while it runs, from any terminal or node; Ctrl-C ends the watching alone."""
-    from contextlib import suppress
-
     from rich.console import Console
 
     from itwinai.hpo.display import watch
 
     with suppress(KeyboardInterrupt):
         watch(study, Console(highlight=False), every)
+
+
+@app.command("dashboard")
+@clean_exit()
+def dashboard_command(
+    study: StudyFolder,
+    port: Annotated[int, typer.Option(min=0, help="Port; 0: any that is free.")] = 8080,
+) -> None:
+    """Look at a study in Optuna's dashboard, which nothing can be written in; Ctrl-C ends it."""
+    from itwinai.hpo.display.dashboard import dashboard
+
+    server = dashboard(study, port)
+    typer.echo(f"http://127.0.0.1:{server.server_port}/ shows {study}, until Ctrl-C")
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
 
 
 @app.command("best")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.record.attributes import Setup
     from itwinai.hpo.record.cost import Cost
     from itwinai.hpo.record.exporting import csv_text, export_study, plain, plain_study, plain_trial
-    from itwinai.hpo.record.journal import FILE_NAME, MemoryRecord, StudyRecord, repair
+    from itwinai.hpo.record.journal import FILE_NAME, LiveRecord, MemoryRecord, StudyRecord, repair
     from itwinai.hpo.record.listing import (
         STOP_FILE,
         ListedStudy,
@@ -38,6 +38,7 @@ __all__ = [
     "Cost",
     "FILE_NAME",
     "ListedStudy",
+    "LiveRecord",
     "MemoryRecord",
     "PIPELINE_FILE",
     "STOP_FILE",
@@ -70,7 +71,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "journal": "FILE_NAME MemoryRecord StudyRecord repair",
+        "journal": "FILE_NAME LiveRecord MemoryRecord StudyRecord repair",
         "storage": "StudyStorage",
         "attempts": "Attempt attempts_of",
         "attributes": "Setup",

@@ -188,6 +188,36 @@ class ReadRecord(MemoryRecord):
         raise StudyError(f"{self.path}: opened to be read only")
 
 
+class LiveRecord(MemoryRecord):
+    """A record that is read anew at each look, maybe while its study runs; nothing can be written.
+
+    Args:
+        path: The journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._bytes = 0
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Give the entries from ``log_number_from`` on, if the file has grown since the last time.
+
+        Raises:
+            StudyError: If what the study is cannot be read.
+        """
+        content = self.path.read_bytes()
+        if len(content) == self._bytes and log_number_from == self._read:
+            return iter(())
+        entries, _ = read_lines(self.path, content[: content.rfind(b"\n") + 1])
+        self._bytes, self._read = len(content), len(entries)
+        return iter(entries[log_number_from:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse: the study's driver is the only writer."""
+        raise StudyError(f"{self.path}: opened to be read only")
+
+
 def repair(path: Path) -> tuple[list[Damage], Path]:
     """Mend a record whose study does not run; the damaged one is kept beside it.
 
