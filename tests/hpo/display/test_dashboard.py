@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import optuna
 import pytest
@@ -39,6 +41,14 @@ def served(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
+@contextmanager
+def speechless(address: str) -> Iterator[None]:
+    """Hold a connection without a word, as browsers do beforehand."""
+    place = urlsplit(address)
+    with socket.create_connection((place.hostname, place.port)):
+        yield
+
+
 def asked(address: str, **options: Any) -> Any:
     with urllib.request.urlopen(urllib.request.Request(address, **options)) as answer:
         return json.load(answer)
@@ -48,7 +58,7 @@ def test_it_shows_a_running_study_and_changes_nothing(make_study: MakeStudy) -> 
     study = make_study()
     report(study, ask(study), [0.5, 0.4])
     record = (study.directory / "record.log").read_bytes()
-    with served(study.directory) as address:
+    with served(study.directory) as address, speechless(address):
         (shown,) = asked(address)["study_summaries"]
         assert shown["study_name"] == "study"
         trials = asked(f"{address}/{shown['study_id']}?after=0")["trials"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -43,7 +44,8 @@ def dashboard(folder: Path, port: int = 0) -> WSGIServer:
         ) from None
     record = load_study(folder).record
     application = wsgi(JournalStorage(LiveRecord(record)))
-    return make_server(_LOOPBACK, port, _read_only(application), handler_class=_Silent)
+    answer = _read_only(application)
+    return make_server(_LOOPBACK, port, answer, server_class=_Server, handler_class=_Silent)
 
 
 def _read_only(application: _Application) -> _Application:
@@ -54,6 +56,12 @@ def _read_only(application: _Application) -> _Application:
         return [b"this dashboard only reads the study's record"]
 
     return answer
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each connection in a thread: browsers open some to say nothing in them yet."""
+
+    daemon_threads = True
 
 
 class _Silent(WSGIRequestHandler):
