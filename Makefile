@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 
-.PHONY: demo slurm test test-all test-gpu fuzz reliability soak check audit format clean
+.PHONY: demo slurm test test-all test-gpu fuzz reliability soak docs check audit format clean
 
 demo: .venv/ready  ## A study of handwritten digits: 24 trials, then a test report
 	rm -rf examples/digits/studies
@@ -40,6 +40,9 @@ SOAK_MINUTES ?= 30
 soak: .venv/ready  ## Faults at random, for SOAK_MINUTES, on a study that must lose nothing; SOAK_SEED repeats them
 	$(BIN)/python tests/faults/soak.py --minutes $(SOAK_MINUTES) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
 
+docs: .venv/ready  ## The documentation as a site: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 check: .venv/ready  ## Lint, format, types, layering
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +57,7 @@ format: .venv/ready  ## Mend what can be mended
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv
+	rm -rf .venv site
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else \

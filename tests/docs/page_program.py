@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Languages whose blocks are nothing to run: pictures, changes to a file, output and listings.
-SHOWN = {"diff", "mermaid", "text"}
+#: Languages whose blocks are nothing to run: changes to a file, output and listings.
+SHOWN = {"diff", "text"}
 #: Languages whose blocks are run or checked.
 RUN = {"bash", "console", "python", "yaml"}
 
