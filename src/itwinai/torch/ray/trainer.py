@@ -197,7 +197,7 @@ class RayTorchTrainer(TorchTrainer):
         ...     search_space={"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}},
         ...     study={"name": "digits", "metric": "validation_loss", "mode": "min"})
         >>> trainer.study.scheduler
-        'asha'
+        'auto'
     """
 
     def __init__(
