@@ -1,4 +1,4 @@
-"""What the site shows of the repository's files outside ``docs/``: a hook of MkDocs.
+"""What the site shows of the repository's files outside ``docs/``: hooks of MkDocs.
 
 A page may link to any file of the repository, as GitHub shows it. On the site the pages of the
 repository's root are pages too, and any other file is a page that shows its text.
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 ROOT_PAGES = {"SECURITY.md": "security.md", "CONTRIBUTING.md": "contributing.md"}
 PLACES = {**ROOT_PAGES, "README.md": "index.md"}
 
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")
 _LINK = re.compile(r"\]\((?!\w+:|#)(?P<file>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -45,6 +46,11 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return f"]({posixpath.relpath(place, here or '.')}{link['anchor'] or ''})"
 
     return _LINK.sub(on_the_site, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show a name in the source's texts as code alone."""
+    return _ROLE.sub("", html)
 
 
 def _path(page: File, link: str) -> str:

@@ -1,0 +1,26 @@
+"""The comments ``#:`` above a class's fields as their texts in the reference: a Griffe extension."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from griffe import Attribute, Docstring, Extension, ObjectNode
+
+_MARK = "#:"
+
+
+class FieldComments(Extension):
+    """Gives an attribute that has no text of its own the comment above it."""
+
+    def on_attribute_instance(
+        self, *, node: ast.AST | ObjectNode, attr: Attribute, **_: Any
+    ) -> None:
+        """Read the comment, once the attribute is known."""
+        if attr.docstring is None and attr.lineno is not None:
+            lines = attr.lines_collection[attr.filepath][: attr.lineno - 1]
+            comment: list[str] = []
+            while lines and lines[-1].strip().startswith(_MARK):
+                comment.insert(0, lines.pop().strip().removeprefix(_MARK).strip())
+            if comment:
+                attr.docstring = Docstring("\n".join(comment), parent=attr)
