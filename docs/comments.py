@@ -1,4 +1,4 @@
-"""The comments ``#:`` above a class's fields as their texts in the reference: a Griffe extension."""
+"""Comments ``#:`` above a field as its text in the reference: an extension of Griffe."""
 
 from __future__ import annotations
 
