@@ -145,7 +145,7 @@ def test_it_is_read_and_searched_from_a_disk(site: Path, browser: Browser) -> No
     tab.on("console", lambda message: messages.append(message.text))
     tab.on("pageerror", lambda error: messages.append(str(error)))
     tab.goto((site / "architecture.html").as_uri())
-    tab.locator("input[name=query]").first.fill("reduction_factor")
+    tab.locator("input[name=query]").first.press_sequentially("reduction_factor")
     found = tab.locator(".md-search-result__link").first
     found.wait_for(timeout=60_000)
     assert found.get_attribute("href", timeout=60_000).startswith(site.as_uri())
