@@ -69,4 +69,5 @@ def _place(path: str) -> str:
 def _shown(path: str) -> str:
     text = (ROOT / path).read_text(encoding="utf-8")
     language = posixpath.splitext(path)[1].lstrip(".")
-    return f'# {posixpath.basename(path)}\n\n````{language} title="{path}"\n{text}\n````\n'
+    shown = f'# {posixpath.basename(path)}\n\n````{language} title="{path}"\n{text}\n````\n'
+    return f"---\nsearch: {{exclude: true}}\n---\n{shown}"
