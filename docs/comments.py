@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 from typing import Any
 
 from griffe import Attribute, Docstring, Extension, ObjectNode
@@ -17,8 +18,9 @@ class FieldComments(Extension):
         self, *, node: ast.AST | ObjectNode, attr: Attribute, **_: Any
     ) -> None:
         """Read the comment, once the attribute is known."""
-        if attr.docstring is None and attr.lineno is not None:
-            lines = attr.lines_collection[attr.filepath][: attr.lineno - 1]
+        path = attr.filepath
+        if attr.docstring is None and attr.lineno is not None and isinstance(path, Path):
+            lines = attr.lines_collection[path][: attr.lineno - 1]
             comment: list[str] = []
             while lines and lines[-1].strip().startswith(_MARK):
                 comment.insert(0, lines.pop().strip().removeprefix(_MARK).strip())

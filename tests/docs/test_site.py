@@ -17,6 +17,9 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from itwinai import hpo
+from itwinai.torch import trainer
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -126,6 +129,16 @@ def test_the_navigation_names_every_page_once(site: Path, documents: dict[Path, 
     expected = {(site / page).with_suffix(".html") for page in pages}
     expected |= {site / "security.html", site / "contributing.html"}
     assert named == Counter(expected)
+
+
+def test_the_reference_has_the_public_names_and_their_texts(
+    site: Path, documents: dict[Path, Document]
+) -> None:
+    public = [f"{module.__name__}.{name}" for module in (hpo, trainer) for name in module.__all__]
+    assert [name for name in public if name not in documents[site / "reference.html"].anchors] == []
+    text = (site / "reference.html").read_text(encoding="utf-8")
+    assert "Folder that holds studies; on several nodes it must be shared." in text
+    assert ":class:" not in text
 
 
 @pytest.fixture
