@@ -24,10 +24,12 @@ from itwinai.cli.output import (
     plain_rerun,
     put_text,
     show_confirmation,
+    show_findings,
     show_front,
     show_rerun,
     write_json,
     write_studies,
+    yaml_text,
 )
 
 if TYPE_CHECKING:
@@ -429,6 +431,31 @@ def report_command(
         write_json({"studies": [result.name for result in results], "file": str(output)})
     else:
         typer.echo(f"{output} is written; open it in a browser")
+
+
+@app.command("diagnose")
+@clean_exit()
+def diagnose_command(
+    study: StudyFolder,
+    patch: Annotated[
+        Path | None,
+        typer.Option(help="File to write: the remedies, as a change of the configuration in YAML."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what holds a study back, with evidence, cost and remedy; also while it runs."""
+    from itwinai.hpo.insight import diagnose, merged
+
+    result = _load(study)
+    findings = diagnose(result)
+    changes = merged(findings)
+    if patch is not None:
+        put_text(yaml_text(changes), patch)
+    if as_json:
+        found = [vars(finding) for finding in findings]
+        write_json({"study": result.name, "findings": found, "patch": changes})
+    else:
+        show_findings(findings)
 
 
 @app.command("stop")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,7 +15,7 @@ import typer
 from itwinai.errors import visible
 
 if TYPE_CHECKING:
-    from itwinai.hpo.insight import Confirmation, Gain
+    from itwinai.hpo.insight import Confirmation, Finding, Gain
     from itwinai.hpo.record import StudyResult
     from itwinai.torch.ray.rerun import Rerun
 
@@ -129,6 +130,27 @@ def show_confirmation(outcome: Confirmation) -> None:
 
     for line in confirmed(outcome):
         typer.echo(visible(line))
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Tell each finding about a study in a block of its own."""
+    for finding in findings:
+        typer.echo(visible(f"{finding.kind}: {finding.evidence}"))
+        typer.echo(visible(f"  cost    {finding.cost}"))
+        typer.echo(visible(f"  remedy  {finding.remedy}"))
+        if finding.patch:
+            typer.echo(visible(indent(yaml_text(finding.patch), " " * 10).rstrip()))
+    if not findings:
+        typer.echo("nothing found: the record gives no evidence of anything to mend")
+
+
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """Write a part of a configuration as YAML."""
+    import yaml
+
+    from itwinai.hpo.record import plain
+
+    return yaml.safe_dump(plain(content), sort_keys=False, allow_unicode=True)
 
 
 def show_front(result: StudyResult) -> None:

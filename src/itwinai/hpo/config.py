@@ -60,6 +60,9 @@ class StudyConfiguration(StrictModel):
     #: Whether the first trial runs the configuration as it stands, to compare with: to the last
     #: epoch, or with ``stop_early`` only as far as the scheduler lets it.
     default_first: bool | Literal["stop_early"] = True
+    #: The first so many trials run to the last epoch whatever their scheduler says, so that
+    #: ``itwinai hpo diagnose`` can tell whether early epochs predict the last one.
+    audit: int = Field(default=0, ge=0)
     #: Seed of the search, and of each training that sets none itself; None: each draws its own.
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     #: Whether an existing study of this name is continued.

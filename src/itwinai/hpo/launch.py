@@ -37,6 +37,7 @@ from itwinai.hpo.study import (
     RunningTrial,
     Study,
     candidates_of,
+    check_audit,
     check_combination,
     check_direction,
     check_existing,
@@ -139,6 +140,7 @@ def plan_study(
     check_combination(
         algorithm.rule, scheduler.rule, len(objectives), configuration.primary is not None
     )
+    check_audit(configuration, scheduler)
     default = _recordable(space, default) if configuration.default_first else None
     check_total(configuration, algorithm, default is not None)
     if starts_embedded():

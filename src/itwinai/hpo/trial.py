@@ -82,6 +82,7 @@ class TrialResult:
         seconds: Seconds of training after each epoch.
         reason: Why it ended, in words.
         is_default: Whether it ran the configuration's own values, without any search.
+        is_audited: Whether it was to run to the last epoch whatever its scheduler said.
         parent: The trial whose checkpoint it began with, or None.
         continued: Whether its last attempt began with a checkpoint.
         seed: Random seed of the training, or None.
@@ -96,6 +97,7 @@ class TrialResult:
     seconds: tuple[float, ...] = field(default=(), repr=False)
     reason: str = ""
     is_default: bool = False
+    is_audited: bool = False
     parent: int | None = None
     continued: bool = False
     seed: int | None = None

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from itwinai.cli import app
 from itwinai.errors import ConfigurationError, MissingPackageError, visible
 from itwinai.hpo import StudyResult, load_study, report_study
+from itwinai.hpo.insight import diagnose
 from itwinai.hpo.trial import TrialState
 
 SPACE = {
@@ -53,13 +54,31 @@ def test_the_answer_comes_first_and_the_sections_in_their_order(tmp_path: Path) 
     assert result.best is not None
     page = page_of(result)
     assert page.headings == [
-        *("The answer", "Optimisation history", "Learning curves", "Parallel coordinates"),
-        *("Importance", "Slices", "Use of the slots", "Failures", "Cost", "How to repeat it"),
+        *("The answer", "Diagnosis", "Optimisation history", "Learning curves"),
+        *(
+            "Parallel coordinates",
+            "Importance",
+            "Slices",
+            "Use of the slots",
+            "Failures",
+            "Cost",
+            "How to repeat it",
+        ),
     ]
     answer = page.section("answer")
     assert answer.startswith(f"The answer Use trial {result.best.number}: it is ")
     assert "95% interval" in answer
     assert f"It has cost {result.cost.epochs} epochs in 12 trials" in answer
+
+
+def test_findings_are_told_with_cost_and_remedy(tmp_path: Path) -> None:
+    space = {"lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
+    study = build_study(tmp_path, space, num_samples=4)
+    result = simulate(study, lambda p, e: {"validation_loss": p["lr"] + 1 / e})
+    section = page_of(result).section("diagnosis")
+    (finding,) = diagnose(result)
+    assert all(t in section for t in (finding.evidence, finding.cost, finding.remedy))
+    assert "itwinai hpo diagnose " in section
 
 
 def test_a_gain_is_never_told_without_its_interval(tmp_path: Path) -> None:
@@ -77,7 +96,7 @@ def test_every_chart_has_its_rows_and_a_caption(tmp_path: Path) -> None:
     assert {attrs["aria-labelledby"] for attrs in places} == captions
     assert all(data["rows"][chart["rows"]] for chart in data["charts"])
     folded = [text.split("\n")[1] for text in page.texts["details"]]
-    without = ("The answer", "Failures", "Cost", "How to repeat it")
+    without = ("The answer", "Diagnosis", "Failures", "Cost", "How to repeat it")
     named = [heading for heading in page.headings if heading not in without]
     assert folded == [f"{name}: the data as a table" for name in named]
 

@@ -9,6 +9,8 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.insight.confirmation import Confirmation, read_confirmation
     from itwinai.hpo.insight.confirming import LOOKS, Gain, looks, sequential_gain
+    from itwinai.hpo.insight.diagnosis import diagnose
+    from itwinai.hpo.insight.finding import Finding, merged
     from itwinai.hpo.insight.importance import Importance, importances
     from itwinai.hpo.insight.spending import Spent, ledger, spent_by, total
     from itwinai.hpo.insight.winner import Estimate, WinnerEstimate, estimate_winner
@@ -16,15 +18,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Confirmation",
     "Estimate",
+    "Finding",
     "Gain",
     "Importance",
     "LOOKS",
     "Spent",
     "WinnerEstimate",
+    "diagnose",
     "estimate_winner",
     "importances",
     "ledger",
     "looks",
+    "merged",
     "read_confirmation",
     "sequential_gain",
     "spent_by",
@@ -36,6 +41,8 @@ __getattr__ = lazily(
     {
         "confirmation": "Confirmation read_confirmation",
         "confirming": "LOOKS Gain looks sequential_gain",
+        "diagnosis": "diagnose",
+        "finding": "Finding merged",
         "importance": "Importance importances",
         "spending": "Spent ledger spent_by total",
         "winner": "Estimate WinnerEstimate estimate_winner",

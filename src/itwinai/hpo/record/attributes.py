@@ -29,6 +29,7 @@ NUMBER = "trial"
 END = "end"
 CHECKPOINT = "checkpoint"
 DEFAULT = "default"
+AUDITED = "audited"
 GIVEN = "given"
 CONTINUES = "continues"
 PARENT = "parent"
@@ -154,6 +155,7 @@ class Plan:
         checkpoint: Checkpoint to continue from.
         epochs: Epochs that the checkpoint holds.
         is_default: Whether it is the default configuration.
+        is_audited: Whether it runs to the last epoch whatever its scheduler says.
         parent: The trial that it is a copy of.
     """
 
@@ -162,6 +164,7 @@ class Plan:
     checkpoint: str | None = None
     epochs: int = 0
     is_default: bool = False
+    is_audited: bool = False
     parent: int | None = None
 
     @classmethod
@@ -174,6 +177,7 @@ class Plan:
             checkpoint=checkpoint,
             epochs=epochs,
             is_default=DEFAULT in attrs,
+            is_audited=AUDITED in attrs,
             parent=attrs.get(PARENT),
         )
 
@@ -186,6 +190,7 @@ class Plan:
             checkpoint=str(trial.checkpoint) if usable else None,
             epochs=trial.checkpoint_epochs if usable else 0,
             is_default=trial.is_default,
+            is_audited=trial.is_audited,
             parent=trial.parent,
         )
 
@@ -196,6 +201,8 @@ class Plan:
             attrs[NUMBER] = self.number
         if self.is_default:
             attrs[DEFAULT] = True
+        if self.is_audited:
+            attrs[AUDITED] = True
         if self.parent is not None:
             attrs[PARENT] = self.parent
         if self.checkpoint is not None:

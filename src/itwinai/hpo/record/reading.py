@@ -143,6 +143,7 @@ def _merge(
         checkpoint_epochs=epochs,
         reason=reason,
         is_default=plan.is_default,
+        is_audited=plan.is_audited,
         parent=plan.parent,
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),

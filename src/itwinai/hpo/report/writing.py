@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itwinai.errors import ConfigurationError, MissingPackageError
-from itwinai.hpo.insight import WinnerEstimate, estimate_winner, importances
+from itwinai.hpo.insight import WinnerEstimate, diagnose, estimate_winner, importances
 from itwinai.hpo.record import StudyResult, load_study, plain, state_of
-from itwinai.hpo.report import answer, comparison, effort, matters, trials, values
+from itwinai.hpo.report import answer, comparison, effort, matters, trials, values, weak_points
 from itwinai.hpo.report.library import bundled
 from itwinai.hpo.report.parts import Chart, Section, said
 from itwinai.io.files import write_text
@@ -92,6 +92,7 @@ def _sections(result: StudyResult, winner: WinnerEstimate | None) -> list[Sectio
     known = importances(result)
     return [
         answer.answer(result, winner, known),
+        weak_points.diagnosis(result, diagnose(result)),
         trials.history(result),
         trials.curves(result),
         values.parallel(result, known),

@@ -9,6 +9,7 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.study.advisor import candidates_of
     from itwinai.hpo.study.checks import (
+        check_audit,
         check_direction,
         check_foreign,
         check_points,
@@ -30,6 +31,7 @@ __all__ = [
     "RunningTrial",
     "Study",
     "candidates_of",
+    "check_audit",
     "check_combination",
     "check_direction",
     "check_existing",
@@ -50,7 +52,8 @@ __getattr__ = lazily(
         "study": "Study",
         "advisor": "candidates_of",
         "running": "Listener RunningTrial",
-        "checks": "check_direction check_foreign check_points check_secrets check_storage",
+        "checks": "check_audit check_direction check_foreign check_points check_secrets "
+        "check_storage",
         "total": "check_total total_trials",
         "choosing": "AUTO choose",
         "contract": "check_combination",

@@ -12,6 +12,7 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.ray_private import goal_of
 from itwinai.hpo.record import FILE_NAME
+from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import Choice, SearchSpace
 from itwinai.hpo.trial import full_name
 from itwinai.io.files import probe
@@ -128,6 +129,20 @@ def check_foreign(configuration: StudyConfiguration) -> None:
                     f"study.{key}({type(value).__name__}).{name}={own!r} contradicts "
                     f"study.{name}={study!r}. Leave it out: the study gives its own."
                 )
+
+
+def check_audit(configuration: StudyConfiguration, scheduler: Scheduler) -> None:
+    """Refuse to run trials to their end against a scheduler that does more than stop them.
+
+    Raises:
+        ConfigurationError: Naming the scheduler.
+    """
+    if configuration.audit and (scheduler.judge.pauses or scheduler.ray is not None):
+        raise ConfigurationError(
+            f"study.audit={configuration.audit} with study.scheduler={scheduler.name!r}: this one "
+            "pauses trials, or ends them by itself, so none can be run through against it. Use "
+            "another scheduler, such as asha, or set study.audit to 0."
+        )
 
 
 def check_points(configuration: StudyConfiguration, space: SearchSpace) -> None:

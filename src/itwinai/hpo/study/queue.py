@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class TrialQueue:
         seeds: Of the trainings; also of the points that are drawn where the sampler's own break the
             constraints, and of the changes to copied values.
         total: Trials that the study runs in all, copies aside.
+        audit: The first so many trials run to the last epoch whatever their scheduler says.
         directory_of: Gives a trial's folder.
     """
 
@@ -41,11 +43,13 @@ class TrialQueue:
         space: SearchSpace,
         seeds: attributes.Seeds,
         total: int,
+        audit: int,
         directory_of: Callable[[int], Path],
     ) -> None:
         self._study = study
         self._space = space
         self._seeds = seeds
+        self._audit = audit
         self._directory_of = directory_of
         trials = study.get_trials(deepcopy=False)
         self._rng = np.random.default_rng([seeds.entropy, len(trials)])
@@ -121,6 +125,9 @@ class TrialQueue:
     ) -> RunningTrial:
         number = self._take_number() if plan.number is None else plan.number
         self._waiting.discard(number)
+        if number < self._audit:
+            plan = replace(plan, is_audited=True)
+            trial.set_user_attr(attributes.AUDITED, True)
         # The number is written last: a trial without one was never handed out.
         trial.set_user_attr(attributes.NUMBER, number)
         assignment = Assignment(

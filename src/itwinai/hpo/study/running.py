@@ -96,6 +96,7 @@ class RunningTrial:
             checkpoint=self.checkpoint,
             checkpoint_epochs=self.checkpoint_epochs,
             is_default=self.plan.is_default,
+            is_audited=self.plan.is_audited,
             parent=self.plan.parent,
         )
 

@@ -96,7 +96,9 @@ class Study:
         total = total_trials(configuration, algorithm, default is not None)
         keep_fact(self._optuna, attributes.TOTAL, total)
         seeds = seeds_of(self._optuna, configuration.seed)
-        self._queue = TrialQueue(self._optuna, self.space, seeds, total, self.directory_of)
+        self._queue = TrialQueue(
+            self._optuna, self.space, seeds, total, configuration.audit, self.directory_of
+        )
         if self._queue.next_number == 0:
             if source is not None:
                 teach(self._optuna, source, self.space)

@@ -78,7 +78,7 @@ class Verdicts:
         assert losses is not None
         report = self._memory.heard(trial.assignment.number, losses, trial.seconds)
         verdict = "continue" if trial.spared else self._verdict(report)
-        if verdict == "stop" and trial.plan.is_default and self._spares_default:
+        if verdict == "stop" and self._spares(trial):
             trial.spared, verdict = True, "continue"
         if trial.epochs >= self._epochs:
             return None
@@ -87,6 +87,9 @@ class Verdicts:
             return state, self.by_scheduler(trial)
         limit = self._limits.reached()
         return None if limit is None else (TrialState.INTERRUPTED, limit)
+
+    def _spares(self, trial: RunningTrial) -> bool:
+        return trial.plan.is_audited or (trial.plan.is_default and self._spares_default)
 
     def _verdict(self, report: Report) -> Verdict:
         if report.epoch <= self._heard.get(report.number, 0):
