@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from itwinai import job
 from itwinai.config.values import plain
@@ -197,6 +197,7 @@ def run_study(
     company: Company = nullcontext,
     checkpoint_bytes: int = 0,
     listener: Listener = lambda trial, state: None,
+    told: Callable[[StudyResult], RenderableType] = summary,
 ) -> StudyResult:
     """Run a study to its end, showing its progress and its outcome.
 
@@ -208,6 +209,7 @@ def run_study(
         company: What accompanies the study; when it ends, the study is closed.
         checkpoint_bytes: Size that a checkpoint has at least, as far as that is known.
         listener: Hears each trial's begin, epochs and end, after they are on record.
+        told: What is shown of it at its end.
 
     Raises:
         ConfigurationError: If the machines, or the disk, have no room for it.
@@ -242,7 +244,7 @@ def run_study(
         open_to_group(study.directory)
     if study.fatal is not None:
         raise study.fatal
-    console.print(summary(result), soft_wrap=True)
+    console.print(told(result), soft_wrap=True)
     if job.stop_requested() and _has_work_left(study, result):
         raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     _check_outcome(result, study)

@@ -10,6 +10,8 @@ from typing import Any
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.display import plural
+from itwinai.hpo.display.summary import duration
 from itwinai.hpo.engine import Place, Program
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.insight.confirmation import (
@@ -77,10 +79,16 @@ def confirm(
         return known
     plan = plan_study(*_described(trainer, result, list(arms), seeds), default=None)
     program = _Reruns(TrainerProgram(_prepared(trainer, datasets), datasets), arms)
-    own = run_study(plan, program, listener=_EndsOnceDecided(result))
+    own = run_study(plan, program, listener=_EndsOnceDecided(result), told=_reruns)
     confirmation = confirmation_of(result, own)
     assert confirmation is not None
     return confirmation
+
+
+def _reruns(own: StudyResult) -> str:
+    """What is shown of a confirmation as a study: what it tells is shown by whoever asked."""
+    ended = sum(trial.state is TrialState.COMPLETED for trial in own.trials)
+    return f"{plural(ended, 'rerun')} in {duration(own.cost.elapsed)}: {own.record.parent}"
 
 
 @dataclass(frozen=True)
