@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from itwinai.cli import app
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import StudyResult, load_study
 from itwinai.hpo.insight import Finding, diagnose, merged
+from itwinai.hpo.record import Setup
+from itwinai.hpo.rungs import Bracket, Rungs
 from itwinai.hpo.space import SearchSpace
 
 SPACE = {
@@ -205,6 +208,23 @@ def test_a_rung_that_misleads_is_found_by_audited_trials(tmp_path: Path) -> None
     (finding,) = found(result, "early signal")
     assert finding.evidence.startswith("After epoch 2, ")
     assert finding.patch == {"study": {"scheduler": {"name": "asha", "grace_period": 5}}}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "patch"),
+    [
+        ("asha", {"study": {"scheduler": {"name": "asha", "grace_period": 5, "keep": 0.6667}}}),
+        ("SuccessiveHalvingPruner", {}),  # an object, which no configuration in YAML can name
+    ],
+)
+def test_more_patience_leaves_the_scheduler_as_it_is(
+    tmp_path: Path, scheduler: str, patch: dict[str, Any]
+) -> None:
+    result = studied(tmp_path, misleading, audit=12)
+    rungs = Rungs((Bracket((2, 6), 2 / 3),))
+    setup = Setup("random", scheduler, rungs=rungs)
+    (finding,) = found(dataclasses.replace(result, setup=setup), "early signal")
+    assert finding.patch == patch
 
 
 def test_where_no_epoch_ranks_well_no_trial_is_to_be_stopped(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from scipy.stats import spearmanr
 
 from itwinai.hpo.insight.finding import Finding
 from itwinai.hpo.record import StudyResult
+from itwinai.hpo.schedulers import SCHEDULERS
 from itwinai.hpo.trial import TrialResult, TrialState
 
 Array = NDArray[np.float64]
@@ -70,7 +72,7 @@ def misleading_epochs(result: StudyResult) -> Iterator[Finding]:
         f"[{signal.lower:.2f}, {signal.upper:.2f}, 95 %] with that after the last epoch.",
         cost=f"{at_first} trials were stopped there, of which some may have been among the best.",
         remedy=_remedy(grace),
-        patch={"study": {"scheduler": _scheduler(stopped[0], grace)}},
+        patch=_patch(result, stopped[0], grace),
     )
 
 
@@ -80,11 +82,17 @@ def _remedy(grace: int | None) -> str:
     return f"Stop no trial before epoch {grace}, the first that ranks them well."
 
 
-def _scheduler(stopped: TrialResult, grace: int | None) -> object:
-    """The same scheduler, as the reason of a trial that it stopped names it, with more patience."""
+def _patch(result: StudyResult, stopped: TrialResult, grace: int | None) -> dict[str, Any]:
+    """The same scheduler with more patience; empty of one that only Python can describe."""
     if grace is None:
-        return "none"
-    return {"name": stopped.reason.partition(" after ")[0], "grace_period": grace}
+        return {"study": {"scheduler": "none"}}
+    setup = result.setup  # an older record has the name in the reason of a trial alone
+    name = stopped.reason.partition(" after ")[0] if setup is None else setup.scheduler
+    if name not in SCHEDULERS:
+        return {}
+    brackets = () if setup is None or setup.rungs is None else setup.rungs.brackets
+    keep = {"keep": round(brackets[0].keep, 4)} if name == "asha" and brackets else {}
+    return {"study": {"scheduler": {"name": name, "grace_period": grace, **keep}}}
 
 
 def _curves(result: StudyResult) -> Array:
