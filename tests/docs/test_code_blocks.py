@@ -33,10 +33,17 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+#: Pages that take long to run.
+LONG = ("command-line", "from-lightning", "from-optuna", "from-ray-tune")
+
+
 def _run_pages() -> list[Any]:
-    """The pages; one takes minutes, and what it shows has tests of its own."""
-    marks = {"docs/command-line.md": [pytest.mark.exhaustive]}
-    return [pytest.param(p, id=named(p), marks=marks.get(named(p), [])) for p in PAGES]
+    """The pages; some take long, and what they show has tests of its own."""
+    long = {f"docs/{name}.md" for name in LONG}
+    exhaustive = [pytest.mark.exhaustive]
+    return [
+        pytest.param(p, id=named(p), marks=exhaustive if named(p) in long else []) for p in PAGES
+    ]
 
 
 @pytest.mark.parametrize("page", _run_pages())
