@@ -89,6 +89,7 @@ def test_torch_itself_is_understood() -> None:
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (chained(ValueError("cannot save"), OSError(errno.EDQUOT, "Disk quota exceeded")), True),
         (RuntimeError("write: Read-only file system"), True),
+        (RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamReader failed"), False),
         (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
         (ValueError("no"), False),
     ],

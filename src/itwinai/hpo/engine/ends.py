@@ -44,9 +44,12 @@ _LACKS = {
 #: Of these a process has its own share, which a new one does not need to have used up.
 _DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
-#: The same in the words of libraries that tell no number; the last is PyTorch's, of a file that it
-#: could not write whole.
-_LACKS_IN_WORDS = (*(os.strerror(number) for number in _LACKS), "enforce fail at inline_container")
+#: The same in the words of libraries that tell no number; the last are PyTorch's, of a file that it
+#: could not write whole. What it cannot read may be the program's own fault.
+_LACKS_IN_WORDS = (
+    *(os.strerror(number) for number in _LACKS),
+    *("PytorchStreamWriter failed", "unexpected pos "),
+)
 
 #: Errors after which CUDA refuses everything in the same process.
 _BROKEN = {"AcceleratorError"}
@@ -78,7 +81,8 @@ def is_of_the_machine(error: BaseException, directory: Path) -> bool:
     """
     words = (text_of(e) for e in _chain(error))
     told = any(_number(e) in _LACKS for e in _chain(error))
-    return told or any(w in text for text in words for w in _LACKS_IN_WORDS) or _gone(directory)
+    told = told or any(w in text for text in words for w in _LACKS_IN_WORDS)
+    return told or bool(why_unusable(directory))
 
 
 def of_error(error: Raised, directory: Path) -> End:
@@ -128,10 +132,6 @@ def _state_of(error: Raised) -> TrialState:
 
 def _number(error: BaseException) -> int | None:
     return error.errno if isinstance(error, OSError) else None
-
-
-def _gone(directory: Path) -> bool:
-    return bool(why_unusable(directory))
 
 
 def _last_error(trial: Trial) -> str:

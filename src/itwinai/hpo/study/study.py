@@ -81,6 +81,8 @@ class Study:
         self.scheduler = scheduler
         self.epochs = epochs
         self.interrupted = False
+        #: What the machines lacked when it ended for that.
+        self.lack = ""
         self._nothing_left = False
         self._listener = listener
         self._running: dict[int, RunningTrial] = {}
