@@ -20,12 +20,17 @@ import short_study
 #: Seconds after which a test gives up; nothing depends on them otherwise.
 PATIENCE_S = 180
 
+#: Seconds after ``kill -9`` within which all processes of a driver are gone.
+GONE_WITHIN_S = 10
+
 _MARK = "ITWINAI_TEST_DRIVER"
 
 
-def until(condition: Callable[[], object], otherwise: Callable[[], object]) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + PATIENCE_S
+def until(
+    condition: Callable[[], object], otherwise: Callable[[], object], within: float = PATIENCE_S
+) -> None:
+    """Wait for something that another process does, for so many seconds at most."""
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, otherwise()
         time.sleep(0.02)
@@ -138,11 +143,19 @@ class Driver:
         files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
         return found + [str(file) for file in files if sought in file.read_bytes()]
 
-    def end(self) -> int:
+    def runs(self, program: str) -> bool:
+        """Whether one of its processes goes by this name."""
+        sought = program.encode()
+        return any(sought in _words_of(pid, "cmdline")[0] for pid in self.processes())
+
+    def end(self, within: float = PATIENCE_S) -> int:
         """Wait for its end and that of its processes; return its exit code or minus its signal."""
         code = self.process.wait(PATIENCE_S)
-        until(lambda: not self.processes(), lambda: f"left of it: {self.processes()}")
+        until(lambda: not self.processes(), self._left, within)
         return code
+
+    def _left(self) -> str:
+        return f"left of it: {[_content(pid, 'cmdline') for pid in self.processes()]}"
 
     def sweep(self) -> None:
         """Kill whatever is left of it."""

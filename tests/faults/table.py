@@ -47,6 +47,7 @@ _REFUSALS = "tests/torch/ray/test_refusals.py"
 _TRAINER = "tests/torch/training/test_trainer.py"
 _SLURM = "tests/slurm"
 _KILLED = "tests/faults/test_killed_driver.py"
+_MOMENTS = "tests/faults/test_killed_at_any_moment.py"
 _ENDS = "tests/faults/test_ends_of_drivers.py"
 _SINGLE = "tests/faults/test_single_faults.py"
 
@@ -106,13 +107,17 @@ FAULTS = (
     Fault(
         "5",
         "processes outlive a driver that was killed",
-        "none: workers and Ray end by themselves; the folder with the token goes with the next "
-        "start",
+        "none: Ray and its workers end by themselves; a watcher ends those that have not after "
+        "3 s, and deletes the folder with the token; if it was killed too, the next start does",
         "nothing",
         "",
         (
             f"{_KILLED}::test_no_process_of_a_killed_driver_stays",
-            f"{_KILLED}::test_the_token_of_a_killed_driver_goes_with_the_next_one",
+            f"{_KILLED}::test_the_token_of_a_killed_driver_goes_with_it",
+            f"{_MOMENTS}::test_nothing_stays_of_a_driver_that_is_killed_when",
+            f"{_ENGINE}/test_watcher.py"
+            "::test_a_killed_programs_ray_goes_with_it_and_nothing_else_does",
+            f"{_ENGINE}/test_watcher.py::test_a_fork_of_the_program_does_not_hide_its_end",
             "tests/test_temporary_folders.py::test_a_killed_processs_folder_goes_with_the_next_one",
         ),
     ),

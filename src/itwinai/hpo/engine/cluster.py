@@ -21,6 +21,7 @@ from itwinai.constants import TEMPORARY
 from itwinai.environ import environment
 from itwinai.errors import one_line
 from itwinai.hpo.engine.resources import TrialResources, this_machine
+from itwinai.hpo.engine.watcher import watched
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment
 from itwinai.io.files import Probe, probe, temporary_folder
@@ -45,7 +46,7 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
 
     A Ray that this process uses already is used and left alone. Otherwise ``RAY_ADDRESS`` names the
     cluster; without it Ray starts inside this program, bound to loopback, without dashboard and
-    usage statistics, with a token of its own, and ends with the block.
+    usage statistics, with a token of its own, and ends with the block, or with this program.
 
     Args:
         show_output: Whether what Ray's processes print appears here.
@@ -154,7 +155,7 @@ def starts_embedded() -> bool:
 @contextmanager
 def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
     # A short path: Ray puts sockets below it, whose names are limited to 107 bytes.
-    with temporary_folder(Path(tempfile.gettempdir()), TEMPORARY) as folder:
+    with temporary_folder(Path(tempfile.gettempdir()), TEMPORARY) as folder, watched(folder):
         token = folder / "token"
         token.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
         token.write_text(os.urandom(32).hex())
