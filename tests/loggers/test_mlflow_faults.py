@@ -452,6 +452,30 @@ def test_the_servers_password_is_not_kept(server: Server, gate: Gate, tmp_path: 
     assert "user and password of http://***@127.0.0.1" in one.why
 
 
+@pytest.mark.parametrize("by", ["user", "address"])
+def test_the_environments_password_reaches_the_server_and_stays_as_it_is(
+    gate: Gate,
+    server: Server,
+    expected: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+) -> None:
+    address = gate.url.replace("//", "//me:open@sesame@")
+    user = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "open@sesame"}
+    gate.set("refuse")
+    work(logger_at(address, tmp_path, f"by {by}"), tmp_path / "work")
+    gate.set("pass")
+    with monkeypatch.context() as patch:
+        for name, value in (user if by == "user" else {"MLFLOW_TRACKING_URI": address}).items():
+            patch.setenv(name, value)
+        before = dict(os.environ)
+        synced(tmp_path)
+        assert dict(os.environ) == before
+    assert gate.logins == {"me:open@sesame"}
+    assert contents(server, f"by {by}", tmp_path / "after") == expected
+
+
 def test_a_spool_is_data_and_not_trusted(server: Server, gate: Gate, tmp_path: Path) -> None:
     gate.set("refuse")
     with logger_at(gate.url, tmp_path, "hostile").start_logging():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -74,6 +76,9 @@ class Gate:
 
     ``pass``: everything; ``silent``: it accepts, and never answers; ``refuse``: it does not listen;
     ``500``: that is the answer; ``lose``: the server gets the request, and nobody its answer.
+
+    Attributes:
+        logins: What the requests said of who asks, "user:password" or nothing.
     """
 
     def __init__(self, port: int) -> None:
@@ -84,6 +89,7 @@ class Gate:
         self.port = 0
         self.answers = 0
         self.lost = 0
+        self.logins: set[str] = set()
         self.asked = threading.Event()
         self.set("pass")
         self.url = f"http://127.0.0.1:{self.port}"
@@ -142,7 +148,15 @@ class Gate:
                     self.lost += 1
                     break
                 self.answers += is_answer
+                self.logins |= set() if is_answer else _logins_in(data)
                 target.sendall(data)
         for one in (source, target):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+
+def _logins_in(data: bytes) -> set[str]:
+    """Who asks, in the heads of requests."""
+    heads = re.findall(rb"^[A-Z]+ \S+ HTTP/1.1\r\n(?:.+\r\n)+", data, re.MULTILINE)
+    found = [re.search(rb"^authorization: basic (\S+)", head, re.I | re.M) for head in heads]
+    return {b64decode(login[1]).decode() if login else "" for login in found}
