@@ -52,7 +52,8 @@ def trained_again(folder: Path) -> int:
 class Driver:
     """A driver of the short study of a folder, in a session of its own.
 
-    All processes that it starts carry a mark in their environment, by which they are known.
+    All processes that it starts are known by a mark in their environment, or by the folder that
+    they work in: Ray's write their names over some of their environment.
 
     Args:
         folder: Where the study is.
@@ -84,6 +85,7 @@ class Driver:
                 stdin=subprocess.DEVNULL if terminal is None else terminal.inner,
                 stdout=log if output is None else output,
                 stderr=log,
+                cwd=folder,
                 env={**os.environ, _MARK: self._mark, "TMPDIR": str(temporary)},
                 start_new_session=terminal is None,
             )
@@ -111,7 +113,12 @@ class Driver:
         """Its processes: itself and all that it has started, children of children too."""
         mark = f"{_MARK}={self._mark}".encode()
         numbers = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-        return [pid for pid in numbers if mark in _words_of(pid, "environ")]
+        return [pid for pid in numbers if mark in _words_of(pid, "environ") or self._has(pid)]
+
+    def _has(self, pid: int) -> bool:
+        with suppress(OSError):  # it has ended
+            return Path(f"/proc/{pid}/cwd").readlink() == self.folder
+        return False
 
     def workers(self) -> list[int]:
         """Those of its processes that train."""

@@ -39,14 +39,21 @@ class Machine:
         (self.folder / "token").touch()
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def sleeper(self, *words: str, folder: Path | None = None) -> subprocess.Popen[bytes]:
-        """A process that goes by these words, and has a folder as its Ray's."""
-        environment = {} if folder is None else {"RAY_TMPDIR": str(folder)}
+    def sleeper(
+        self, *words: str, variable: Path | None = None, log: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """A process that goes by these words, is told of a Ray's folder, and writes into one."""
+        environment = {} if variable is None else {"RAY_TMPDIR": str(variable)}
         # The shell does nothing with its further words.
         command = [*words[:1], "-c", "read forever", *words[1:]]
-        process = subprocess.Popen(
-            command, executable="/bin/sh", env=environment, stdin=subprocess.PIPE
-        )
+        with open(os.devnull if log is None else log / "log.txt", "w") as output:
+            process = subprocess.Popen(
+                command,
+                executable="/bin/sh",
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+            )
         self._processes.append(process)
         return process
 
@@ -92,14 +99,14 @@ def children() -> set[str]:
 def test_a_killed_programs_ray_goes_with_it_and_nothing_else_does(machine: Machine) -> None:
     folder = machine.folder
     rays = [
-        machine.sleeper("ray::IDLE", folder=folder),
-        machine.sleeper("raylet", f"--temp-dir={folder}", folder=folder),
+        machine.sleeper("ray::IDLE", log=folder),
+        machine.sleeper("raylet", f"--temp-dir={folder}", variable=folder),
     ]
     others = [
-        machine.sleeper("ray::IDLE", folder=folder.with_name("itwinai_two")),
-        machine.sleeper("ray::IDLE"),
-        machine.sleeper("tail", f"{folder}/log.txt"),
-        machine.sleeper("simulator", folder=folder),
+        machine.sleeper("ray::IDLE", log=folder.parent),
+        machine.sleeper("raylet", f"--temp-dir={folder.parent}", variable=folder.parent),
+        machine.sleeper("tail", f"{folder}/log.txt", log=folder),
+        machine.sleeper("simulator", variable=folder, log=folder),
     ]
     program, _ = machine.program()
     os.killpg(program.pid, signal.SIGKILL)
@@ -128,7 +135,7 @@ def test_a_block_that_ends_leaves_neither_its_ray_nor_its_watcher(machine: Machi
         machine.folder.mkdir()
     assert children() == before
     assert os.listdir("/proc/self/fd") == open_before
-    left = machine.sleeper("ray::IDLE", folder=machine.folder)
+    left = machine.sleeper("ray::IDLE", log=machine.folder)
     with pytest.raises(RuntimeError), watched(machine.folder):
         raise RuntimeError
     assert left.wait(PATIENCE_S) == -signal.SIGKILL

@@ -33,7 +33,7 @@ def watched(folder: Path) -> Iterator[None]:
     needs Linux: elsewhere nobody watches.
 
     Args:
-        folder: What Ray's processes have as ``RAY_TMPDIR``; of this Ray alone.
+        folder: What Ray finds in ``RAY_TMPDIR``, where its processes have their logs.
     """
     if sys.platform != "linux":
         yield
@@ -75,16 +75,27 @@ def _wait_for_processes(folder: str) -> None:
 def _processes(folder: str) -> list[int]:
     """This user's processes of the Ray of a folder; not what trials have started besides."""
     numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in numbers if _is_of(os.fsencode(folder), Path("/proc", str(pid)))]
+    return [pid for pid in numbers if _is_of(folder, Path("/proc", str(pid)))]
 
 
-def _is_of(folder: bytes, process: Path) -> bool:
+def _is_of(folder: str, process: Path) -> bool:
     with suppress(OSError):  # it has ended, or is another user's
         command = (process / "cmdline").read_bytes()
-        if command.startswith(b"ray::") or folder in command:
+        if process.stat().st_uid != os.getuid():
+            return False
+        # Such a name is written over what was there: the command, and some of the environment.
+        if command.startswith(b"ray::"):
+            return any(path.startswith(f"{folder}/") for path in _opened_by(process))
+        if os.fsencode(folder) in command:
             variables = (process / "environ").read_bytes().split(b"\0")
-            return b"RAY_TMPDIR=" + folder in variables and process.stat().st_uid == os.getuid()
+            return os.fsencode(f"RAY_TMPDIR={folder}") in variables
     return False
+
+
+def _opened_by(process: Path) -> Iterator[str]:
+    for descriptor in (process / "fd").iterdir():
+        with suppress(OSError):  # it is closed by now
+            yield os.readlink(descriptor)
 
 
 if __name__ == "__main__":
