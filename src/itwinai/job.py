@@ -1,8 +1,9 @@
-"""What a program knows of the batch job that it runs in, from two variables of the job's script.
+"""What a program knows of the batch job that it runs in, from variables of the job's script.
 
 ``ITWINAI_STOP_FILE`` names a file; once it exists, the job's time is nearly over, and SIGTERM says
-the same. ``ITWINAI_RUN`` identifies the work over all jobs that it takes: what an earlier job of
-the same run has left is continued, and nothing else is.
+the same. ``ITWINAI_STOP_AT`` says when that will be, in seconds since 1970. ``ITWINAI_RUN``
+identifies the work over all jobs that it takes: what an earlier job of the same run has left is
+continued, and nothing else is.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 STOP_FILE = "ITWINAI_STOP_FILE"
+STOP_AT = "ITWINAI_STOP_AT"
 RUN = "ITWINAI_RUN"
 
 #: Exit code of a program that ended before its work did, because its job asked for it; the same
@@ -55,9 +58,15 @@ def stop_requested() -> bool:
     return file is not None and (_signalled.is_set() or file.exists())
 
 
+def seconds_left() -> float | None:
+    """Seconds until the job will ask its program to stop; None where nobody has said."""
+    stops_at = os.environ.get(STOP_AT, "")
+    return float(stops_at) - time.time() if may_stop() and stops_at.isdigit() else None
+
+
 def variables() -> dict[str, str]:
-    """The two variables, for processes that do not inherit them."""
-    return {name: os.environ[name] for name in (STOP_FILE, RUN) if name in os.environ}
+    """The variables, for processes that do not inherit them."""
+    return {name: os.environ[name] for name in (STOP_FILE, STOP_AT, RUN) if name in os.environ}
 
 
 def run_id() -> str | None:

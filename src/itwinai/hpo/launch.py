@@ -247,7 +247,7 @@ def run_study(
     if study.fatal is not None:
         raise study.fatal
     console.print(told(result), soft_wrap=True)
-    if job.stop_requested() and _has_work_left(study, result):
+    if (job.stop_requested() or study.leaves_to_next_job) and _has_work_left(study, result):
         raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     _check_outcome(result, study)
     return result

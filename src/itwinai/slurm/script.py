@@ -64,6 +64,7 @@ _SIGNALS = """\
 signalled=0 limit_is_near=0 continued=0
 printf -v ends_at '%(%s)T' -1
 ends_at="${SLURM_JOB_END_TIME:-$((ends_at + time_limit_s))}" # older versions do not tell
+export ITWINAI_STOP_AT=$((ends_at - signal_before_s))
 
 say() { printf 'itwinai: %(%F %T)T %s\\n' -1 "$*"; }
 
@@ -246,6 +247,7 @@ def _values(c: SlurmConfiguration) -> Iterator[str]:
     yield f"command=({_array(c.command)})"
     yield f"storage={_quoted(c.storage_path)}"
     yield f"time_limit_s={c.time_s}"
+    yield f"signal_before_s={c.signal_before_s}"
     yield f"max_continuations={c.max_continuations}"
     if c.kind != "plain":
         yield f"cpus_per_task={c.cpus_per_task} # srun does not take it from the job"

@@ -71,9 +71,24 @@ def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
     copy = f"{result.name}.db"
     export = f"itwinai hpo export {shlex.quote(folder)} --format optuna -o {copy}"
     yield "dashboard", f"{export} && optuna-dashboard sqlite:///{copy}"
+    if result.seconds_early is not None:
+        yield "time", _time_saved(result, result.seconds_early)
     interrupted = _in_state(result, TrialState.INTERRUPTED)
     if interrupted:
         yield "interrupted", f"{plural(len(interrupted), 'trial')}; resume with study.resume=true"
+
+
+def _time_saved(result: StudyResult, seconds: float) -> str:
+    """What a run did not use of its time, as nothing would have come of it."""
+    setup = result.setup
+    cores = 0.0 if setup is None else setup.per_worker.get("CPU", 0.0) * setup.workers
+    held = cores * (setup.slots or 1 if setup is not None else 1)
+    saved = f"; {held * seconds / 3600:.2g} core-hours are saved" if held else ""
+    left = max(0, result.total - len(result.trials))
+    return (
+        f"ended {duration(seconds)} early: no trial could have reached a rung or a checkpoint"
+        f"{saved}. {plural(left, 'new trial')} left for the next run"
+    )
 
 
 def _in_state(result: StudyResult, state: TrialState) -> list[TrialResult]:

@@ -23,6 +23,7 @@ TOTAL = "total"
 THREADS = "threads"
 RUNS = "runs"
 SETUP = "setup"
+EARLY = "ended early"
 
 #: Of a trial.
 NUMBER = "trial"

@@ -95,6 +95,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         recommended=attrs.get(attributes.RECOMMENDED),
         total=attrs.get(attributes.TOTAL, 0),
         threads=attrs.get(attributes.THREADS),
+        seconds_early=attrs.get(attributes.EARLY),
         space=space,
         attempts=times,
         setup=attributes.Setup.read(attrs.get(attributes.SETUP)),

@@ -45,6 +45,8 @@ class StudyResult:
         space: What was searched, without its constraints.
         attempts: When each trial was in a slot, the earliest first.
         setup: Who decided in the last run and what its trials got; None in older records.
+        seconds_early: Seconds by which the last run ended before its time was over, because no
+            trial could have come anywhere in them; None if it did not.
     """
 
     name: str
@@ -59,6 +61,7 @@ class StudyResult:
     space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
     attempts: tuple[Attempt, ...] = ()
     setup: Setup | None = None
+    seconds_early: float | None = None
 
     @property
     def metric(self) -> str:

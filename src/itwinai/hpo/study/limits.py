@@ -60,6 +60,20 @@ class Limits:
             return "the job ends"
         return "the study was asked to stop" if self._requested else self._outage.exhausted()
 
+    def seconds_left(self) -> float | None:
+        """Seconds until the budget or the job ends the study; None where neither does."""
+        budget, of_job = self._of_budget(), job.seconds_left()
+        return min((left for left in (budget, of_job) if left is not None), default=None)
+
+    @property
+    def job_ends_first(self) -> bool:
+        """Whether it is the job that will end the study, and the next one goes on."""
+        budget, of_job = self._of_budget(), job.seconds_left()
+        return of_job is not None and (budget is None or of_job < budget)
+
+    def _of_budget(self) -> float | None:
+        return None if self._end is None else self._end - time.monotonic()
+
     def _check_record(self) -> None:
         if not self._record.is_in_place:
             self.fail(

@@ -42,7 +42,7 @@ class RunningTrial:
     spared: bool = False
     #: Seconds that it trained before this attempt.
     earlier: float = 0.0
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     def __post_init__(self) -> None:
         checkpoint = self.assignment.checkpoint

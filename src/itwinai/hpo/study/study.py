@@ -32,6 +32,7 @@ from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
 from itwinai.hpo.study.opening import open_study
 from itwinai.hpo.study.outage import Outage
+from itwinai.hpo.study.outlook import Outlook, Start
 from itwinai.hpo.study.pausing import PausedTrials
 from itwinai.hpo.study.queue import TrialQueue
 from itwinai.hpo.study.running import Listener, RunningTrial
@@ -84,6 +85,8 @@ class Study:
         #: What the machines lacked when it ended for that.
         self.lack = ""
         self._nothing_left = False
+        #: Whether there was no time left for any further trial.
+        self.out_of_time = False
         self._listener = listener
         self._running: dict[int, RunningTrial] = {}
         with paused_collection():
@@ -113,6 +116,8 @@ class Study:
         self._limits = Limits(configuration, so_far.cost.elapsed, self._record, self._outage)
         self._memory = Memory(configuration.judged, so_far, lessons(self._optuna, self.space))
         self._memory.retell(scheduler.judge)
+        self._outlook = Outlook(epochs, scheduler.judge.rungs, so_far)
+        self._begun = 0
         self._verdicts = Verdicts(configuration, scheduler, self._memory, self._limits, epochs)
         self._advisor = Advisor(self.algorithm, self._memory)
         self._keeper = CheckpointKeeper(configuration, so_far, candidates_of(self.algorithm))
@@ -129,7 +134,7 @@ class Study:
         Args:
             proposal: Values from outside (a Ray Tune ``Searcher``), in place of the sampler's.
         """
-        if self.finished or self.held:
+        if self.finished or self.held or self._lacks_time():
             return None
         if not self._plan(proposal):
             self._nothing_left = not self._running
@@ -155,6 +160,7 @@ class Study:
         if epoch <= trial.epochs:
             return "continue"
         trial.trained(epoch, metrics, checkpoint, self.configuration.objectives)
+        self._outlook.heard(trial)
         trial.ending = trial.ending or self._verdicts.after_epoch(trial)
         self._listener(trial, TrialState.RUNNING)
         return "continue" if trial.ending is None else "stop"
@@ -236,6 +242,8 @@ class Study:
     def close(self, reason: str = "the study was interrupted") -> StudyResult:
         """End the trials that still run as interrupted, release the record, return the result."""
         self.lack = self._outage.exhausted() or self._record.problem
+        early = self._limits.seconds_left() if self.out_of_time else None
+        keep_fact(self._optuna, attributes.EARLY, early if early is None else round(early, 1))
         self.interrupted = bool(self._running or self.lack) or not self.finished
         reason = self._limits.reached() or reason
         for number in list(self._running):
@@ -260,7 +268,12 @@ class Study:
     def finished(self) -> bool:
         """Whether no further trial will start."""
         ends = self.fatal is not None or self._limits.reached() is not None
-        return ends or self.all_started
+        return ends or self.out_of_time or self.all_started
+
+    @property
+    def leaves_to_next_job(self) -> bool:
+        """Whether the job had no time left for any further trial."""
+        return self.out_of_time and self._limits.job_ends_first
 
     @property
     def held(self) -> bool:
@@ -327,6 +340,20 @@ class Study:
             self._queue.plan_next(proposal)
         return True
 
+    def _lacks_time(self) -> bool:
+        """Whether the next trial could come nowhere before the study has to end.
+
+        The first one of a run begins all the same: a job that is too short must not keep all from
+        going on.
+        """
+        left = self._limits.seconds_left()
+        if left is None or self._begun == 0:
+            return False
+        planned = self._queue.next_start() if self._queue.waiting else None
+        start = planned or Start(self._queue.next_number)
+        self.out_of_time = self._outlook.seconds_needed(start) > left
+        return self.out_of_time
+
     def _unpause(self) -> None:
         """Queue the paused trial that goes on now, if any, or the copy that takes its place."""
         number = self.scheduler.judge.resume(self._queue.more, bool(self._running))
@@ -352,6 +379,7 @@ class Study:
         if trial.checkpoint is not None:
             trial.metrics = self._last_metrics.get(number, {})
         self._running[number] = trial
+        self._begun += 1
         self._paused.begun(number)
         self.scheduler.judge.began(number)
         return trial
