@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,18 +98,18 @@ def parsed(space: Mapping[str, Any]) -> SearchSpace:
     return Driven(space, "loss", "min", 2, seed=0, algorithm="random").plan.space
 
 
-@lru_cache(maxsize=None)
+@cache
 def problem(name: str, seed: int) -> Task | Function:
-    """The table or the function of a name."""
+    """The table or the function of a name; tables know of no seed."""
     if name in FAMILIES:
         return Function(name, seed)
     return next(task for task in load_tasks() if task.name == name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def truth(name: str, seed: int) -> dict[str, float]:
     """Total Sobol indices of the true final value, by Jansen's estimator."""
-    task = problem(name, seed if name in FAMILIES else 0)
+    task = problem(name, seed)
     space = parsed(task.space)
     both = Sobol(2 * len(space), rng=np.random.default_rng(1)).random_base2(EXPONENT)
     base, other = both[:, : len(space)], both[:, len(space) :]
@@ -128,45 +128,24 @@ def _regrets(task: Task | Function, space: SearchSpace, points: np.ndarray) -> n
 
 
 def _at(space: SearchSpace, point: np.ndarray) -> dict[str, Any]:
-    params = {name: domain.at(unit) for (name, domain), unit in zip(space.items(), point)}
-    return space.existing(params)
+    axes = zip(space.items(), point, strict=True)
+    return space.existing({name: domain.at(unit) for (name, domain), unit in axes})
 
 
 # -- who says what matters -----------------------------------------------------------------------
 
 
-def by_model(result: StudyResult) -> Shares:
-    """The model's total Sobol indices."""
-    return {found.name: found.share for found in importances(result)}
-
-
-def with_equal_priors(result: StudyResult) -> Shares:
-    """The same by a model that expects no hyper-parameter to matter more."""
-    return {found.name: found.equal for found in importances(result)}
-
-
-def by_fanova(result: StudyResult) -> Shares:
-    """Optuna's fANOVA."""
-    return _by_optuna(result, optuna.importance.FanovaImportanceEvaluator(seed=0))
-
-
-def by_ped_anova(result: StudyResult) -> Shares:
-    """Optuna's PED-ANOVA, its default."""
-    return _by_optuna(result, optuna.importance.PedAnovaImportanceEvaluator())
-
-
-def learning_rate_first(result: StudyResult) -> Shares:
-    """What one would guess who has seen nothing."""
-    return {name: float(name == "lr") for name in result.space}
-
-
-METHODS: dict[str, Callable[[StudyResult], Shares]] = {
-    "model": by_model,
-    "model, equal priors": with_equal_priors,
-    "fANOVA": by_fanova,
-    "PED-ANOVA": by_ped_anova,
-    "learning rate first": learning_rate_first,
-}
+def readings(result: StudyResult) -> dict[str, Shares]:
+    """What each method makes of a study."""
+    found = importances(result)
+    return {
+        "model": {importance.name: importance.share for importance in found},
+        "model, equal priors": {importance.name: importance.equal for importance in found},
+        "fANOVA": _by_optuna(result, optuna.importance.FanovaImportanceEvaluator(seed=0)),
+        "PED-ANOVA": _by_optuna(result, optuna.importance.PedAnovaImportanceEvaluator()),
+        # What one would guess who has seen nothing.
+        "learning rate first": {name: float(name == "lr") for name in result.space},
+    }
 
 
 def _by_optuna(result: StudyResult, evaluator: Any) -> Shares:
@@ -195,14 +174,14 @@ Scores = dict[str, tuple[float, bool]]
 def run_one(job: tuple[str, int, int]) -> Scores:
     """One study of so many trials, and what each method makes of it."""
     name, trials, seed = job
-    task = problem(name, seed if name in FAMILIES else 0)
+    drawn = seed if name in FAMILIES else 0
+    task = problem(name, drawn)
     about = (task.space, task.metric, task.mode, task.epochs, seed, task.default)
     study = Driven(*about, num_samples=trials)
     for _ in Clock(task, study, seed).moments():
         pass
-    true = truth(name, seed if name in FAMILIES else 0)
-    result = study.study.result()
-    return {method: score(true, shares(result)) for method, shares in METHODS.items()}
+    true = truth(name, drawn)
+    return {method: score(true, of) for method, of in readings(study.study.result()).items()}
 
 
 def score(true: Shares, found: Shares) -> tuple[float, bool]:
@@ -217,57 +196,50 @@ def score(true: Shares, found: Shares) -> tuple[float, bool]:
 def main() -> None:
     options = _options()
     tables = [task.name for task in load_tasks()]
+    seeds = dict.fromkeys(tables, options.repeats) | dict.fromkeys(FAMILIES, 3 * options.repeats)
     jobs = [
         (name, trials, seed)
         for trials in options.trials
-        for name in [*tables, *FAMILIES]
-        for seed in range(options.repeats * (1 if name in tables else 3))
+        for name, count in seeds.items()
+        for seed in range(options.first, options.first + count)
     ]
     with ProcessPoolExecutor(options.processes) as pool:
         scores = list(pool.map(run_one, jobs))
-    rows = [
-        {"trials": trials, "on": group, "studies": len(of), **figures_of(of)}
-        for trials in options.trials
-        for group, names in {"tables": tables, "functions": list(FAMILIES)}.items()
-        if (of := _chosen(jobs, scores, names, trials))
-    ]
+    rows = []
+    for trials in options.trials:
+        for group, names in {"tables": tables, "functions": list(FAMILIES)}.items():
+            of = [
+                (job[0], score_of)
+                for job, score_of in zip(jobs, scores, strict=True)
+                if job[0] in names and job[1] == trials
+            ]
+            figures = {method: figures_of(method, of) for method in of[0][1]}
+            rows.append({"trials": trials, "on": group, "studies": len(of), "methods": figures})
     print(table(rows))
     if options.json is not None:
         options.json.write_text(json.dumps(report(rows, options.repeats), indent=2) + "\n")
 
 
-def _chosen(
-    jobs: Sequence[tuple[str, int, int]],
-    scores: Sequence[Scores],
-    names: Sequence[str],
-    trials: int,
-) -> dict[str, list[Scores]]:
-    chosen: dict[str, list[Scores]] = {}
-    for (name, count, _), score_of in zip(jobs, scores, strict=True):
-        if name in names and count == trials:
-            chosen.setdefault(name, []).append(score_of)
-    return chosen
-
-
-def figures_of(by_task: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
-    """Mean rank correlation of each method, overall and by task, and how often its first is."""
+def figures_of(method: str, scores: Sequence[tuple[str, Scores]]) -> dict[str, Any]:
+    """Mean rank correlation of a method, with its standard error, and how often its first is."""
+    correlations = [of[method][0] for _, of in scores]
+    names = dict.fromkeys(name for name, _ in scores)
     return {
-        "methods": {
-            method: {
-                "correlation": float(np.mean([s[method][0] for of in by_task.values() for s in of])),
-                "first": float(np.mean([s[method][1] for of in by_task.values() for s in of])),
-                "by_task": {n: float(np.mean([s[method][0] for s in of])) for n, of in by_task.items()},
-            }
-            for method in METHODS
-        }
+        "correlation": float(np.mean(correlations)),
+        "error": float(np.std(correlations) / np.sqrt(len(correlations))),
+        "first": float(np.mean([of[method][1] for _, of in scores])),
+        "by_task": {
+            name: float(np.mean([of[method][0] for task, of in scores if task == name]))
+            for name in names
+        },
     }
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean rank correlation / share of studies whose first is the first, for people."""
-    heads = [f"{row['on']}, {row['trials']} trials" for row in rows]
+    heads = [f"{row['studies']} {row['on']}, {row['trials']} trials" for row in rows]
     lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(rows)}"]
-    for method in METHODS:
+    for method in rows[0]["methods"]:
         of = [row["methods"][method] for row in rows]
         cells = [f"{figures['correlation']:.2f}/{figures['first']:.2f}" for figures in of]
         lines.append(f"| {method} | {' | '.join(cells)} |")
@@ -276,7 +248,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="studies per table; functions: 3 times")
+    parser.add_argument("--repeats", type=int, default=5, help="per table; per function 3 times")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first studies")
     parser.add_argument("--trials", type=int, nargs="+", default=[24, 50])
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path, help="file for the figures")

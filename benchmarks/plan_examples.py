@@ -9,6 +9,7 @@ the project's root:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -69,10 +70,12 @@ def _itwinai(folder: Path, *arguments: str) -> str:
 
 def main() -> None:
     options = _options()
-    rows = [compare(name, seed) for seed in range(options.repeats) for name in options.studies]
+    rows = []
+    for seed, name in itertools.product(range(options.repeats), options.studies):
+        rows.append(compare(name, seed))
+        if options.json is not None:
+            options.json.write_text(json.dumps(rows, indent=2) + "\n")
     print(table(rows))
-    if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def _options() -> argparse.Namespace:

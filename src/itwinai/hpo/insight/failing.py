@@ -116,9 +116,7 @@ def _possible(name: str, domain: Parameter) -> Iterator[_Region]:
         yield _Region(name, "from", domain.at(1 - part))
 
 
-def _bounded(
-    domains: Mapping[str, Parameter], failed: Sequence[TrialResult]
-) -> Iterator[_Region]:
+def _bounded(domains: Mapping[str, Parameter], failed: Sequence[TrialResult]) -> Iterator[_Region]:
     """The regions whose edge is a trial that failed; some of them if many."""
     for name, domain in domains.items():
         if isinstance(domain, Choice):
