@@ -18,7 +18,7 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -83,7 +83,7 @@ class Problem:
         fails: The share of trainings with a high learning rate, and of the others, that diverge.
         misleads: Whether another function, of the early epochs, hides it at first.
         early: Where that one is the lowest.
-        seed: Of the luck.
+        seed: Of the search and the luck, another one for each problem.
     """
 
     family: str
@@ -128,7 +128,8 @@ class Problem:
 
 def problem(family: str, question: str, there: bool, seed: int) -> Problem:
     """Draw a problem in which a weakness is, or is not."""
-    rng = np.random.default_rng([seed, sorted(FAMILIES).index(family), there])
+    index = sorted(FAMILIES).index(family)
+    rng = np.random.default_rng([seed, index, there])
     best = rng.uniform(0.25, 0.75, 4)
     if question == "bound" and there:
         best[0] = rng.uniform(1.05, 1.3) if rng.random() < 0.5 else rng.uniform(-0.3, -0.05)
@@ -139,7 +140,7 @@ def problem(family: str, question: str, there: bool, seed: int) -> Problem:
         fails=FAILS.get((question, there), (0, 0)),
         misleads=question == "early signal" and there,
         early=np.where(best > 0.5, rng.uniform(0, 0.25, 4), rng.uniform(0.75, 1, 4)),
-        seed=seed,
+        seed=len(FAMILIES) * seed + index,
     )
 
 
@@ -212,21 +213,22 @@ def _is_right(finding: Finding, drawn: Problem) -> bool:
     return end in changes
 
 
-def cases(seeds: range) -> list[Case]:
+def cases(questions: Sequence[str], seeds: range) -> list[Case]:
     """All studies, those of one seed after the other."""
     return [
         Case(question, family, search, settings["trials"], settings.get("audit", 0), there, seed)
         for seed in seeds
-        for question, several in QUESTIONS.items()
+        for question in questions
         for settings, family, search, there in itertools.product(
-            several, FAMILIES, SEARCHES, (True, False)
+            QUESTIONS[question], FAMILIES, SEARCHES, (True, False)
         )
     ]
 
 
 def main() -> None:
     options = _options()
-    asked = cases(range(options.first, options.first + options.repeats))
+    seeds = range(options.first, options.first + options.repeats)
+    asked = cases(options.questions, seeds)
     with ProcessPoolExecutor(options.processes) as pool:
         answers = list(pool.map(answer, asked))
     rows = _rows(asked, answers)
@@ -265,6 +267,7 @@ def _said(found: list[bool]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=10, help="problems of each family")
+    parser.add_argument("--questions", nargs="+", choices=QUESTIONS, default=list(QUESTIONS))
     parser.add_argument("--first", type=int, default=0, help="seed of the first problems")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path, help="file for the figures")
