@@ -183,6 +183,18 @@ def test_two_failures_are_too_few(tmp_path: Path, failures: int, findings: int) 
     assert len(found(study.close(), "failing region")) == findings
 
 
+@pytest.mark.parametrize(("failed", "findings"), [([0.9, 0.95], 1), ([0.2, 0.9], 0), ([0.9], 0)])
+def test_a_region_that_the_search_avoids_is_found_by_two_failures_in_it(
+    tmp_path: Path, failed: list[float], findings: int
+) -> None:
+    good = [0.7 * n / 38 for n in range(38)]
+    points = [{"x": x} for x in (*failed, *good)]
+    study = build_study(tmp_path, points=points, num_samples=len(points))
+    for point in points:
+        run_trial(study, [math.nan if point["x"] in failed else 1.0])
+    assert len(found(study.close(), "failing region")) == findings
+
+
 def test_a_range_is_not_widened_to_where_trials_fail(tmp_path: Path) -> None:
     good = settled(bowl(-0.7))
     curve: Curve = lambda p, e: (  # noqa: E731

@@ -1,14 +1,21 @@
-"""Regions of the search space in which trials fail."""
+"""Regions of the search space in which trials fail.
+
+A search avoids what has failed, so that few trials lie in such a region, and where they lie is no
+chance. The evidence is therefore a likelihood ratio that holds for any search, because it asks only
+how a trial ended that was somewhere, and never how it came there: "universal inference" (Wasserman,
+Ramdas and Balakrishnan 2020). If failures have nothing to do with the values, it is above 20 in at
+most 5 % of the studies.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import fisher_exact
+from scipy.special import betaln, logsumexp, xlogy
 
 from itwinai.confidential import is_secret
 from itwinai.hpo.insight.finding import Finding, changed, ended, ranged
@@ -16,10 +23,13 @@ from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import Choice, Float, Integer, Parameter
 from itwinai.hpo.trial import POOR, TrialResult
 
-#: Failures that there must be, the share of them that lies in the region, and the level of the
-#: test over all sides of all hyper-parameters.
-_FEWEST, _SHARE, _LEVEL = 3, 0.8, 0.01
-#: Values that are tried as the edge of a region, about.
+#: The ratio from which on a region is no chance.
+_RATIO = 20
+#: What a failing region is believed to be: of the trials in it most fail, of the others few (beta
+#: distributions of the share), and it is one of these parts of a range, at either end.
+_INSIDE, _ELSEWHERE = (3, 1), (1, 19)
+_PARTS = tuple(n / 20 for n in range(1, 11))
+#: Values that are tried as the edge of the region that is told, about.
 _EDGES = 20
 
 Side = Literal["from", "up to", "being"]
@@ -59,51 +69,69 @@ class _Count:
     every: int
 
     @property
-    def chance(self) -> float:
-        """Fisher's exact probability that so many failures lie there by chance (one-sided)."""
-        good_in = self.all_in - self.failed_in
+    def evidence(self) -> float:
+        """Logarithm: how much likelier the failures are than if all trials failed as often."""
         failed_out = self.failed - self.failed_in
         good_out = self.every - self.all_in - failed_out
-        table = np.array([[self.failed_in, good_in], [failed_out, good_out]])
-        return float(fisher_exact(table, alternative="greater").pvalue)
+        inside = _likelihood(_INSIDE, self.failed_in, self.all_in - self.failed_in)
+        elsewhere = _likelihood(_ELSEWHERE, failed_out, good_out)
+        ends = np.array([self.failed, self.every - self.failed])
+        return inside + elsewhere - float(xlogy(ends, ends / self.every).sum())
+
+
+def _likelihood(belief: tuple[int, int], failed: int, good: int) -> float:
+    """Logarithm of the probability of these ends, over a belief about the share that fails."""
+    return float(betaln(belief[0] + failed, belief[1] + good) - betaln(*belief))
 
 
 def failing_regions(result: StudyResult) -> Iterator[Finding]:
-    """Find the region, of one hyper-parameter, in which most failures lie, if it is no chance."""
+    """Find the region, of one hyper-parameter, in which trials fail, if it is no chance."""
     trials = ended(result)
     failed = [trial for trial in trials if trial.state in POOR]
-    if len(failed) < _FEWEST:
+    domains = {name: domain for name, domain in result.space.items() if _is_shown(name, domain)}
+    if not failed or not domains or _evidence(domains, trials) < math.log(_RATIO):
         return
-    sides = sum(_sides(domain) for domain in result.space.values())
-    counts = [_counted(region, trials) for region in _regions(result, failed)]
-    likely = [count for count in counts if count.failed_in >= _SHARE * count.failed]
-    count = min(likely, key=lambda count: (count.chance, count.all_in), default=None)
-    if count is not None and count.chance * sides < _LEVEL:
+    counts = [_counted(region, trials) for region in _bounded(domains, failed)]
+    count = max(counts, key=lambda count: (count.evidence, -count.all_in), default=None)
+    if count is not None:
         yield _finding(result, trials, count)
 
 
-def _sides(domain: Parameter) -> int:
-    """Comparisons that are made for a hyper-parameter."""
-    return len(domain.categories) if isinstance(domain, Choice) else 2
+def _evidence(domains: Mapping[str, Parameter], trials: Sequence[TrialResult]) -> float:
+    """The mean over all regions that there may be, each hyper-parameter counting as much."""
+    each = []
+    for name, domain in domains.items():
+        found = [_counted(region, trials).evidence for region in _possible(name, domain)]
+        each.append(logsumexp(found) - math.log(len(found)))
+    return float(logsumexp(each)) - math.log(len(each))
 
 
-def _regions(result: StudyResult, failed: Sequence[TrialResult]) -> Iterator[_Region]:
-    """The regions that failed trials bound, and that hold enough of them."""
-    for name, domain in result.space.items():
+def _possible(name: str, domain: Parameter) -> Iterator[_Region]:
+    """The regions that are thought of before any trial."""
+    if isinstance(domain, Choice):
+        yield from (_Region(name, "being", value) for value in domain.categories)
+        return
+    for part in _PARTS:
+        yield _Region(name, "up to", domain.at(part))
+        yield _Region(name, "from", domain.at(1 - part))
+
+
+def _bounded(domains: Mapping[str, Parameter], failed: Sequence[TrialResult]) -> Iterator[_Region]:
+    """The regions whose edge is a trial that failed; some of them if many."""
+    for name, domain in domains.items():
         if isinstance(domain, Choice):
-            shown = not any(is_secret(name, value) for value in domain.categories)
-            yield from (_Region(name, "being", value) for value in domain.categories if shown)
+            yield from _possible(name, domain)
             continue
         known = [trial.params[name] for trial in failed if name in trial.params]
-        values = sorted(value for value in known if _is_number(value))
-        yield from (_Region(name, "from", value) for value in _edges(values))
-        yield from (_Region(name, "up to", value) for value in _edges(values[::-1]))
+        values = sorted({value for value in known if _is_number(value)})
+        step = 1 + len(values) // _EDGES
+        yield from (_Region(name, "from", value) for value in values[::step])
+        yield from (_Region(name, "up to", value) for value in values[::-step])
 
 
-def _edges(values: Sequence[Any]) -> Sequence[Any]:
-    """The first of some values, as many as may lie outside a region; some of them if many."""
-    outside = math.floor(len(values) * (1 - _SHARE) + 1e-9)
-    return values[: outside + 1][:: 1 + outside // _EDGES]
+def _is_shown(name: str, domain: Parameter) -> bool:
+    """Whether a hyper-parameter's values may be told."""
+    return not (isinstance(domain, Choice) and any(is_secret(name, v) for v in domain.categories))
 
 
 def _counted(region: _Region, trials: Sequence[TrialResult]) -> _Count:
