@@ -15,13 +15,13 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.config import StudyConfiguration
+    from itwinai.hpo.display import load_study
     from itwinai.hpo.insight import Importance, WinnerEstimate, estimate_winner, importances
     from itwinai.hpo.record import (
         ListedStudy,
         StudyResult,
         export_study,
         list_studies,
-        load_study,
         stop_study,
     )
     from itwinai.hpo.report import report_study
@@ -51,8 +51,9 @@ __getattr__ = lazily(
     __name__,
     {
         "config": "StudyConfiguration",
+        "display": "load_study",
         "insight": "Importance WinnerEstimate estimate_winner importances",
-        "record": "ListedStudy StudyResult export_study list_studies load_study stop_study",
+        "record": "ListedStudy StudyResult export_study list_studies stop_study",
         "report": "report_study",
         "space": "SearchSpace json_schema",
         "trial": "TrialResult TrialState",

@@ -53,7 +53,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         """Start the processes, and take the first trial."""
         cpus = max(1, int(resources.get("CPU", 1)))
         self._group = (
-            InProcess(program.unpack(), cpus, timeout)
+            InProcess(program.unpack(), resources, cpus, timeout)
             if workers == 1
             else Processes(program, workers, resources, cpus, timeout)
         )
@@ -110,6 +110,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             "training_iteration": self._epochs,  # also of a trial that was continued
             "metrics": list(self._metrics.items()),
             "saved": self._saved,
+            "energy": event.energy,
         }
         if isinstance(event, Reported):
             return outcome | {"event": "reported", "notes": list(event.notes)}

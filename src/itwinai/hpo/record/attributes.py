@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ TOTAL = "total"
 THREADS = "threads"
 RUNS = "runs"
 SETUP = "setup"
+_START = "start "
 
 #: Of a trial.
 NUMBER = "trial"
@@ -34,6 +35,7 @@ GIVEN = "given"
 CONTINUES = "continues"
 PARENT = "parent"
 TAUGHT = "taught"
+ENERGY = "energy"
 _EPOCH = "epoch "
 
 
@@ -98,6 +100,42 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Start:
+    """How a run of a study was started.
+
+    Attributes:
+        time: When, in seconds since 1970.
+        host: On which machine.
+        folder: The working directory.
+        command: The program and its arguments, without secrets, as a shell takes them.
+        job: Slurm's number of the batch job that it ran in; empty outside of one.
+        versions: Of Python, itwinai and the packages that decide what a training gives.
+    """
+
+    time: float
+    host: str
+    folder: str
+    command: str
+    job: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def kept(self) -> dict[str, Any]:
+        """What the record keeps of it."""
+        return {**vars(self), "versions": dict(self.versions)}
+
+
+def start_key(number: int) -> str:
+    """Name of the attribute that holds how a run was started; the first is number 1."""
+    return f"{_START}{number}"
+
+
+def starts_in(attrs: Mapping[str, Any]) -> tuple[Start, ...]:
+    """How the runs of a study were started, the first one first; older records tell nothing."""
+    numbers = sorted(int(key.removeprefix(_START)) for key in attrs if key.startswith(_START))
+    return tuple(Start(**attrs[start_key(number)]) for number in numbers)
+
+
+@dataclass(frozen=True)
 class Seeds:
     """Where a study's random numbers come from.
 
@@ -133,6 +171,13 @@ def history_of(attrs: Mapping[str, Any]) -> dict[int, tuple[dict[str, float], fl
 def epochs_in(attrs: Mapping[str, Any]) -> int:
     """Count a trial's epochs."""
     return sum(key.startswith(_EPOCH) for key in attrs)
+
+
+def summed(energy: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Add up joules by source; a source that did not measure every part is left out."""
+    parts = list(energy)
+    sources = [source for source in (parts[0] if parts else ()) if all(source in p for p in parts)]
+    return {source: round(sum(part[source] for part in parts), 3) for source in sources}
 
 
 def number_of(trial: FrozenTrial) -> int | None:

@@ -98,6 +98,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         space=space,
         attempts=times,
         setup=attributes.Setup.read(attrs.get(attributes.SETUP)),
+        starts=attributes.starts_in(attrs),
     )
 
 
@@ -147,6 +148,7 @@ def _merge(
         parent=plan.parent,
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
+        energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),
     )
 
 

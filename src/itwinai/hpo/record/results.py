@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from itwinai.hpo.objectives import Objective, losses_of, pareto_front
 from itwinai.hpo.record.attempts import Attempt
-from itwinai.hpo.record.attributes import Setup
+from itwinai.hpo.record.attributes import Setup, Start
 from itwinai.hpo.record.cost import Cost
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -45,6 +45,7 @@ class StudyResult:
         space: What was searched, without its constraints.
         attempts: When each trial was in a slot, the earliest first.
         setup: Who decided in the last run and what its trials got; None in older records.
+        starts: How each run was started, the first one first; empty in older records.
     """
 
     name: str
@@ -59,6 +60,7 @@ class StudyResult:
     space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
     attempts: tuple[Attempt, ...] = ()
     setup: Setup | None = None
+    starts: tuple[Start, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -133,13 +135,17 @@ class StudyResult:
         return next((trial for trial in self.trials if trial.is_default), None)
 
     def dataframe(self) -> pd.DataFrame:
-        """One row per trial: number, state, epochs, hyper-parameters, last metrics, reason."""
+        """One row per trial: number, state, epochs, hyper-parameters, last metrics, reason.
+
+        Where energy was measured, that too.
+        """
         import pandas as pd
 
         rows = [
             {"number": t.number, "state": t.state.value, "epochs": t.epochs}
             | {f"params.{name}": value for name, value in t.params.items()}
             | {f"metrics.{name}": value for name, value in t.metrics.items()}
+            | {f"joules.{source}": joules for source, joules in t.energy.items()}
             | {"checkpoint": t.checkpoint, "reason": t.reason}
             for t in self.trials
         ]

@@ -17,6 +17,7 @@ from itwinai.hpo.record import (
     FILE_NAME,
     MemoryRecord,
     Setup,
+    Start,
     StudyResult,
     attributes,
     read_result,
@@ -217,6 +218,18 @@ class Study:
         self._limits.ended(state, reason)
         self._listener(trial, state)
 
+    def note_energy(self, number: int, since: float, joules: Mapping[str, float]) -> None:
+        """Note what a process of a running trial has used.
+
+        Args:
+            number: The trial.
+            since: When the process began it, in seconds since 1970.
+            joules: What it has used since then, by source.
+        """
+        trial = self._running.get(number)
+        if trial is not None:
+            trial.energy[since] = joules
+
     def note_threads(self, threads: int) -> None:
         """Note how many threads each of a trial's processes has, to repeat a trial bit by bit."""
         keep_fact(self._optuna, attributes.THREADS, threads)
@@ -224,6 +237,11 @@ class Study:
     def note_setup(self, setup: Setup) -> None:
         """Note who decides in this run and what its trials get, to tell how much is left."""
         keep_fact(self._optuna, attributes.SETUP, setup.kept())
+
+    def note_start(self, start: Start) -> None:
+        """Note how this run was started, to tell with what a study can be repeated."""
+        number = len(attributes.starts_in(self._optuna.user_attrs)) + 1
+        self._optuna.set_user_attr(attributes.start_key(number), start.kept())
 
     def note_runs(self, runs: Mapping[str, str]) -> None:
         """Note the ids of the study's own runs in tracking services, by the logger's name."""
