@@ -103,7 +103,7 @@ def test_nothing_of_a_study_is_markup(tmp_path: Path) -> None:
     study = build_study(tmp_path, space, 2, default, num_samples=4)
     study.tell(ask(study).number, TrialState.FAILED, HOSTILE)
     simulate(study, curve)
-    html = load_study(study.directory)._repr_html_()  # type: ignore[operator]
+    html = load_study(study.directory)._repr_html_()
     shown = Fragment(html)
     assert {tag for tag, _ in shown.elements} <= PLAIN
     assert not any(name.startswith("on") for _, attrs in shown.elements for name in attrs)

@@ -100,7 +100,7 @@ def test_energy_that_was_measured_stands_apart_from_an_estimate(tmp_path: Path) 
     cost = page_of(study.close()).section("cost")
     assert "energy of processors and memory 2.5 kWh, measured by RAPL" in cost
     assert "energy of GPUs not measured" in cost
-    assert re.search(r"energy, estimated [\d.e-]+ kWh, estimated, at 10 W a core", cost)
+    assert re.search(r"not measured about [\d.e-]+ kWh, at 10 W a core and 400 W a GPU", cost)
     assert cost.endswith("trial joules by RAPL joules by NVML 0 9e+06 -")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from itwinai.hpo.insight.confirmation import NAME as CONFIRMATION
 from itwinai.hpo.record import StudyResult, list_studies, load_study
-from itwinai.hpo.trial import NVML, RAPL, TrialResult
+from itwinai.hpo.trial import NVML, RAPL
 
 _HOUR = 3600
 _KWH = 3.6e6
@@ -76,17 +76,17 @@ def spent_by(result: StudyResult) -> Spent:
         core_hours=hours * held.get("CPU", 0.0),
         gpu_hours=hours * held.get("GPU", 0.0),
         unknown=int(setup is None),
-        rapl_kwh=measured(result.trials, RAPL),
-        nvml_kwh=measured(result.trials, NVML),
+        rapl_kwh=_measured(result, RAPL),
+        nvml_kwh=_measured(result, NVML),
         estimated_kwh=_estimated(result, RAPL, held.get("CPU", 0.0) * CORE_WATTS)
         + _estimated(result, NVML, held.get("GPU", 0.0) * GPU_WATTS),
         jobs=tuple(dict.fromkeys(start.job for start in result.starts if start.job)),
     )
 
 
-def measured(trials: Iterable[TrialResult], source: str) -> float:
-    """Kilowatt-hours that a source has measured of some trials."""
-    return sum(trial.energy.get(source, 0.0) for trial in trials) / _KWH
+def _measured(result: StudyResult, source: str) -> float:
+    """Kilowatt-hours that a source has measured."""
+    return sum(trial.energy.get(source, 0.0) for trial in result.trials) / _KWH
 
 
 def _estimated(result: StudyResult, source: str, watts: float) -> float:

@@ -124,15 +124,18 @@ class Start:
         return {**vars(self), "versions": dict(self.versions)}
 
 
-def start_key(number: int) -> str:
-    """Name of the attribute that holds how a run was started; the first is number 1."""
-    return f"{_START}{number}"
+def next_start_key(attrs: Mapping[str, Any]) -> str:
+    """Name of the attribute that holds how the next run of a study was started."""
+    return f"{_START}{max(_starts_in(attrs), default=0) + 1}"
 
 
 def starts_in(attrs: Mapping[str, Any]) -> tuple[Start, ...]:
     """How the runs of a study were started, the first one first; older records tell nothing."""
-    numbers = sorted(int(key.removeprefix(_START)) for key in attrs if key.startswith(_START))
-    return tuple(Start(**attrs[start_key(number)]) for number in numbers)
+    return tuple(Start(**attrs[f"{_START}{number}"]) for number in _starts_in(attrs))
+
+
+def _starts_in(attrs: Mapping[str, Any]) -> list[int]:
+    return sorted(int(key.removeprefix(_START)) for key in attrs if key.startswith(_START))
 
 
 @dataclass(frozen=True)

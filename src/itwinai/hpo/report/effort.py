@@ -153,20 +153,22 @@ def cost(result: StudyResult) -> Section:
 def _held(result: StudyResult) -> Table:
     """Hours of cores and GPUs, and energy: what was measured, and apart from it an estimate."""
     spent = spent_by(result)
-    known = spent.unknown == 0
-    rule = f"estimated, at {CORE_WATTS:g} W a core and {GPU_WATTS:g} W a GPU, where not measured"
+    rule = f"at {CORE_WATTS:g} W a core and {GPU_WATTS:g} W a GPU"
+    by_hours = [
+        ["hours of cores", number(spent.core_hours, 3)],
+        ["hours of GPUs", number(spent.gpu_hours, 3)],
+        ["energy that was not measured", f"about {number(spent.estimated_kwh, 3)} kWh, {rule}"],
+    ]
     rows = [
-        ["hours of cores", number(spent.core_hours, 3) if known else "not recorded"],
-        ["hours of GPUs", number(spent.gpu_hours, 3) if known else "not recorded"],
-        ["energy of processors and memory", _kwh(spent.rapl_kwh, "measured by RAPL")],
-        ["energy of GPUs", _kwh(spent.nvml_kwh, "measured by NVML")],
-        ["energy, estimated", _kwh(spent.estimated_kwh, rule) if known else "not recorded"],
+        *([label, "not recorded" if spent.unknown else text] for label, text in by_hours),
+        ["energy of processors and memory", _kwh(spent.rapl_kwh, RAPL)],
+        ["energy of GPUs", _kwh(spent.nvml_kwh, NVML)],
     ]
     return Table("What the trials held and used", ["", ""], rows)
 
 
-def _kwh(energy: float, how: str) -> str:
-    return f"{number(energy, 3)} kWh, {how}" if energy else "not measured"
+def _kwh(energy: float, source: str) -> str:
+    return f"{number(energy, 3)} kWh, measured by {source}" if energy else "not measured"
 
 
 def _measured(result: StudyResult) -> Table | None:

@@ -240,8 +240,8 @@ class Study:
 
     def note_start(self, start: Start) -> None:
         """Note how this run was started, to tell with what a study can be repeated."""
-        number = len(attributes.starts_in(self._optuna.user_attrs)) + 1
-        self._optuna.set_user_attr(attributes.start_key(number), start.kept())
+        key = attributes.next_start_key(self._optuna.user_attrs)
+        self._optuna.set_user_attr(key, start.kept())
 
     def note_runs(self, runs: Mapping[str, str]) -> None:
         """Note the ids of the study's own runs in tracking services, by the logger's name."""
