@@ -19,11 +19,11 @@ def test_each_run_leaves_an_entry_without_secrets(
 ) -> None:
     study = build_study(tmp_path, num_samples=2)
     assert study.result().starts == ()
-    monkeypatch.setattr(sys, "argv", ["train.py", "--password", "hunter2", "--lr=0.1"])
+    monkeypatch.setattr(sys, "orig_argv", ["train.py", "--password", "hunter2", "--lr=0.1"])
     study.note_start(this_start())
     run_trial(study, [0.5] * 4)
     study.close()
-    monkeypatch.setattr(sys, "argv", ["again.py"])
+    monkeypatch.setattr(sys, "orig_argv", ["again.py"])
     resumed = build_study(tmp_path, num_samples=2, resume=True)
     resumed.note_start(this_start())
     simulate(resumed, lambda params, epoch: {"validation_loss": params["x"]})

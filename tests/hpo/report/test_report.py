@@ -110,7 +110,7 @@ def test_how_the_runs_were_started_is_told_without_secrets(
     older = studied(tmp_path, name="older")
     assert "does not tell how its runs were started" in page_of(older).section("origin")
     study = build_study(tmp_path, SPACE, EPOCHS, DEFAULT)
-    monkeypatch.setattr(sys, "argv", ["train.py", "uri=https://me:hunter2@host/x", HOSTILE])
+    monkeypatch.setattr(sys, "orig_argv", ["train.py", "uri=https://me:hunter2@host/x", HOSTILE])
     study.note_start(this_start())
     origin = page_of(simulate(study, curve)).section("origin")
     assert "train.py 'uri=https://***@host/x'" in origin

@@ -54,7 +54,7 @@ def this_start() -> Start:
         time=round(time.time(), 3),
         host=socket.gethostname(),
         folder=os.getcwd(),
-        command=hidden_command(sys.argv),
+        command=hidden_command(sys.orig_argv),
         job=os.environ.get("SLURM_JOB_ID", ""),
         versions=versions,
     )
