@@ -141,7 +141,9 @@ def cost(result: StudyResult) -> Section:
         title="Cost",
         lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)}, {share} "
         f"fewer than without early stopping; {stopped} of training went into trials that it ended.",
-        notes=["Epochs that were trained again after an interruption count in the row of all alone."],
+        notes=[
+            "Epochs that were trained again after an interruption count in the row of all alone."
+        ],
         tables=[
             Table("By state", ["state", "trials", "epochs", "training"], [*rows, total]),
             _held(result),
