@@ -94,6 +94,13 @@ def test_what_cannot_be_read_is_not_measured(tmp_path: Path, counters: Counters)
     assert joules(meter) is None  # what it used in between is not known
 
 
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="its GPUs may be measured")
+def test_without_a_driver_of_gpus_processors_are_measured_alone(counters: Counters) -> None:
+    meter = EnergyMeter(Held(CORES, {"0": 1.0}), counters.folder)
+    counters.use(5, "0")
+    assert joules(meter) == {"RAPL": pytest.approx(5)}
+
+
 def test_a_worker_holds_its_part_of_each_of_its_gpus() -> None:
     assert Held.of({"CPU": 2, "GPU": 0.5}, [["3"]]) == Held(2, {"3": 0.5})
     assert Held.of({"CPU": 4, "GPU": 2}, [["0", "1"], ["GPU-a", "GPU-b"]]) == Held(
