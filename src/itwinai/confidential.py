@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,6 +71,27 @@ def hidden(values: Mapping[str, Any]) -> dict[str, Any]:
         name: HIDDEN if _is_named_so(name, value) else _hidden_value(value)
         for name, value in unresolved(dict(values)).items()
     }
+
+
+def hidden_command(arguments: Sequence[str]) -> str:
+    """A command as a shell takes it, without the secrets in it.
+
+    Those of ``NAME=VALUE``, ``--name=VALUE`` and ``--name VALUE`` are known by their name, others
+    by the environment.
+    """
+    shown, option = [], ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            name, value = option, argument
+        kept = hidden({_named(name): value})[_named(name)]
+        shown.append(f"{name}={kept}" if equals else str(kept))
+        option = argument if argument.startswith("-") else ""
+    return shlex.join(shown)
+
+
+def _named(option: str) -> str:
+    return option.lstrip("-+~").replace("-", "_")
 
 
 def _is_named_so(name: str, value: Any) -> bool:

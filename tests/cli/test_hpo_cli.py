@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,6 +176,12 @@ def test_the_record_tells_who_decided_and_what_trials_got(study: Path) -> None:
     assert (setup.algorithm, setup.scheduler, setup.rungs) == ("random", "none", None)
     assert (setup.slots, setup.workers) == (min(2, len(os.sched_getaffinity(0))), 1)
     assert setup.per_worker["CPU"] >= 1
+
+
+def test_the_record_tells_how_the_run_was_started(study: Path, project: Path) -> None:
+    (start,) = load_study(study).starts
+    assert (start.folder, start.host) == (str(project), socket.gethostname())
+    assert {"python", "itwinai", "ray", "optuna", "numpy", "torch"} <= set(start.versions)
 
 
 def test_the_study_keeps_its_pipeline_with_its_interpolations(study: Path, project: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum
 from itertools import islice
@@ -34,6 +35,7 @@ from itwinai.cli.output import (
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from rich.text import Text
 
     from itwinai.cli.kept import KeptPipeline
     from itwinai.hpo.planning import PlannedCost
@@ -247,18 +249,24 @@ def ledger_command(
     folder: Annotated[Path, typer.Argument(help="Folder that holds studies.")] = Path("studies"),
     as_json: AsJson = False,
 ) -> None:
-    """Sum up what the studies of a folder have spent: epochs, hours of cores and GPUs."""
+    """Sum up what the studies of a folder have spent: epochs, hours of cores and GPUs, energy.
+
+    Of studies that ran in jobs it asks Slurm's accounting, too.
+    """
     from itwinai.hpo.display import show
     from itwinai.hpo.display.tables import table_of_spent
     from itwinai.hpo.insight.spending import ledger, total
+    from itwinai.slurm.queue import energy_of
 
     with messages_aside(True):
         spent = ledger(folder)
+    every = total(spent.values())
+    joules = energy_of(sorted(set(every.jobs))) if every.jobs else {}
     if as_json:
         studies = [{"directory": str(path), **vars(one)} for path, one in spent.items()]
-        write_json({"studies": studies, "total": vars(total(spent.values()))})
+        write_json({"studies": studies, "total": vars(every), "jobs_joules": joules})
     elif spent:
-        show(table_of_spent(spent))
+        show(table_of_spent(spent), *_measured_by_slurm(joules))
     else:
         typer.echo(f"no studies in {folder}")
 
@@ -536,6 +544,18 @@ def schema_command(as_json: AsJson = False) -> None:
     from itwinai.hpo.space import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=None if as_json else 2))
+
+
+def _measured_by_slurm(joules: Mapping[str, float]) -> list[Text]:
+    """What Slurm has measured of jobs: it is neither added to what trials used nor compared."""
+    from rich.text import Text
+
+    from itwinai.hpo.display import plural
+
+    if not joules:
+        return []
+    kwh = f"{sum(joules.values()) / 3.6e6:.3g} kWh"
+    return [Text(f"by Slurm    {kwh} of whole nodes, in {plural(len(joules), 'job')}")]
 
 
 def _load(study: Path) -> StudyResult:

@@ -15,6 +15,7 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.config import StudyConfiguration
+    from itwinai.hpo.display import load_study
     from itwinai.hpo.functions import FunctionTrainer, Trial, tune
     from itwinai.hpo.insight import Importance, WinnerEstimate, estimate_winner, importances
     from itwinai.hpo.record import (
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         StudyResult,
         export_study,
         list_studies,
-        load_study,
         stop_study,
     )
     from itwinai.hpo.report import report_study
@@ -58,9 +58,10 @@ __getattr__ = lazily(
     __name__,
     {
         "config": "StudyConfiguration",
+        "display": "load_study",
         "functions": "FunctionTrainer Trial tune",
         "insight": "Importance WinnerEstimate estimate_winner importances",
-        "record": "ListedStudy StudyResult export_study list_studies load_study stop_study",
+        "record": "ListedStudy StudyResult export_study list_studies stop_study",
         "report": "report_study",
         "retraining": "confirm rerun",
         "space": "SearchSpace json_schema",

@@ -15,7 +15,7 @@ from itwinai import job
 from itwinai.config.values import plain
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.display import StudyProgress, unheard
+from itwinai.hpo.display import StudyProgress, shown, unheard
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.engine import (
     Program,
@@ -28,7 +28,14 @@ from itwinai.hpo.engine import (
     starts_embedded,
 )
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
-from itwinai.hpo.record import Setup, StudyResult, keep_job, keep_pipeline, quiet_optuna
+from itwinai.hpo.record import (
+    Setup,
+    StudyResult,
+    keep_job,
+    keep_pipeline,
+    quiet_optuna,
+    this_start,
+)
 from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
 from itwinai.hpo.search import Algorithm, Task, build_algorithm
 from itwinai.hpo.space import SearchSpace
@@ -233,6 +240,7 @@ def run_study(
         study = plan.open(listener=_both(progress.update, listener))
         study.note_threads(resources.threads)
         study.note_setup(setup)
+        study.note_start(this_start())
         keep_job(study.directory)
         if pipeline is not None:
             keep_pipeline(study.directory, pipeline)
@@ -250,7 +258,7 @@ def run_study(
     if (job.stop_requested() or study.leaves_to_next_job) and _has_work_left(study, result):
         raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     _check_outcome(result, study)
-    return result
+    return shown(result)
 
 
 def setup_with(

@@ -11,6 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from itwinai.errors import ConfigurationError, visible
+from itwinai.hpo.display.notebook import table_of_lines
 from itwinai.hpo.display.summary import duration
 from itwinai.hpo.display.words import plural
 from itwinai.hpo.engine import plan_resources
@@ -163,6 +164,9 @@ class PlannedCost:
     def __str__(self) -> str:
         """The same as plain text, a line for each question."""
         return self.__rich__().plain
+
+    def _repr_html_(self) -> str:
+        return table_of_lines(_lines(self))
 
     def __rich__(self) -> Text:
         """A line for each question, with its label in bold."""

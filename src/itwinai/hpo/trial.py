@@ -46,6 +46,9 @@ FAILURES = (TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialState.LOST, TrialS
 #: Ends by a trial's own fault, from which a search learns not to go there.
 POOR = (TrialState.DIVERGED, TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialState.HUNG)
 
+#: Sources of energy: the counters of processors and memory, and those of GPUs.
+RAPL, NVML = "RAPL", "NVML"
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -86,6 +89,8 @@ class TrialResult:
         parent: The trial whose checkpoint it began with, or None.
         continued: Whether its last attempt began with a checkpoint.
         seed: Random seed of the training, or None.
+        energy: Joules that were measured, by source; a source that did not measure all of the
+            trial is not in it.
     """
 
     number: int
@@ -101,6 +106,7 @@ class TrialResult:
     parent: int | None = None
     continued: bool = False
     seed: int | None = None
+    energy: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def epochs(self) -> int:

@@ -56,6 +56,20 @@ def states_of(jobs: Sequence[str]) -> list[JobState]:
     return [found.get(job, JobState(job, "UNKNOWN")) for job in jobs]
 
 
+def energy_of(jobs: Sequence[str]) -> dict[str, float]:
+    """Joules that jobs used, by their number, where Slurm's accounting has measured them.
+
+    They are those of whole nodes, whatever else ran there. Of a job's steps the largest counts,
+    because those that run at the same time measure the same nodes.
+    """
+    joules: dict[str, float] = {}
+    for step, measured in _accounts(jobs, "JobIDRaw", "ConsumedEnergyRaw"):
+        job, dot, _ = step.partition(".")
+        if dot and measured.isdigit() and int(measured) > 0:
+            joules[job] = max(joules.get(job, 0.0), float(measured))
+    return joules
+
+
 def _in_queue(jobs: Sequence[str]) -> dict[str, JobState]:
     try:
         text = run_tool(
@@ -76,15 +90,21 @@ def _queued(job: str, state: str, elapsed: str, left: str, nodes: str, reason: s
 
 
 def _in_accounting(jobs: Sequence[str]) -> dict[str, JobState]:
+    rows = _accounts(jobs, *_ACCOUNTING, options=("--allocations",))
+    return {row[0]: _accounted(*row) for row in rows}
+
+
+def _accounts(jobs: Sequence[str], *columns: str, options: Sequence[str] = ()) -> list[list[str]]:
+    """Rows of Slurm's accounting; many clusters keep none."""
     try:
         text = run_tool(
-            *("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(jobs)}"),
-            f"--format={','.join(_ACCOUNTING)}",
+            *("sacct", "--noheader", "--parsable2", *options, f"--jobs={','.join(jobs)}"),
+            f"--format={','.join(columns)}",
         )
-    except SlurmError:  # many clusters keep no accounts
-        return {}
+    except SlurmError:
+        return []
     rows = [line.split("|") for line in text.splitlines()]
-    return {row[0]: _accounted(*row) for row in rows if len(row) == len(_ACCOUNTING)}
+    return [row for row in rows if len(row) == len(columns)]
 
 
 def _accounted(job: str, state: str, elapsed: str, nodes: str, code: str) -> JobState:

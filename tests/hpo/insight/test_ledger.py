@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from hand_driven import build_study, simulate
+from hand_driven import ask, build_study, report, simulate
 from typer.testing import CliRunner
 
 from itwinai.cli import app
 from itwinai.hpo.insight import ledger, total
-from itwinai.hpo.record import load_study
+from itwinai.hpo.insight.spending import CORE_WATTS, GPU_WATTS
+from itwinai.hpo.record import load_study, this_start
 from itwinai.hpo.record.attributes import Setup
+from itwinai.hpo.trial import TrialState
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -48,9 +51,67 @@ def test_a_record_that_does_not_tell_what_trials_got_is_said_to_be_unknown(tmp_p
     assert load_study(tmp_path / "older").setup is None
     assert total(ledger(tmp_path).values()).unknown == 1
     shown = CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path)]).stdout.splitlines()
-    ends = {line.split()[0]: line.split()[-2:] for line in shown if " " in line.strip()}
+    ends = {line.split()[0]: line.split()[5:7] for line in shown if " " in line.strip()}
     assert ends["study"] == ["core-hours", "GPU-hours"]
     assert [ends[name] for name in (str(tmp_path / "older"), "all")] == [["?", "?"]] * 2
     assert ends[str(tmp_path / "known")] != ["?", "?"]
     plain = json.loads(CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path), "--json"]).stdout)
     assert (plain["total"]["trials"], plain["total"]["unknown"]) == (4, 1)
+
+
+def test_energy_that_was_measured_stays_apart_from_what_is_estimated(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1, name="one", num_samples=3)
+    study.note_setup(Setup("random", "none", slots=1, workers=2, per_worker={"CPU": 4, "GPU": 1}))
+    for sources in [{"RAPL": 3.6e6, "NVML": 7.2e6}, {"NVML": 3.6e6}, {}]:
+        trial = ask(study)
+        study.note_energy(trial.number, 1.0, {key: joules / 2 for key, joules in sources.items()})
+        study.note_energy(trial.number, 1.0, sources)  # of the same process
+        report(study, trial, [0.5])
+        study.tell(trial.number, TrialState.COMPLETED)
+    result = study.close()
+    assert [dict(trial.energy) for trial in result.trials] == [
+        {"RAPL": 3.6e6, "NVML": 7.2e6},
+        {"NVML": 3.6e6},
+        {},
+    ]
+    (spent,) = ledger(tmp_path).values()
+    assert (spent.rapl_kwh, spent.nvml_kwh) == (1, 3)
+    hours = [(attempt.ended - attempt.began) / 3600 for attempt in result.attempts]
+    processors = (hours[1] + hours[2]) * 2 * 4 * CORE_WATTS
+    assert spent.estimated_kwh == pytest.approx((processors + hours[2] * 2 * GPU_WATTS) / 1000)
+    shown = CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path)]).stdout
+    assert re.search("kWh by RAPL +kWh by NVML +kWh estimated", shown)
+
+
+def test_energy_of_a_trial_that_several_processes_trained_adds_up(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=3, num_samples=1)
+    trial = ask(study)
+    study.note_energy(trial.number, 1.0, {"RAPL": 20.0, "NVML": 5.0})
+    report(study, trial, [0.5])
+    study.note_energy(trial.number, 2.0, {"RAPL": 1.0})  # in a process that is lost no GPU is seen
+    study.tell(trial.number, TrialState.INTERRUPTED)
+    study.close()
+    resumed = build_study(tmp_path, epochs=3, num_samples=1, resume=True)
+    again = ask(resumed)
+    resumed.note_energy(again.number, 3.0, {"RAPL": 4.0, "NVML": 1.0})
+    report(resumed, again, [0.5, 0.4, 0.3])
+    resumed.tell(again.number, TrialState.COMPLETED)
+    assert dict(resumed.close().trials[0].energy) == {"RAPL": 25.0}
+
+
+def test_slurm_is_asked_once_for_each_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's batch step measures the nodes of its other steps once more."""
+    for name, job in [("one", "12"), ("two", "12"), ("three", "13")]:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        study = build_study(tmp_path / "studies", epochs=1, name=name, num_samples=1)
+        study.note_start(this_start())
+        simulate(study, lambda params, epoch: {"validation_loss": params["x"]})
+    rows = ["12|0", "12.batch|1800000", "12.extern|3600000", "12.0|3500000", "13|", "13.batch|0"]
+    tool = tmp_path / "sacct"
+    tool.write_text(f"#!/bin/sh\n[ \"$3\" = --jobs=12,13 ] && printf '{chr(10).join(rows)}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    shown = CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path / "studies")]).stdout
+    assert "by Slurm    1 kWh of whole nodes, in 1 job" in shown.splitlines()
+    plain = CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path / "studies"), "--json"]).stdout
+    assert json.loads(plain)["jobs_joules"] == {"12": 3.6e6}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import shutil
 import sys
@@ -21,6 +22,7 @@ from itwinai.cli import app
 from itwinai.errors import ConfigurationError, MissingPackageError, visible
 from itwinai.hpo import StudyResult, load_study, report_study
 from itwinai.hpo.insight import diagnose
+from itwinai.hpo.record import Setup, this_start
 from itwinai.hpo.trial import TrialState
 
 SPACE = {
@@ -85,6 +87,35 @@ def test_a_gain_is_never_told_without_its_interval(tmp_path: Path) -> None:
     page = page_of(studied(tmp_path))
     (lead,) = re.findall(r"The answer (.*?\.) loss \(min\)", page.section("answer"))
     assert re.search(r"\(95% interval [-\d.e]+ to [-\d.e]+\)", lead)
+
+
+def test_energy_that_was_measured_stands_apart_from_an_estimate(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, 1, DEFAULT, num_samples=2)
+    study.note_setup(Setup("random", "none", per_worker={"CPU": 3_600_000}))
+    for energy in [{"RAPL": 9e6}, {}]:
+        trial = ask(study)
+        study.note_energy(trial.number, 1.0, energy)
+        report(study, trial, [0.5])
+        study.tell(trial.number, TrialState.COMPLETED)
+    cost = page_of(study.close()).section("cost")
+    assert "energy of processors and memory 2.5 kWh, measured by RAPL" in cost
+    assert "energy of GPUs not measured" in cost
+    assert re.search(r"not measured about [\d.e-]+ kWh, at 10 W a core and 400 W a GPU", cost)
+    assert cost.endswith("trial joules by RAPL joules by NVML 0 9e+06 -")
+
+
+def test_how_the_runs_were_started_is_told_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = studied(tmp_path, name="older")
+    assert "does not tell how its runs were started" in page_of(older).section("origin")
+    study = build_study(tmp_path, SPACE, EPOCHS, DEFAULT)
+    monkeypatch.setattr(sys, "orig_argv", ["train.py", "uri=https://me:hunter2@host/x", HOSTILE])
+    study.note_start(this_start())
+    origin = page_of(simulate(study, curve)).section("origin")
+    assert "train.py 'uri=https://***@host/x'" in origin
+    assert f"python {platform.python_version()}, itwinai" in origin
+    assert "hunter2" not in (tmp_path / "page.html").read_text()
 
 
 def test_every_chart_has_its_rows_and_a_caption(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
+    from itwinai.hpo.display.notebook import load_study, shown
     from itwinai.hpo.display.progress import StudyProgress
     from itwinai.hpo.display.summary import name_of
     from itwinai.hpo.display.tables import show, table, table_of_studies, table_of_trials
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Snapshot",
     "StudyProgress",
+    "load_study",
     "name_of",
     "number",
     "plural",
     "show",
+    "shown",
     "standing",
     "table",
     "table_of_studies",
@@ -31,6 +34,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "notebook": "load_study shown",
         "progress": "StudyProgress",
         "view": "Snapshot standing",
         "summary": "name_of",

@@ -36,25 +36,31 @@ class Sparks:
 
     def of(self, trial: TrialResult) -> str:
         """One character for each epoch, or for some: as long as the trial came of its training."""
-        values = self._values(trial)
-        if not values:
+        shares = self.shares(trial)
+        if not shares:
             return ""
         width = min(WIDTH, self._epochs)
-        length = max(1, round(width * len(values) / max(self._epochs, len(values))))
-        ends = np.ceil(np.linspace(0, len(values), length + 1)[1:]).astype(int)
-        return "".join(self._level(values[end - 1]) for end in ends)
+        length = max(1, round(width * len(shares) / max(self._epochs, len(shares))))
+        ends = np.ceil(np.linspace(0, len(shares), length + 1)[1:]).astype(int)
+        return "".join(_level(shares[end - 1]) for end in ends)
+
+    def shares(self, trial: TrialResult) -> Sequence[float]:
+        """How high the value of each epoch lies in the scale, from 0 to 1; NaN where none is."""
+        span = self._high - self._low
+        return [
+            min(1.0, max(0.0, (value - self._low) / span if span > 0 else 0.0))
+            if math.isfinite(value)
+            else math.nan
+            for value in self._values(trial)
+        ]
 
     def _values(self, trial: TrialResult) -> Sequence[float]:
         values = (metric_value(metrics, self._metric) for metrics in trial.history)
         return [math.nan if value is None else value for value in values]
 
-    def _level(self, value: float) -> str:
-        if not math.isfinite(value):
-            return " "
-        if self._high <= self._low:
-            return _LEVELS[0]
-        share = (value - self._low) / (self._high - self._low)
-        return _LEVELS[min(len(_LEVELS) - 1, max(0, int(share * len(_LEVELS))))]
+
+def _level(share: float) -> str:
+    return _LEVELS[min(len(_LEVELS) - 1, int(share * len(_LEVELS)))] if share >= 0 else " "
 
 
 def _finite(values: Iterable[float]) -> list[float]:

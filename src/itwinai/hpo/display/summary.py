@@ -44,14 +44,15 @@ def summary(result: StudyResult) -> Text:
     ``console.print(summary(result), soft_wrap=True)``.
     """
     text = Text()
-    for label, line in _lines(result):
+    for label, line in lines_of(result):
         text.append(label.ljust(_LABEL), "bold")
         text.append(f"{visible(line)}\n", "bold green" if label in ("best", "front") else "")
     text.right_crop()
     return text
 
 
-def _lines(result: StudyResult) -> Iterator[tuple[str, str]]:
+def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
+    """The summary's lines with their labels; one that continues the line before has none."""
     yield "study", f"{result.name}, {plural(len(result.trials), 'trial')}"
     yield "ended", _ends(result)
     yield from _failures(result)

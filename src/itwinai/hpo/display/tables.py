@@ -68,15 +68,19 @@ def table_of_spent(spent: Mapping[Path, Spent]) -> Table:
     """One row per study, by its folder, and one of all."""
     rows = [[shortest(path.absolute()), *_hours(one)] for path, one in spent.items()]
     head = ["study", "trials", "epochs", "hours", "trial-hours", "core-hours", "GPU-hours"]
-    return table(head, [*rows, ["all", *_hours(total(spent.values()))]])
+    energy = ["kWh by RAPL", "kWh by NVML", "kWh estimated"]
+    return table([*head, *energy], [*rows, ["all", *_hours(total(spent.values()))]])
 
 
 def _hours(spent: Spent) -> list[str]:
     known = spent.unknown == 0
+    held = (spent.core_hours, spent.gpu_hours)
     return [
         *(str(spent.trials), str(spent.epochs)),
         *(number(hours, 3) for hours in (spent.hours, spent.trial_hours)),
-        *(number(hours, 3) if known else "?" for hours in (spent.core_hours, spent.gpu_hours)),
+        *(number(hours, 3) if known else "?" for hours in held),
+        *(number(kwh, 3) if kwh else "" for kwh in (spent.rapl_kwh, spent.nvml_kwh)),
+        number(spent.estimated_kwh, 3) if known else "?",
     ]
 
 

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 import itwinai
 from itwinai.config.values import plain
 from itwinai.hpo.engine import ends
+from itwinai.hpo.engine.energy import Energy
 from itwinai.hpo.engine.events import Note, Raised
 from itwinai.hpo.engine.slot import ASSIGNMENT
 from itwinai.hpo.errors import StudyError, UnusedParameterError
@@ -195,6 +196,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record an epoch and decide."""
         number = _number(trial)
+        note_energy(self._study, number, result)
         if result["event"] == "raised":  # and has spoilt its process, so that Tune will retry it
             self._end(number, raised_end(self._study, number, result))
             return str(TrialScheduler.CONTINUE)
@@ -258,12 +260,20 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
 def close_trial(study: Study, number: int, result: Mapping[str, Any]) -> None:
     """Tell the study how a trial ended, from Tune's last result of it."""
+    note_energy(study, number, result)
     if result.get("event") == "raised":
         study.tell(number, *raised_end(study, number, result))
     else:
         if result.get("event") != "ended":  # a scheduler stopped it, maybe while it was paused
             study.stop(number)
         study.tell(number, TrialState.COMPLETED)
+
+
+def note_energy(study: Study, number: int, result: Mapping[str, Any]) -> None:
+    """Tell the study what a trial has used, where a result says so."""
+    energy: Energy | None = result.get("energy")
+    if energy is not None:
+        study.note_energy(number, energy.since, energy.joules)
 
 
 def raised_end(study: Study, number: int, result: Mapping[str, Any]) -> ends.End:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from itwinai.hpo.engine.energy import Energy
+
 #: What a note is about, and its text.
 Note = tuple[str, str]
 
@@ -17,16 +19,24 @@ class Reported:
         metrics: By name.
         checkpoint: Folder of the newest checkpoint, or None.
         notes: What the user should know, since the last report.
+        energy: What was used so far, where that can be measured.
     """
 
     metrics: Mapping[str, float]
     checkpoint: str | None = None
     notes: tuple[Note, ...] = ()
+    energy: Energy | None = None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The training has ended of itself, or because it was told to."""
+    """The training has ended of itself, or because it was told to.
+
+    Attributes:
+        energy: What was used, where that can be measured.
+    """
+
+    energy: Energy | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Raised:
         spoilt: Whether the process is unfit for further trials.
         lacking: Whether the machine lacked something (space, a file system, ...), through no fault
             of the training.
+        energy: What was used, where that can be measured.
     """
 
     kind: str
@@ -51,6 +62,7 @@ class Raised:
     out_of_memory: bool = False
     spoilt: bool = False
     lacking: bool = False
+    energy: Energy | None = None
 
 
 Event = Reported | Ended | Raised

@@ -14,6 +14,7 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from itwinai.environ import paused_collection
+from itwinai.hpo.engine.energy import Held
 from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
 from itwinai.hpo.engine.worker import Place, Program, Worker
 from itwinai.hpo.trial import Assignment
@@ -92,7 +93,7 @@ class InProcess:
         self, program: Program, resources: Mapping[str, float], timeout: float | None
     ) -> None:
         self._worker = Worker(program, timeout)
-        self._place = Place(**_devices(resources))
+        self._place = Place(**_devices(resources), held=Held.of(resources, [_gpus_here()]))
         self._unanswered = False
 
     def begin(self, assignment: Assignment) -> None:
@@ -129,6 +130,10 @@ class RemoteWorker(Worker):
     def host(self) -> str:
         """Address of this process's node."""
         return str(ray.util.get_node_ip_address())
+
+    def gpus(self) -> list[str]:
+        """The GPUs of this process."""
+        return _gpus_here()
 
     def free_port(self) -> int:
         """A port that is free on this node."""
@@ -272,6 +277,9 @@ class Processes:
             for rank in range(self._count)
         ]
         self._hosts: Sequence[str] = ray.get([actor.host.remote() for actor in self._actors])
+        gpus = ray.get([actor.gpus.remote() for actor in self._actors])
+        # Rank 0 measures its own node alone: of a trial on several nothing is, rather than a part.
+        self._held = Held.of(self._resources, gpus) if len(set(self._hosts)) == 1 else None
 
     def _kill_actors(self) -> None:
         for actor in self._actors:
@@ -289,6 +297,7 @@ class Processes:
                 address=self._hosts[0],
                 port=port,
                 **_devices(self._resources),
+                held=None if rank else self._held,
             )
             for rank, host in enumerate(self._hosts)
         ]
@@ -297,6 +306,10 @@ class Processes:
 def _devices(resources: Mapping[str, float]) -> dict[str, Any]:
     """What a process may use of them: threads, and GPUs."""
     return {"cpus": max(1, int(resources.get("CPU", 1))), "gpus": resources.get("GPU", 0)}
+
+
+def _gpus_here() -> list[str]:
+    return list(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
 
 
 def _actor_options(resources: Mapping[str, float]) -> dict[str, Any]:

@@ -109,6 +109,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             "training_iteration": self._epochs,  # also of a trial that was continued
             "metrics": list(self._metrics.items()),
             "saved": self._saved,
+            "energy": event.energy,
         }
         if isinstance(event, Reported):
             return outcome | {"event": "reported", "notes": list(event.notes)}

@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from itwinai.hpo.engine.ends import (
     ran_out_of_memory,
     spoils_its_process,
 )
+from itwinai.hpo.engine.energy import EnergyMeter, Held
 from itwinai.hpo.engine.events import Ended, Event, Note, Raised, Reported
 from itwinai.hpo.engine.output import captured_output
 from itwinai.hpo.engine.writes import RelativeWrites
@@ -45,6 +46,7 @@ class Place:
         gpus: GPUs that one process has, or a share of one.
         address: Host name of rank 0.
         port: A free port of rank 0.
+        held: What the trial holds of this node, for the process that measures what it uses.
     """
 
     rank: int = 0
@@ -55,6 +57,7 @@ class Place:
     gpus: float = 0
     address: str = "127.0.0.1"
     port: int = 0
+    held: Held | None = None
 
     def environment(self) -> dict[str, str | None]:
         """The variables of torchrun that describe this place; None: those of who started Ray."""
@@ -105,6 +108,7 @@ class Worker:
         self._answers: queue.Queue[bool] = queue.Queue()
         # Only rank 0 reports; it waits for the other ranks, so their time is in its own.
         self._deadline = ReportDeadline(self._timeout if place.rank == 0 else None)
+        self._meter = EnergyMeter(place.held)
         self._thread = threading.Thread(
             target=self._train,
             args=(assignment, place),
@@ -127,7 +131,7 @@ class Worker:
         saved = None if checkpoint is None else str(checkpoint)
         notes, self._notes = tuple(self._notes), []
         with self._deadline.paused():
-            self._events.put(Reported(plain, saved, notes))
+            self._events.put(Reported(plain, saved, notes, self._meter.read()))
             return self._answers.get()
 
     def note(self, about: str, text: str) -> None:
@@ -151,7 +155,9 @@ class Worker:
                 event = self._outcome(assignment, place, log)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is no end of a training
             event = _raised(error, directory, log=None)
-        self._events.put(event)
+        energy = self._meter.read()
+        self._meter.close()
+        self._events.put(replace(event, energy=energy))
 
     def _outcome(self, assignment: Assignment, place: Place, log: str) -> Event:
         try:

@@ -1,4 +1,4 @@
-"""What studies have spent: epochs, hours of cores and GPUs, from their records alone."""
+"""What studies have spent: epochs, hours of cores and GPUs, energy, from their records alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from pathlib import Path
 
 from itwinai.hpo.insight.confirmation import NAME as CONFIRMATION
 from itwinai.hpo.record import StudyResult, list_studies, load_study
+from itwinai.hpo.trial import NVML, RAPL
 
 _HOUR = 3600
+_KWH = 3.6e6
+
+#: Watts that are charged where nothing was measured: a server takes around ten for each core under
+#: load, its memory included, and a data centre's GPU 300 to 700.
+CORE_WATTS, GPU_WATTS = 10.0, 400.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,12 @@ class Spent:
         core_hours: Hours of cores that the trials held.
         gpu_hours: Hours of GPUs that the trials held.
         unknown: Studies whose record, of an earlier version, does not tell what their trials got:
-            they have no part in the hours of cores and GPUs.
+            they have no part in the hours of cores and GPUs, nor in the estimate.
+        rapl_kwh: Energy of processors and memory, as measured by RAPL.
+        nvml_kwh: Energy of GPUs, as measured by NVML.
+        estimated_kwh: What trials have used that were not measured, by the hours of cores and GPUs
+            that they held.
+        jobs: Slurm's numbers of the jobs that they ran in.
     """
 
     studies: int = 0
@@ -40,6 +51,10 @@ class Spent:
     core_hours: float = 0.0
     gpu_hours: float = 0.0
     unknown: int = 0
+    rapl_kwh: float = 0.0
+    nvml_kwh: float = 0.0
+    estimated_kwh: float = 0.0
+    jobs: tuple[str, ...] = ()
 
     def __add__(self, other: Spent) -> Spent:
         """Both together."""
@@ -61,7 +76,24 @@ def spent_by(result: StudyResult) -> Spent:
         core_hours=hours * held.get("CPU", 0.0),
         gpu_hours=hours * held.get("GPU", 0.0),
         unknown=int(setup is None),
+        rapl_kwh=_measured(result, RAPL),
+        nvml_kwh=_measured(result, NVML),
+        estimated_kwh=_estimated(result, RAPL, held.get("CPU", 0.0) * CORE_WATTS)
+        + _estimated(result, NVML, held.get("GPU", 0.0) * GPU_WATTS),
+        jobs=tuple(dict.fromkeys(start.job for start in result.starts if start.job)),
     )
+
+
+def _measured(result: StudyResult, source: str) -> float:
+    """Kilowatt-hours that a source has measured."""
+    return sum(trial.energy.get(source, 0.0) for trial in result.trials) / _KWH
+
+
+def _estimated(result: StudyResult, source: str, watts: float) -> float:
+    """Kilowatt-hours at so many watts of the trials that a source has not measured."""
+    without = {trial.number for trial in result.trials if source not in trial.energy}
+    seconds = sum(a.ended - a.began for a in result.attempts if a.trial in without)
+    return seconds * watts / _KWH
 
 
 def ledger(folder: str | Path) -> dict[Path, Spent]:

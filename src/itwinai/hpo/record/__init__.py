@@ -8,7 +8,7 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.record.attempts import Attempt, attempts_of
-    from itwinai.hpo.record.attributes import Setup
+    from itwinai.hpo.record.attributes import Setup, Start
     from itwinai.hpo.record.cost import Cost
     from itwinai.hpo.record.exporting import csv_text, export_study, plain, plain_study, plain_trial
     from itwinai.hpo.record.journal import FILE_NAME, LiveRecord, MemoryRecord, StudyRecord, repair
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         keep_job,
         keep_pipeline,
         pipeline_of,
+        this_start,
     )
     from itwinai.hpo.record.quiet import quiet_optuna
     from itwinai.hpo.record.reading import load_optuna_study, load_study, read_result
@@ -43,6 +44,7 @@ __all__ = [
     "PIPELINE_FILE",
     "STOP_FILE",
     "Setup",
+    "Start",
     "StudyRecord",
     "StudyResult",
     "StudyStorage",
@@ -66,6 +68,7 @@ __all__ = [
     "repair",
     "state_of",
     "stop_study",
+    "this_start",
 ]
 
 __getattr__ = lazily(
@@ -74,14 +77,14 @@ __getattr__ = lazily(
         "journal": "FILE_NAME LiveRecord MemoryRecord StudyRecord repair",
         "storage": "StudyStorage",
         "attempts": "Attempt attempts_of",
-        "attributes": "Setup",
+        "attributes": "Setup Start",
         "cost": "Cost",
         "results": "StudyResult",
         "mending": "legible",
         "reading": "load_optuna_study load_study read_result",
         "listing": "STOP_FILE ListedStudy is_running list_studies state_of stop_study",
         "exporting": "csv_text export_study plain plain_study plain_trial",
-        "origin": "PIPELINE_FILE is_of_this_job keep_job keep_pipeline pipeline_of",
+        "origin": "PIPELINE_FILE is_of_this_job keep_job keep_pipeline pipeline_of this_start",
         "quiet": "quiet_optuna",
     },
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ THREADS = "threads"
 RUNS = "runs"
 SETUP = "setup"
 EARLY = "ended early"
+_START = "start "
 
 #: Of a trial.
 NUMBER = "trial"
@@ -35,6 +36,7 @@ GIVEN = "given"
 CONTINUES = "continues"
 PARENT = "parent"
 TAUGHT = "taught"
+ENERGY = "energy"
 _EPOCH = "epoch "
 
 
@@ -99,6 +101,45 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Start:
+    """How a run of a study was started.
+
+    Attributes:
+        time: When, in seconds since 1970.
+        host: On which machine.
+        folder: The working directory.
+        command: The program and its arguments, without secrets, as a shell takes them.
+        job: Slurm's number of the batch job that it ran in; empty outside of one.
+        versions: Of Python, itwinai and the packages that decide what a training gives.
+    """
+
+    time: float
+    host: str
+    folder: str
+    command: str
+    job: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def kept(self) -> dict[str, Any]:
+        """What the record keeps of it."""
+        return {**vars(self), "versions": dict(self.versions)}
+
+
+def next_start_key(attrs: Mapping[str, Any]) -> str:
+    """Name of the attribute that holds how the next run of a study was started."""
+    return f"{_START}{max(_starts_in(attrs), default=0) + 1}"
+
+
+def starts_in(attrs: Mapping[str, Any]) -> tuple[Start, ...]:
+    """How the runs of a study were started, the first one first; older records tell nothing."""
+    return tuple(Start(**attrs[f"{_START}{number}"]) for number in _starts_in(attrs))
+
+
+def _starts_in(attrs: Mapping[str, Any]) -> list[int]:
+    return sorted(int(key.removeprefix(_START)) for key in attrs if key.startswith(_START))
+
+
+@dataclass(frozen=True)
 class Seeds:
     """Where a study's random numbers come from.
 
@@ -134,6 +175,13 @@ def history_of(attrs: Mapping[str, Any]) -> dict[int, tuple[dict[str, float], fl
 def epochs_in(attrs: Mapping[str, Any]) -> int:
     """Count a trial's epochs."""
     return sum(key.startswith(_EPOCH) for key in attrs)
+
+
+def summed(energy: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Add up joules by source; a source that did not measure every part is left out."""
+    parts = list(energy)
+    sources = [source for source in (parts[0] if parts else ()) if all(source in p for p in parts)]
+    return {source: round(sum(part[source] for part in parts), 3) for source in sources}
 
 
 def number_of(trial: FrozenTrial) -> int | None:

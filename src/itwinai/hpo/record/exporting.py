@@ -99,6 +99,7 @@ def plain_trial(trial: TrialResult) -> dict[str, Any]:
         "metrics": plain(trial.metrics),
         "seconds": trial.seconds[-1] if trial.seconds else 0.0,
         "seed": trial.seed,
+        "joules": dict(trial.energy),
         "is_default": trial.is_default,
         "parent": trial.parent,
         "checkpoint": None if trial.checkpoint is None else str(trial.checkpoint),

@@ -1,18 +1,30 @@
-"""How a study was started, as its folder keeps it: by which pipeline, in which batch jobs."""
+"""How a study was started, as its folder keeps it: by which pipeline, command, batch jobs."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import socket
+import sys
+import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from itwinai import job
+from itwinai.confidential import hidden_command
 from itwinai.hpo.errors import StudyError
+from itwinai.hpo.record.attributes import Start
 from itwinai.io.files import write_text
 from itwinai.io.ownership import why_not_own
 
 PIPELINE_FILE = "pipeline.yaml"
 #: Identifies the batch jobs that a study runs in.
 JOB_FILE = "job"
+
+#: Packages that decide what a training gives; the program may do without the last ones.
+_PACKAGES = ("itwinai", "ray", "optuna", "numpy", "torch", "lightning")
 
 #: First line of a kept pipeline, before the sum of all lines below; where the end of a file is cut
 #: off, it stays.
@@ -29,6 +41,23 @@ def keep_job(directory: Path) -> None:
     run = job.run_id()
     if run is not None:
         write_text(directory / JOB_FILE, run + "\n")
+
+
+def this_start() -> Start:
+    """How this program was started; a package that it has not loaded is not in it."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        if name in sys.modules:
+            with suppress(PackageNotFoundError):  # loaded from a folder of sources
+                versions[name] = version(name)
+    return Start(
+        time=round(time.time(), 3),
+        host=socket.gethostname(),
+        folder=os.getcwd(),
+        command=hidden_command(sys.orig_argv),
+        job=os.environ.get("SLURM_JOB_ID", ""),
+        versions=versions,
+    )
 
 
 def is_of_this_job(directory: Path) -> bool:

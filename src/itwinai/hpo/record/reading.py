@@ -99,6 +99,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         space=space,
         attempts=times,
         setup=attributes.Setup.read(attrs.get(attributes.SETUP)),
+        starts=attributes.starts_in(attrs),
     )
 
 
@@ -148,6 +149,7 @@ def _merge(
         parent=plan.parent,
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
+        energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from itwinai.hpo.objectives import Objective, losses_of, pareto_front
 from itwinai.hpo.record.attempts import Attempt
-from itwinai.hpo.record.attributes import Setup
+from itwinai.hpo.record.attributes import Setup, Start
 from itwinai.hpo.record.cost import Cost
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -47,6 +47,7 @@ class StudyResult:
         setup: Who decided in the last run and what its trials got; None in older records.
         seconds_early: Seconds by which the last run ended before its time was over, because no
             trial could have come anywhere in them; None if it did not.
+        starts: How each run was started, the first one first; empty in older records.
     """
 
     name: str
@@ -62,6 +63,7 @@ class StudyResult:
     attempts: tuple[Attempt, ...] = ()
     setup: Setup | None = None
     seconds_early: float | None = None
+    starts: tuple[Start, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -136,13 +138,17 @@ class StudyResult:
         return next((trial for trial in self.trials if trial.is_default), None)
 
     def dataframe(self) -> pd.DataFrame:
-        """One row per trial: number, state, epochs, hyper-parameters, last metrics, reason."""
+        """One row per trial: number, state, epochs, hyper-parameters, last metrics, reason.
+
+        Where energy was measured, that too.
+        """
         import pandas as pd
 
         rows = [
             {"number": t.number, "state": t.state.value, "epochs": t.epochs}
             | {f"params.{name}": value for name, value in t.params.items()}
             | {f"metrics.{name}": value for name, value in t.metrics.items()}
+            | {f"joules.{source}": joules for source, joules in t.energy.items()}
             | {"checkpoint": t.checkpoint, "reason": t.reason}
             for t in self.trials
         ]

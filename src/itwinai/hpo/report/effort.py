@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import heapq
-import platform
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import accumulate, groupby
 
 from itwinai.errors import one_line
 from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, shortest
-from itwinai.hpo.display.words import plural
+from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.insight.spending import CORE_WATTS, GPU_WATTS, spent_by
 from itwinai.hpo.record import PIPELINE_FILE, Attempt, StudyResult
 from itwinai.hpo.report import charts
-from itwinai.hpo.report.parts import Chart, Command, Row, Section, Table, said, value_of
+from itwinai.hpo.report.parts import (
+    MOST_POINTS,
+    Chart,
+    Command,
+    Row,
+    Section,
+    Table,
+    said,
+    value_of,
+)
 from itwinai.hpo.space import Choice, Parameter
-from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
+from itwinai.hpo.trial import FAILURES, NVML, RAPL, TrialResult, TrialState
 
 #: Attempts that are drawn one by one; beyond, the number of slots in use is drawn at so many times.
 _BARS, _TIMES = 400, 300
 _FAILED = (*FAILURES, TrialState.DIVERGED)
-_PACKAGES = ("itwinai", "optuna", "ray", "torch", "numpy")
+_SOURCES = (RAPL, NVML)
 _UNITS = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"))
 
 
@@ -131,9 +141,50 @@ def cost(result: StudyResult) -> Section:
         title="Cost",
         lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)}, {share} "
         f"fewer than without early stopping; {stopped} of training went into trials that it ended.",
-        notes=["Epochs that were trained again after an interruption count in the last row alone."],
-        tables=[Table("By state", ["state", "trials", "epochs", "training"], [*rows, total])],
+        notes=[
+            "Epochs that were trained again after an interruption count in the row of all alone."
+        ],
+        tables=[
+            Table("By state", ["state", "trials", "epochs", "training"], [*rows, total]),
+            _held(result),
+        ],
+        data=_measured(result),
     )
+
+
+def _held(result: StudyResult) -> Table:
+    """Hours of cores and GPUs, and energy: what was measured, and apart from it an estimate."""
+    spent = spent_by(result)
+    rule = f"at {CORE_WATTS:g} W a core and {GPU_WATTS:g} W a GPU"
+    by_hours = [
+        ["hours of cores", number(spent.core_hours, 3)],
+        ["hours of GPUs", number(spent.gpu_hours, 3)],
+        ["energy that was not measured", f"about {number(spent.estimated_kwh, 3)} kWh, {rule}"],
+    ]
+    rows = [
+        *([label, "not recorded" if spent.unknown else text] for label, text in by_hours),
+        ["energy of processors and memory", _kwh(spent.rapl_kwh, RAPL)],
+        ["energy of GPUs", _kwh(spent.nvml_kwh, NVML)],
+    ]
+    return Table("What the trials held and used", ["", ""], rows)
+
+
+def _kwh(energy: float, source: str) -> str:
+    return f"{number(energy, 3)} kWh, measured by {source}" if energy else "not measured"
+
+
+def _measured(result: StudyResult) -> Table | None:
+    """The energy of each trial, if any was measured."""
+    rows = [
+        [
+            str(trial.number),
+            *(number(trial.energy[s], 4) if s in trial.energy else "-" for s in _SOURCES),
+        ]
+        for trial in result.trials[:MOST_POINTS]
+        if trial.energy
+    ]
+    head = ["trial", *(f"joules by {source}" for source in _SOURCES)]
+    return Table("Energy of each trial, as it was measured", head, rows) if rows else None
 
 
 def origin(result: StudyResult) -> Section:
@@ -147,7 +198,7 @@ def origin(result: StudyResult) -> Section:
         "trials planned": str(result.total),
         "seed of a training": _seeds(seeds),
         "threads of a process": "not recorded" if result.threads is None else str(result.threads),
-        "this report is by": ", ".join([*_versions(), f"Python {platform.python_version()}"]),
+        "this report is by": f"itwinai {version('itwinai')}",
     }
     space = [[said(name), said(_domain(name, domain))] for name, domain in result.space.items()]
     has_pipeline = (result.record.parent / PIPELINE_FILE).is_file()
@@ -160,13 +211,29 @@ def origin(result: StudyResult) -> Section:
             if has_pipeline
             else "; the program that started the study is not part of it."
         ),
-        notes=["The record does not hold the versions of packages that the trials ran with."],
+        notes=[] if result.starts else ["The record does not tell how its runs were started."],
         tables=[
             Table("The study", ["", ""], [[key, value] for key, value in facts.items()]),
+            *([_starts(result)] if result.starts else []),
             Table("The search space", ["hyper-parameter", "values"], space),
         ],
         commands=list(_repeat(result, folder)) if has_pipeline else [],
     )
+
+
+def _starts(result: StudyResult) -> Table:
+    """How each run was started, and with which versions."""
+    rows = [
+        [
+            datetime.fromtimestamp(start.time, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            said(start.command),
+            said(start.folder),
+            said(start.host + (f" (job {start.job})" if start.job else "")),
+            said(", ".join(f"{name} {held}" for name, held in start.versions.items())),
+        ]
+        for start in result.starts
+    ]
+    return Table("How its runs were started", ["when", "command", "in", "on", "versions"], rows)
 
 
 def _repeat(result: StudyResult, folder: str) -> Iterator[Command]:
@@ -242,11 +309,6 @@ def _seconds(trial: TrialResult) -> float:
 def _seeds(seeds: set[int | None]) -> str:
     known = [seed for seed in seeds if seed is not None]
     return f"{known[0]}, of all trials" if len(known) == 1 else "one of its own for each trial"
-
-
-def _versions() -> Iterator[str]:
-    for name in _PACKAGES:
-        yield f"{name} {version(name)}"
 
 
 def _domain(name: str, domain: Parameter) -> str:

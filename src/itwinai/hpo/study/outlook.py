@@ -12,7 +12,7 @@ from itwinai.hpo.study.running import RunningTrial
 
 
 @dataclass(frozen=True)
-class Start:
+class Candidate:
     """A trial that could begin.
 
     Attributes:
@@ -54,14 +54,14 @@ class Outlook:
         if trial.checkpoint_epochs > trial.assignment.epochs:
             self._note_checkpoint(trial.checkpoint_epochs - trial.assignment.epochs)
 
-    def seconds_needed(self, start: Start) -> float:
+    def seconds_needed(self, start: Candidate) -> float:
         """Seconds to its next rung, its next checkpoint or its end; 0 where nobody can know."""
         if not self._paces:
             return 0.0
         pace = self._paces.get(start.number) or median(self._paces.values())
         return pace * self._epochs_needed(start)
 
-    def _epochs_needed(self, start: Start) -> float:
+    def _epochs_needed(self, start: Candidate) -> float:
         turns = self._rungs.turns
         bracket = self._rungs.brackets[turns[start.number % len(turns)]]
         goals = [level for level in (*bracket.levels, self._epochs) if level > start.epochs]

@@ -15,7 +15,7 @@ from optuna.trial import TrialState as OptunaState
 from itwinai.hpo.record import attributes
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.copying import copy_checkpoint, perturbed
-from itwinai.hpo.study.outlook import Start
+from itwinai.hpo.study.outlook import Candidate
 from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.study.telling import tell_optuna
 from itwinai.hpo.trial import Assignment, TrialResult, TrialState
@@ -73,11 +73,11 @@ class TrialQueue:
         """Whether there are new trials to propose."""
         return not self.exhausted and self.next_number < self.total
 
-    def next_start(self) -> Start | None:
+    def next_start(self) -> Candidate | None:
         """Which planned trial comes next, and from where; None if none is planned."""
         waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,))
         plans = (attributes.Plan.read(trial.user_attrs) for trial in waiting)
-        starts = (Start(p.number, p.epochs) for p in plans if p.number is not None)
+        starts = (Candidate(p.number, p.epochs) for p in plans if p.number is not None)
         return next(starts, None)
 
     def plan_first(

@@ -43,6 +43,8 @@ class RunningTrial:
     #: Seconds that it trained before this attempt.
     earlier: float = 0.0
     started: float = field(default_factory=lambda: time.monotonic())
+    #: Joules that each of its processes has used, by source, and by when the process began it.
+    energy: dict[float, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checkpoint = self.assignment.checkpoint
@@ -83,6 +85,9 @@ class RunningTrial:
 
     def ended(self, state: TrialState, reason: str) -> None:
         """Write in the record how it ended."""
+        joules = attributes.summed(self.energy.values())
+        if joules:
+            self.optuna.set_user_attr(attributes.ENERGY, joules)
         end = attributes.End(state.value, reason, round(time.monotonic() - self.started, 6))
         self.optuna.set_user_attr(attributes.END, vars(end))
 

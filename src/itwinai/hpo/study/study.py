@@ -17,6 +17,7 @@ from itwinai.hpo.record import (
     FILE_NAME,
     MemoryRecord,
     Setup,
+    Start,
     StudyResult,
     attributes,
     read_result,
@@ -32,7 +33,7 @@ from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
 from itwinai.hpo.study.opening import open_study
 from itwinai.hpo.study.outage import Outage
-from itwinai.hpo.study.outlook import Outlook, Start
+from itwinai.hpo.study.outlook import Candidate, Outlook
 from itwinai.hpo.study.pausing import PausedTrials
 from itwinai.hpo.study.queue import TrialQueue
 from itwinai.hpo.study.running import Listener, RunningTrial
@@ -223,6 +224,18 @@ class Study:
         self._limits.ended(state, reason)
         self._listener(trial, state)
 
+    def note_energy(self, number: int, since: float, joules: Mapping[str, float]) -> None:
+        """Note what a process of a running trial has used.
+
+        Args:
+            number: The trial.
+            since: When the process began it, in seconds since 1970.
+            joules: What it has used since then, by source.
+        """
+        trial = self._running.get(number)
+        if trial is not None:
+            trial.energy[since] = joules
+
     def note_threads(self, threads: int) -> None:
         """Note how many threads each of a trial's processes has, to repeat a trial bit by bit."""
         keep_fact(self._optuna, attributes.THREADS, threads)
@@ -230,6 +243,11 @@ class Study:
     def note_setup(self, setup: Setup) -> None:
         """Note who decides in this run and what its trials get, to tell how much is left."""
         keep_fact(self._optuna, attributes.SETUP, setup.kept())
+
+    def note_start(self, start: Start) -> None:
+        """Note how this run was started, to tell with what a study can be repeated."""
+        key = attributes.next_start_key(self._optuna.user_attrs)
+        self._optuna.set_user_attr(key, start.kept())
 
     def note_runs(self, runs: Mapping[str, str]) -> None:
         """Note the ids of the study's own runs in tracking services, by the logger's name."""
@@ -350,7 +368,7 @@ class Study:
         if left is None or self._begun == 0:
             return False
         planned = self._queue.next_start() if self._queue.waiting else None
-        start = planned or Start(self._queue.next_number)
+        start = planned or Candidate(self._queue.next_number)
         self.out_of_time = self._outlook.seconds_needed(start) > left
         return self.out_of_time
 
