@@ -73,7 +73,7 @@ class TrialQueue:
         """Whether there are new trials to propose."""
         return not self.exhausted and self.next_number < self.total
 
-    def next_start(self) -> Candidate | None:
+    def next_candidate(self) -> Candidate | None:
         """Which planned trial comes next, and from where; None if none is planned."""
         waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,))
         plans = (attributes.Plan.read(trial.user_attrs) for trial in waiting)

@@ -367,7 +367,7 @@ class Study:
         left = self._limits.seconds_left()
         if left is None or self._begun == 0:
             return False
-        planned = self._queue.next_start() if self._queue.waiting else None
+        planned = self._queue.next_candidate() if self._queue.waiting else None
         start = planned or Candidate(self._queue.next_number)
         self.out_of_time = self._outlook.seconds_needed(start) > left
         return self.out_of_time
