@@ -15,6 +15,7 @@ from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
     from itwinai.hpo.config import StudyConfiguration
+    from itwinai.hpo.functions import FunctionTrainer, Trial, tune
     from itwinai.hpo.insight import Importance, WinnerEstimate, estimate_winner, importances
     from itwinai.hpo.record import (
         ListedStudy,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from itwinai.hpo.trial import TrialResult, TrialState
 
 __all__ = [
+    "FunctionTrainer",
     "Importance",
     "ListedStudy",
     "SearchSpace",
     "StudyConfiguration",
     "StudyResult",
+    "Trial",
     "TrialResult",
     "TrialState",
     "WinnerEstimate",
@@ -45,12 +48,14 @@ __all__ = [
     "load_study",
     "report_study",
     "stop_study",
+    "tune",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
         "config": "StudyConfiguration",
+        "functions": "FunctionTrainer Trial tune",
         "insight": "Importance WinnerEstimate estimate_winner importances",
         "record": "ListedStudy StudyResult export_study list_studies load_study stop_study",
         "report": "report_study",

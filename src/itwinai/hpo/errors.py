@@ -21,5 +21,13 @@ class UnusedParameterError(StudyError):
     """A sampled hyper-parameter was never read by the training."""
 
 
+class UnkeepableError(StudyError):
+    """A function hands over a checkpoint that could not be loaded without running code."""
+
+
+class ReportError(StudyError):
+    """A function reports what a study cannot take, or when it cannot."""
+
+
 class TrialsFailedError(StudyError):
     """No trial of the study produced a result."""

@@ -48,6 +48,7 @@ from itwinai.hpo.study import (
     check_storage,
     check_total,
     choose,
+    delete_superseded,
     load_source,
     total_trials,
 )
@@ -240,6 +241,7 @@ def run_study(
                 run_trials(study, program, resources)
             finally:
                 result = study.close()
+    delete_superseded(result)
     if plan.configuration.readable_by == "group":
         open_to_group(study.directory)
     if study.fatal is not None:

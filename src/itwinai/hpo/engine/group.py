@@ -24,6 +24,12 @@ _HEARSAY = "RankError"
 _MEANWHILE = 10
 
 
+_UNHEARD = (
+    "it reported once more than rank 0. All ranks must report the same number of times, or rank 0 "
+    "alone"
+)
+
+
 @dataclass(frozen=True)
 class Shipped:
     """A program on its way to the processes that run it.
@@ -78,13 +84,15 @@ class InProcess:
 
     Args:
         program: What every trial runs.
-        cpus: Threads that it may use.
+        resources: Ray resources of the process.
         timeout: Seconds within which a trial must report; None: any time.
     """
 
-    def __init__(self, program: Program, cpus: int, timeout: float | None) -> None:
+    def __init__(
+        self, program: Program, resources: Mapping[str, float], timeout: float | None
+    ) -> None:
         self._worker = Worker(program, timeout)
-        self._place = Place(cpus=cpus)
+        self._place = Place(**_devices(resources))
         self._unanswered = False
 
     def begin(self, assignment: Assignment) -> None:
@@ -142,14 +150,14 @@ class RemoteWorker(Worker):
 class Processes:
     """A group of several processes, one per bundle of the slot's placement group.
 
-    Rank 0 speaks for the trial. The first error of any rank ends the trial, and all processes with
+    Rank 0 speaks for the trial; another rank that reports as well hears the answer to the same
+    report of rank 0. The first error of any rank ends the trial, and all processes with
     it, because the other ranks may wait for the failed one for ever; the next trial gets new ones.
 
     Args:
         program: What every trial runs.
         count: Number of processes.
         resources: Ray resources of each.
-        cpus: Threads that each may use.
         timeout: Seconds within which a trial must report; None: any time.
     """
 
@@ -158,22 +166,24 @@ class Processes:
         program: Shipped,
         count: int,
         resources: Mapping[str, float],
-        cpus: int,
         timeout: float | None,
     ) -> None:
         self._program = program
         self._count = count
         self._resources = resources
-        self._cpus = cpus
         self._timeout = timeout
         self._actors: list[Any] = []
-        self._unanswered = False
+        self._unanswered: bool = False
+        self._is_over: bool = False
+        self._reports: list[int] = [0] * count
+        self._forget_reports()
         self._start_actors()
 
     def begin(self, assignment: Assignment) -> None:
         """Start a trial in all processes."""
         if not self._actors:
             self._start_actors()
+        self._forget_reports()
         port = ray.get(self._actors[0].free_port.remote())
         self._pending = {
             actor.first_event.remote(assignment, place): place.rank
@@ -196,9 +206,9 @@ class Processes:
 
     def _after_answer(self, stop: bool) -> Event:
         if self._unanswered:
-            self._pending[self._actors[0].event_after.remote(stop)] = 0
+            self._answers.append(stop)
             self._unanswered = False
-        while self._pending:
+        while self._answer_waiting():
             (done,), _ = ray.wait(list(self._pending), num_returns=1)
             rank, event = self._pending.pop(done), ray.get(done)
             if isinstance(event, Raised):
@@ -206,9 +216,38 @@ class Processes:
                 self._kill_actors()
                 return replace(event, rank=rank, spoilt=False)
             if isinstance(event, Reported):
+                self._reports[rank] += 1
+                self._waiting.add(rank)
+            if rank == 0 and isinstance(event, Reported):
                 self._unanswered = True
                 return event
+            if rank == 0:
+                self._is_over = True
+        if self._waiting:
+            rank = min(self._waiting)
+            self._kill_actors()
+            return Raised("ReportError", _UNHEARD, rank=rank)
         return Ended()
+
+    def _answer_waiting(self) -> bool:
+        """Let ranks go on whose report rank 0 has made too; return whether there is more to hear.
+
+        There is not when all have ended, or when one waits for a report that rank 0 never makes.
+        """
+        for rank in sorted(self._waiting):
+            number = self._reports[rank]
+            if number <= len(self._answers):
+                self._waiting.remove(rank)
+                answered = self._actors[rank].event_after.remote(self._answers[number - 1])
+                self._pending[answered] = rank
+        return bool(self._pending) and not (self._is_over and self._waiting)
+
+    def _forget_reports(self) -> None:
+        self._unanswered = self._is_over = False
+        #: What rank 0 was answered; of each rank how often it reported; those that wait.
+        self._answers: list[bool] = []
+        self._reports = [0] * self._count
+        self._waiting: set[int] = set()
 
     def _cause(self, rank: int, error: Raised) -> tuple[int, Raised]:
         """The error of the rank that failed, where one has raised that only heard of it."""
@@ -237,7 +276,8 @@ class Processes:
     def _kill_actors(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
-        self._actors, self._pending, self._unanswered = [], {}, False
+        self._actors, self._pending = [], {}
+        self._forget_reports()
 
     def _places(self, port: int) -> list[Place]:
         return [
@@ -246,12 +286,17 @@ class Processes:
                 world_size=self._count,
                 local_rank=list(self._hosts[:rank]).count(host),
                 local_world_size=list(self._hosts).count(host),
-                cpus=self._cpus,
                 address=self._hosts[0],
                 port=port,
+                **_devices(self._resources),
             )
             for rank, host in enumerate(self._hosts)
         ]
+
+
+def _devices(resources: Mapping[str, float]) -> dict[str, Any]:
+    """What a process may use of them: threads, and GPUs."""
+    return {"cpus": max(1, int(resources.get("CPU", 1))), "gpus": resources.get("GPU", 0)}
 
 
 def _actor_options(resources: Mapping[str, float]) -> dict[str, Any]:

@@ -51,11 +51,10 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         timeout: float | None,
     ) -> None:
         """Start the processes, and take the first trial."""
-        cpus = max(1, int(resources.get("CPU", 1)))
         self._group = (
-            InProcess(program.unpack(), cpus, timeout)
+            InProcess(program.unpack(), resources, timeout)
             if workers == 1
-            else Processes(program, workers, resources, cpus, timeout)
+            else Processes(program, workers, resources, timeout)
         )
         self._assign(config)
 

@@ -42,6 +42,7 @@ class Place:
         local_rank: Rank among those on the same node.
         local_world_size: Processes of the trial on the same node.
         cpus: Threads that one process may use.
+        gpus: GPUs that one process has, or a share of one.
         address: Host name of rank 0.
         port: A free port of rank 0.
     """
@@ -51,6 +52,7 @@ class Place:
     local_rank: int = 0
     local_world_size: int = 1
     cpus: int = 1
+    gpus: float = 0
     address: str = "127.0.0.1"
     port: int = 0
 

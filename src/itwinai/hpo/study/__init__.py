@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from itwinai.hpo.study.choosing import AUTO, choose
     from itwinai.hpo.study.contract import check_combination
     from itwinai.hpo.study.disk import check_room
+    from itwinai.hpo.study.keeping import delete_superseded
     from itwinai.hpo.study.opening import check_existing
     from itwinai.hpo.study.running import Listener, RunningTrial
     from itwinai.hpo.study.study import Study
@@ -42,6 +43,7 @@ __all__ = [
     "check_storage",
     "check_total",
     "choose",
+    "delete_superseded",
     "load_source",
     "total_trials",
 ]
@@ -58,6 +60,7 @@ __getattr__ = lazily(
         "choosing": "AUTO choose",
         "contract": "check_combination",
         "disk": "check_room",
+        "keeping": "delete_superseded",
         "opening": "check_existing",
         "warm_start": "load_source",
     },

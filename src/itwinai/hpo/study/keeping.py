@@ -11,6 +11,19 @@ from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.trial import OPEN, TrialState
 from itwinai.io.files import delete_folder
 
+#: Names of checkpoints in a trial's folder: of an epoch, and of what a program itself hands over.
+_NAMES = ("epoch_*", "report_*")
+
+
+def delete_superseded(result: StudyResult) -> None:
+    """Delete what the last trial of each slot left besides its newest checkpoint."""
+    kept = {trial.checkpoint for trial in result.trials}
+    trials = result.record.parent / "trials"
+    for name in _NAMES:
+        for path in trials.glob(f"*/{name}"):
+            if path not in kept:
+                delete_folder(path, within=trials)
+
 
 class CheckpointKeeper:
     """Deletes the checkpoints that nobody will ask for.

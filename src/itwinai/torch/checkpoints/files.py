@@ -17,10 +17,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import platform
 import shutil
 import zipfile
 import zlib
@@ -35,18 +32,15 @@ import itwinai
 from itwinai.confidential import unresolved
 from itwinai.errors import CheckpointError
 from itwinai.io.files import atomic_folder, newest_complete
+from itwinai.io.manifest import MANIFEST, check_manifest, read_manifest, write_manifest
 
-MODEL, STATE, CONFIG, MANIFEST = "model.pt", "state.pt", "config.yaml", "manifest.json"
+MODEL, STATE, CONFIG = "model.pt", "state.pt", "config.yaml"
 SHARDS = "shards"
 #: Weights that train on, where those to keep are an average of them.
 TRAINED = "shards-trained"
 
 #: In the state of every training whose checkpoint was written with a manifest.
 _BUILT = "built"
-_OWN_SUM = "sha256"
-
-#: Version of the format; a reader refuses a newer one.
-FORMAT = 1
 
 
 def save(
@@ -76,18 +70,7 @@ def save(
             write_shards(scratch / SHARDS)
         _save(dict(state), scratch / STATE)
         OmegaConf.save(OmegaConf.create(unresolved(_plain(config))), scratch / CONFIG)
-        manifest = {
-            "format": FORMAT,
-            **_plain(about or {}),
-            "versions": {
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-                "itwinai": itwinai.__version__,
-            },
-            "files": {str(file.relative_to(scratch)): _sum(file) for file in _files(scratch)},
-        }
-        manifest[_OWN_SUM] = _sum_of(manifest)
-        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_manifest(scratch, _plain(about or {}), {"torch": str(torch.__version__)})
 
 
 def _save(data: Any, path: Path) -> None:
@@ -165,21 +148,10 @@ def check_files(path: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: For the first file that is missing, cut off or altered.
     """
-    manifest = manifest_of(path)
+    manifest = check_manifest(path)
     if manifest is None:
         for file in sorted(path.glob("*.pt")):
             _check_inner_sums(file)
-        return None
-    for name, expected in manifest["files"].items():
-        if not (path / name).is_file():
-            raise CheckpointError(f"{path / name}: this file of the checkpoint is missing")
-        found = _sum(path / name)
-        if found != expected:
-            cut = found["bytes"] < expected["bytes"]
-            raise CheckpointError(
-                f"{path / name}: not a whole checkpoint; the file was "
-                f"{'cut off' if cut else 'altered'} after it was written"
-            )
     return manifest
 
 
@@ -195,34 +167,6 @@ def check_whole(path: Path) -> Path:
             raise CheckpointError(f"{found}: a part of the checkpoint is missing")
         _refuse_lost_manifest(found, _state_or_nothing(found))
     return path
-
-
-def manifest_of(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint's manifest; None if it has none.
-
-    Raises:
-        CheckpointError: If it is damaged, or of a newer format.
-    """
-    file = path / MANIFEST
-    if not file.exists():
-        return None
-    try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        version = int(manifest["format"])
-        sums = [(sums["bytes"] + 0, sums["sha256"]) for sums in manifest["files"].values()]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not a checkpoint's manifest ({error})") from None
-    if version > FORMAT:
-        raise CheckpointError(
-            f"{path}: written in format {version}, but this version of itwinai reads up to "
-            f"{FORMAT}. Use the version that wrote it, {manifest.get('versions', {})}."
-        )
-    own = manifest.pop(_OWN_SUM, None)  # earlier versions wrote none
-    if not sums or (own is not None and own != _sum_of(manifest)):
-        raise CheckpointError(
-            f"{file}: not a whole checkpoint; the file was altered after it was written"
-        )
-    return manifest
 
 
 def is_complete(path: Path) -> bool:
@@ -247,7 +191,7 @@ def newest_of_run(location: Path, run: str | None) -> Path | None:
 
 def run_of(path: Path) -> str | None:
     """What identifies the training that wrote a checkpoint; None where nothing tells."""
-    manifest = manifest_of(newest_complete(path) or path)
+    manifest = read_manifest(newest_complete(path) or path)
     return None if manifest is None else manifest.get("run")
 
 
@@ -277,6 +221,20 @@ def keep_with_trial(path: Path, file: Any, folder: Any, data: Any) -> Path:
         if data is not None:
             _save(data, scratch / "data.pt")
     return path
+
+
+def save_tensors(tensors: Mapping[str, Any], file: Path) -> None:
+    """Write tensors; those that share their storage still do when they are read."""
+    _save(dict(tensors), file)
+
+
+def load_tensors(file: Path) -> dict[str, Any]:
+    """Read what :func:`save_tensors` has written, on the CPU.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    return _load_file(file)
 
 
 def _load_one(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -339,22 +297,6 @@ def _epochs_in(folder: Path) -> Iterator[Path]:
 def _is_before(folder: Path, path: Path) -> bool:
     number = path.name.removeprefix("epoch_")
     return number.isdigit() and int(folder.name.removeprefix("epoch_")) < int(number)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _sum(file: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _sum_of(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _check_inner_sums(file: Path) -> None:

@@ -16,6 +16,9 @@ import itwinai
 from itwinai.errors import CheckpointError
 from itwinai.hpo.engine import Place
 from itwinai.hpo.errors import UnusedParameterError
+from itwinai.hpo.isolation.known import AfterKnown
+from itwinai.hpo.isolation.leftovers import Leftovers
+from itwinai.hpo.isolation.undoing import put_back
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext
 from itwinai.reporting import Reporter
@@ -23,10 +26,9 @@ from itwinai.torch.checkpoints.files import check_whole
 from itwinai.torch.checkpoints.keeping import KeepNewest
 from itwinai.torch.optimization.factories import SCHEDULE_KEYS
 from itwinai.torch.ray.auditing import saves_are_heard
-from itwinai.torch.ray.leftovers import Leftovers
 from itwinai.torch.ray.pickling import SharedDatasets, fresh_copy, pickled_trainer
 from itwinai.torch.ray.tunables import apply_values
-from itwinai.torch.ray.undoing import put_back
+from itwinai.torch.ray.undoing import settings
 from itwinai.torch.training.effects import CALLS, Effects
 from itwinai.torch.training.names import suggestion
 from itwinai.torch.training.protocol import Datasets
@@ -67,7 +69,7 @@ class TrainerProgram:
             trainer = fresh_copy(self._trainer)
             self._leftovers.tell(assignment.number, reporter, trainer, trainer.model, *datasets)
             # But not what modules do when they are imported for those two.
-            with put_back(), saves_are_heard():
+            with put_back(settings()), saves_are_heard():
                 torch.set_num_threads(place.cpus)
                 self._train(trainer, datasets, assignment, reporter)
 
@@ -81,7 +83,7 @@ class TrainerProgram:
         sampled = apply_values(trainer, assignment.params)
         continued = _sound_checkpoint(assignment)
         if continued is None:
-            reporter = _AfterKnown(reporter, assignment.epochs)
+            reporter = AfterKnown(reporter, assignment.epochs)
         trainer.random_seed = (
             assignment.seed if trainer.random_seed is None else trainer.random_seed
         )
@@ -118,28 +120,6 @@ def _sound_checkpoint(assignment: Assignment) -> Path | None:
     except CheckpointError as error:
         itwinai.logger.warning("warning: %s. The trial begins again.", error)
         return None
-
-
-class _AfterKnown:
-    """Keeps back the reports of a trial that begins again up to where it was: they are on record.
-
-    Args:
-        reporter: Who gets the later ones.
-        known: How many are on record; none of a trial that just begins.
-    """
-
-    def __init__(self, reporter: Reporter, known: int) -> None:
-        self._reporter = reporter
-        self._known = known
-
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
-        """Pass a report on if it is new; one that is known ended nothing."""
-        self._known -= 1
-        return self._known < 0 and self._reporter.report(metrics, checkpoint)
-
-    def note(self, about: str, text: str) -> None:
-        """Pass a note on."""
-        self._reporter.note(about, text)
 
 
 class ReadingCheck:

@@ -12,7 +12,6 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import StudyPlan, plan_study, run_study
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import SearchSpace
-from itwinai.io.files import delete_folder
 from itwinai.torch.ray.program import TrainerProgram
 from itwinai.torch.ray.rebuilding import rebuilt_model
 from itwinai.torch.ray.runs import StudyRuns
@@ -44,15 +43,13 @@ def tune(
     plan = checked_plan(trainer, space, study, datasets)
     program = TrainerProgram(trainer, datasets)
     runs = StudyRuns(trainer.logger, program, trainer.time_ray)
-    result = run_study(
+    return run_study(
         plan,
         program,
         pipeline=pipeline,
         company=runs.of,
         checkpoint_bytes=_bytes_of(trainer.model),
     )
-    _delete_superseded(result)
-    return result
 
 
 def checked_plan(
@@ -94,12 +91,3 @@ def _bytes_of(model: Any) -> int:
     """Bytes of a model's weights; nothing of one that is built in the trial."""
     state = model.state_dict().values() if isinstance(model, nn.Module) else ()
     return sum(value.nbytes for value in state if isinstance(value, torch.Tensor))
-
-
-def _delete_superseded(result: StudyResult) -> None:
-    """Delete what the last trial of each slot left besides its newest checkpoint."""
-    kept = {trial.checkpoint for trial in result.trials}
-    trials = result.record.parent / "trials"
-    for path in [*trials.glob("*/epoch_*"), *trials.glob("*/report_*")]:
-        if path not in kept:
-            delete_folder(path, within=trials)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from itwinai.config.nesting import nested, value_at
 from itwinai.config.values import shown
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.space import Choice, Integer
@@ -123,7 +124,7 @@ def default_values(trainer: LocalTrainer, names: Iterable[str]) -> dict[str, Any
     }
     found = {}
     for name in names:
-        value, *_ = [*_looked_up(defaults, name.split(".")), _MISSING]
+        value, *_ = [*value_at(defaults, name), _MISSING]
         if value is _MISSING:
             return None
         found[name] = value
@@ -131,15 +132,6 @@ def default_values(trainer: LocalTrainer, names: Iterable[str]) -> dict[str, Any
 
 
 _MISSING = object()
-
-
-def _looked_up(values: Any, path: list[str]) -> list[Any]:
-    """The value at a path of keys, in a list; nothing if there is none."""
-    for key in path:
-        if not isinstance(values, Mapping) or key not in values:
-            return []
-        values = values[key]
-    return [values]
 
 
 def _innermost(name: str) -> str:
@@ -157,23 +149,9 @@ def apply_values(trainer: LocalTrainer, values: Mapping[str, Any]) -> list[str]:
     in_config = {name: value for name, value in values.items() if name not in arguments}
     for name in set(values) & set(arguments):
         setattr(trainer, name, values[name])
-    nested = _nested(in_config, trainer.config.snapshot())
-    trainer.config = trainer.config.with_values(nested)
-    return list(nested)
-
-
-def _nested(values: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn dotted names into mappings, which keep what the configuration has beside them."""
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        first, _, rest = name.partition(".")
-        if not rest:
-            nested[first] = value
-            continue
-        known = nested.get(first, config.get(first))
-        inner = dict(known) if isinstance(known, Mapping) else {}
-        nested[first] = {**inner, **_nested({rest: value}, inner)}
-    return nested
+    changed = nested(in_config, trainer.config.snapshot())
+    trainer.config = trainer.config.with_values(changed)
+    return list(changed)
 
 
 def _check_choosers(trainer: LocalTrainer, name: str, space: Mapping[str, Any]) -> None:

@@ -1,98 +1,29 @@
-"""What a trial changes in its process, and can be put back for the next one."""
+"""PyTorch's settings, which a trial changes and which are put back for the next one."""
 
 from __future__ import annotations
 
-import gc
-import logging
-import os
-import random
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any
-
-import numpy as np
 import torch
 
-#: How a setting is read, and how it is put back.
-Setting = tuple[Callable[[], Any], Callable[[Any], object]]
+from itwinai.hpo.isolation.undoing import Setting, attribute
 
 
-@contextmanager
-def put_back() -> Iterator[None]:
-    """Put the settings of the process back when the block ends, as they were when it began.
-
-    Not the working directory, which each trial begins in anew. Nor CUDA's random numbers, which the
-    next training's seed sets.
-    """
-    before = []
-    for read, write in _settings():
-        with suppress(RuntimeError):  # PyTorch refuses to read what was set in two ways
-            before.append((write, read()))
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        for write, value in before:
-            write(value)
-
-
-def _settings() -> tuple[Setting, ...]:
+def settings() -> tuple[Setting, ...]:
+    """How each is read and put back; not CUDA's random numbers, which a training's seed sets."""
     backends = torch.backends
     return (
-        (random.getstate, random.setstate),
-        (np.random.get_state, np.random.set_state),
         (torch.get_rng_state, torch.set_rng_state),
         (torch.get_default_dtype, torch.set_default_dtype),
         (torch.get_default_device, _set_default_device),
         (torch.get_num_threads, torch.set_num_threads),
         (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
         (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
-        _attribute(backends, "fp32_precision"),
-        *(_attribute(backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
-        _attribute(backends.cudnn, "allow_tf32"),
+        attribute(backends, "fp32_precision"),
+        *(attribute(backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
+        attribute(backends.cudnn, "allow_tf32"),
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-        (partial(dict, os.environ), _set_environment),
-        (partial(list, sys.path), partial(sys.path.__setitem__, slice(None))),
-        (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
-        _attribute(logging.root.manager, "disable"),
-        (_loggers, _set_loggers),
     )
-
-
-def _attribute(owner: object, name: str) -> Setting:
-    return partial(getattr, owner, name), partial(setattr, owner, name)
 
 
 def _set_default_device(device: torch.device) -> None:
     """The default is the CPU: to set that again would only slow PyTorch down."""
     torch.set_default_device(None if device.type == "cpu" else device)
-
-
-def _set_environment(variables: dict[str, str]) -> None:
-    for name in set(os.environ) - set(variables):
-        del os.environ[name]
-    os.environ.update(variables)
-
-
-#: Level of a logger, whether it propagates, whether it is disabled, and its handlers.
-LoggerState = tuple[int, bool, bool, list[logging.Handler]]
-
-
-def _loggers() -> dict[logging.Logger, LoggerState]:
-    """The state of each logger that there is."""
-    named = logging.root.manager.loggerDict.values()
-    loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
-    return {
-        logger: (logger.level, logger.propagate, logger.disabled, list(logger.handlers))
-        for logger in loggers
-    }
-
-
-def _set_loggers(states: dict[logging.Logger, LoggerState]) -> None:
-    for logger, (level, propagate, disabled, handlers) in states.items():
-        logger.propagate, logger.disabled, logger.handlers[:] = propagate, disabled, handlers
-        if logger.level != level:  # each setting empties the caches of all loggers
-            logger.setLevel(level)

@@ -1,0 +1,133 @@
+"""A function as a step of a pipeline, which runs its study."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import itwinai
+from itwinai.components import BaseComponent, monitor_exec
+from itwinai.config.model import validate
+from itwinai.config.nesting import value_at
+from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.functions.program import Function, FunctionProgram
+from itwinai.hpo.launch import StudyPlan, plan_study, run_study
+from itwinai.hpo.record import StudyResult
+from itwinai.hpo.space import SearchSpace
+
+
+class FunctionTrainer(BaseComponent):
+    """Runs a study in which every trial calls a function.
+
+    Args:
+        function: Called as ``function(config, trial)`` in each process of a trial.
+        search_space: Tuned names and their domains.
+        config: Default configuration, which the first trial runs; the gain is measured from it.
+        epochs: Reports of a full training.
+        study: A :class:`StudyConfiguration` or a mapping of its fields.
+        name: Name in messages.
+
+    Raises:
+        ConfigurationError: For a wrong or unknown key of ``study`` or ``search_space``, and for a
+            function that cannot be called so.
+    """
+
+    #: The pipeline it is a step of, as a study's folder keeps it; set by the command line.
+    study_pipeline: str | None = None
+    #: The study that ``execute`` ran.
+    study_result: StudyResult | None = None
+
+    def __init__(
+        self,
+        function: Function,
+        search_space: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+        epochs: int = 1,
+        study: StudyConfiguration | Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.save_parameters(**self.locals2params(locals()))
+        _check_function(function)
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise ConfigurationError(f"epochs={epochs!r}: a whole number, 1 or more")
+        self.function = function
+        self.search_space = SearchSpace.parse(search_space)
+        self.config = dict(config or {})
+        self.epochs = epochs
+        self.study = (
+            study
+            if isinstance(study, StudyConfiguration)
+            else validate(StudyConfiguration, study or {}, "study")
+        )
+
+    @monitor_exec
+    def execute(self, *data: Any) -> StudyResult:
+        """Run the study.
+
+        Args:
+            data: What the steps before have made: ``trial.data``, a single value as it is.
+
+        Raises:
+            ConfigurationError: For whatever cannot work, before anything starts.
+            StudyError: As of :func:`itwinai.hpo.launch.run_study`.
+        """
+        return self.run(data[0] if len(data) == 1 else data or None)
+
+    def run(self, data: Any) -> StudyResult:
+        """Run the study over some data; see :meth:`execute`."""
+        plan = self.checked_plan()
+        program = FunctionProgram(self.function, self.config, self.epochs, data)
+        self.study_result = run_study(plan, program, pipeline=self.study_pipeline)
+        return self.study_result
+
+    def checked_plan(self) -> StudyPlan:
+        """Check all of the study that can be known before anything starts.
+
+        Raises:
+            ConfigurationError: For whatever cannot work.
+        """
+        for name in self.search_space:
+            _check_name(name, self.config)
+        return plan_study(self.study, self.search_space, self.epochs, self._default())
+
+    def _default(self) -> dict[str, Any] | None:
+        """The configuration's own values of the tuned names; None if it lacks one."""
+        space = self.search_space
+        found = {n: value_at(self.config, n) for n in space if n not in space.defaults}
+        lacking = [name for name, values in found.items() if not values]
+        if lacking and self.study.default_first:
+            itwinai.logger.warning(
+                "warning: config has no value for %s, so there is no default configuration to "
+                "compare with. Give it one, or set default_first=False in the study.",
+                ", ".join(lacking),
+            )
+        return None if lacking else {name: value for name, (value,) in found.items()}
+
+
+def _check_function(function: Any) -> None:
+    if not callable(function):
+        raise ConfigurationError(
+            f"function={function!r}: it cannot be called. Give a function of the configuration and "
+            "the trial: def train(config, trial)"
+        )
+    try:
+        inspect.signature(function).bind(object(), object())
+    except TypeError as error:
+        raise ConfigurationError(
+            f"function: {getattr(function, '__name__', function)} cannot be called with the "
+            f"configuration and the trial, as in train(config, trial): {error}"
+        ) from None
+    except ValueError:  # of a builtin, which has no signature
+        return
+
+
+def _check_name(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse a tuned name that is most likely another one, misspelt."""
+    if not value_at(config, name) and did_you_mean(name, config):
+        raise ConfigurationError(
+            f"search_space.{name}: config has no such key{did_you_mean(name, config)} If the "
+            "function reads both, give config a value for each."
+        )

@@ -1,0 +1,203 @@
+"""A trial, as its function sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import itwinai
+from itwinai.errors import CheckpointError, did_you_mean, one_line
+from itwinai.hpo.engine import Place
+from itwinai.hpo.errors import ReportError, UnusedParameterError
+from itwinai.hpo.functions.configuration import TrialConfig
+from itwinai.hpo.functions.states import load_state, restore_random, save_state
+from itwinai.hpo.isolation.known import AfterKnown
+from itwinai.hpo.trial import Assignment
+from itwinai.io.files import delete_folder
+from itwinai.reporting import Reporter, TrialStopped
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a trial's process has to do.
+
+    Attributes:
+        assignment: The trial.
+        place: The process among those of the trial.
+        config: The default configuration with the trial's values.
+        data: The study's data, this trial's own copy.
+        total: Epochs of a full training.
+    """
+
+    assignment: Assignment
+    place: Place
+    config: TrialConfig
+    data: Any
+    total: int
+
+
+class Trial:
+    """What a function knows of its trial, and whom it reports to.
+
+    Args:
+        task: What there is to do.
+        reporter: Who gets the reports.
+    """
+
+    def __init__(self, task: Task, reporter: Reporter) -> None:
+        self._task = task
+        self._reporter = reporter
+        self._newest: Path | None = None
+        self._random: Any = None
+        self._done = 0
+        self._begun = False
+
+    @property
+    def number(self) -> int:
+        """The trial's number in its study, from 0."""
+        return self._task.assignment.number
+
+    @property
+    def config(self) -> TrialConfig:
+        """The configuration, as the function's first argument has it."""
+        return self._task.config
+
+    @property
+    def data(self) -> Any:
+        """What ``data`` was given to the study; changes of it are gone with the trial."""
+        return self._task.data
+
+    @property
+    def seed(self) -> int | None:
+        """The trial's seed, with which ``random``, NumPy and PyTorch were seeded; or None."""
+        return self._task.assignment.seed
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among those of the trial, from 0."""
+        return self._task.place.rank
+
+    @property
+    def world_size(self) -> int:
+        """Processes that run the trial together."""
+        return self._task.place.world_size
+
+    @property
+    def device(self) -> str:
+        """``cuda`` if this process has a GPU, otherwise ``cpu``."""
+        return "cuda" if self._task.place.gpus else "cpu"
+
+    @property
+    def folder(self) -> Path:
+        """The trial's own folder, for whatever it writes."""
+        return Path(self._task.assignment.directory)
+
+    def load(self) -> Any:
+        """What the newest checkpoint holds, or None where the trial begins.
+
+        The states of random numbers are put back too: those of rank 0, or fresh ones elsewhere.
+        A function that does not ask begins again, and its reports count from where it was.
+
+        Raises:
+            ReportError: If the trial has reported already.
+        """
+        if self._begun:
+            raise ReportError("trial.load() after the first epoch: call it before trial.epochs()")
+        assignment = self._task.assignment
+        if assignment.checkpoint is None:
+            return None
+        try:
+            state, self._random = load_state(Path(assignment.checkpoint))
+        except CheckpointError as error:
+            itwinai.logger.warning("warning: %s. The trial begins again.", error)
+            return None
+        self._newest = Path(assignment.checkpoint)
+        self._done = assignment.epochs
+        self._put_random_numbers_back()
+        return state
+
+    def epochs(self) -> Iterator[int]:
+        """Numbers of the epochs to train, from 0, or from where :meth:`load` has gone on."""
+        self._put_random_numbers_back()
+        yield from range(self._done, self._task.total)
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Any = None) -> None:
+        """Report an epoch, on every rank; it ends the function where the study says so.
+
+        Those of rank 0 count.
+
+        Args:
+            metrics: Numbers, by name.
+            checkpoint: What to go on from: plain data, arrays and tensors, in lists, tuples and
+                dictionaries.
+
+        Raises:
+            ReportError: If a metric is no number, or for more reports than epochs.
+            UnkeepableError: If loading the checkpoint would run code.
+            UnusedParameterError: If the function has not read what its study tunes.
+        """
+        if not self._begun:
+            self._begin()
+        numbers = _numbers(metrics)
+        if self._done >= self._task.total:
+            raise ReportError(
+                f"trial.report(): report {self._done + 1} of {self._task.total} epochs. Go through "
+                "trial.epochs(), or say how many epochs a full training has: epochs=..."
+            )
+        self._done += 1
+        saved = self._save(checkpoint) if checkpoint is not None and self.rank == 0 else None
+        stops = self._reporter.report(numbers, self._newest if saved is None else saved)
+        self._replace_newest(saved)
+        if stops:
+            raise TrialStopped
+
+    def _begin(self) -> None:
+        """Before the first report: what is tuned was read, and where the reports count from."""
+        self._begun = True
+        assignment = self._task.assignment
+        unread = self.config.unread(assignment.params)
+        if unread:
+            hint = did_you_mean(unread[0], (name for name in self.config if name not in unread))
+            raise UnusedParameterError(
+                f"{unread[0]!r} was sampled but never read{hint or '.'} If only some "
+                "configurations need it, read it before the branch."
+            )
+        if not self._done:
+            self._reporter = AfterKnown(self._reporter, assignment.epochs)
+
+    def _save(self, state: Any) -> Path:
+        path = self.folder / f"epoch_{self._done - 1}"
+        save_state(path, state, self._done)
+        return path
+
+    def _replace_newest(self, saved: Path | None) -> None:
+        """Delete the checkpoint before, now that the record knows the newer one."""
+        if saved is None or saved == self._newest:
+            return
+        if self._newest is not None:
+            delete_folder(self._newest, within=self.folder)
+        self._newest = saved
+
+    def _put_random_numbers_back(self) -> None:
+        if self._random is not None and self.rank == 0:
+            restore_random(self._random)
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(metrics, Mapping):
+        raise ReportError(
+            f"trial.report({one_line(repr(metrics), 60)}): expected numbers by name, such as "
+            '{"validation_loss": 0.1}'
+        )
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            numbers[str(name)] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ReportError(
+                f"trial.report(): {name} is a {type(value).__name__}, not a number: "
+                f"{one_line(repr(value), 60)}. Report a number, such as its mean"
+            ) from None
+    return numbers

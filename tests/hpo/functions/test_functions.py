@@ -1,0 +1,330 @@
+"""A study of a function, on a real Ray: what the function gets, and what becomes of its reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from itwinai.errors import ConfigurationError
+from itwinai.hpo import StudyResult, Trial, TrialState, load_study, tune
+from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.errors import StudyError, TrialsFailedError
+
+SPACE = {"x": {"type": "uniform", "lower": 0, "upper": 4}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """One Ray for the whole module."""
+    with ray_cluster():
+        yield
+
+
+def run(function: Any, folder: Path, **settings: Any) -> StudyResult:
+    """Run a study of three trials, one at a time unless told otherwise."""
+    settings = {"config": {"x": 1.0}, "epochs": 4, "metric": "loss", "mode": "min"} | settings
+    settings = {"num_samples": 3, "scheduler": "none", "algorithm": "random", "seed": 3} | settings
+    settings = {"resources_per_worker": {"CPU": 0.5}, "max_concurrent_trials": 1} | settings
+    space = settings.pop("space", SPACE)
+    return tune(function, space, storage_path=folder, **settings)
+
+
+def metrics(result: StudyResult, number: int, name: str) -> list[float]:
+    return [epoch[name] for epoch in result.trials[number].history]
+
+
+def approach(config: Any, trial: Trial) -> None:
+    w = trial.load() or 0.0
+    for _ in trial.epochs():
+        w += 0.5 * (config["x"] - w)
+        trial.report({"loss": (w - 2) ** 2}, checkpoint=w)
+
+
+# -- what the function gets ----------------------------------------------------------------------
+
+
+def test_the_first_trial_runs_the_default_and_the_best_is_told(tmp_path: Path) -> None:
+    result = run(approach, tmp_path, num_samples=6)
+    assert result.default is not None
+    assert result.default.params == {"x": 1.0}
+    assert metrics(result, 0, "loss") == [2.25, 1.5625, 1.265625, 1.12890625]
+    assert [trial.epochs for trial in result.trials] == [4] * 6
+    assert result.best is not None
+    assert result.best.checkpoint is not None
+    assert [p.name for p in tmp_path.glob("study/trials/*/epoch_*")] == ["epoch_3"]
+
+
+def test_a_study_of_a_function_without_torch_never_loads_it(tmp_path: Path) -> None:
+    # This process has loaded torch; a new one shows what a user's program loads.
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from itwinai.hpo import tune\n\n"
+        "def train(config, trial):\n"
+        "    loaded = 'torch' in sys.modules\n"
+        "    trial.report({'loss': config.x, 'loaded': loaded}, checkpoint=[config.x])\n\n"
+        "if __name__ == '__main__':\n"
+        f"    result = tune(train, {SPACE!r}, config={{'x': 1.0}}, metric='loss', mode='min',\n"
+        "                  num_samples=3)\n"
+        "    print('loaded here:', 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "loaded here: False" in done.stdout
+    result = load_study(tmp_path / "studies" / "study")
+    assert [metrics(result, n, "loaded") for n in range(3)] == [[0.0]] * 3
+
+
+def test_data_is_each_trials_own(tmp_path: Path) -> None:
+    data = {"x": np.arange(5000.0), "names": ["a"]}
+
+    def train(config: Any, trial: Trial) -> None:
+        found = trial.data["x"].sum() + len(trial.data["names"])
+        trial.data["x"] += config.x
+        trial.data["names"].append("b")
+        trial.report({"loss": found})
+
+    result = run(train, tmp_path, data=data)
+    assert [t.metrics["loss"] for t in result.trials] == [12497501.0] * 3
+    assert data["names"] == ["a"]
+
+
+def test_dotted_names_go_into_mappings_of_the_configuration(tmp_path: Path) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        model = dict(**config["model"])
+        trial.report({"loss": model["width"] + config.model.depth})
+
+    space = {"model.width": {"type": "randint", "lower": 10, "upper": 20}}
+    result = run(train, tmp_path, space=space, config={"model": {"width": 1, "depth": 2}})
+    assert result.trials[0].metrics["loss"] == 3
+    assert all(12 <= trial.metrics["loss"] <= 22 for trial in result.trials[1:])
+
+
+def test_trials_with_the_same_seed_draw_the_same_and_leave_nothing(tmp_path: Path) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        os.environ["LEFT_BY_A_TRIAL"] = str(trial.number)
+        drawn = random.random() + float(np.random.rand())
+        trial.report({"loss": drawn + 0 * config.x})
+
+    first, second = run(train, tmp_path / "a"), run(train, tmp_path / "b")
+    assert metrics(first, 1, "loss") == metrics(second, 1, "loss")
+    assert metrics(first, 1, "loss") != metrics(first, 2, "loss")
+
+    def look(config: Any, trial: Trial) -> None:
+        trial.report({"loss": config.x, "left": float("LEFT_BY_A_TRIAL" in os.environ)})
+        os.environ["LEFT_BY_A_TRIAL"] = "yes"
+
+    result = run(look, tmp_path / "c")
+    assert [trial.metrics["left"] for trial in result.trials] == [0, 0, 0]
+
+
+# -- checkpoints -----------------------------------------------------------------------------------
+
+
+class KilledOnce:
+    """Trains by random numbers, and has its process killed in trial 1 once, after two epochs."""
+
+    def __init__(self, folder: Path, asks: bool = True, checkpoints: bool = True) -> None:
+        self.folder, self.asks, self.checkpoints = folder, asks, checkpoints
+
+    def __call__(self, config: Any, trial: Trial) -> None:
+        state = (trial.load() if self.asks else None) or {"w": np.zeros(3), "seen": ()}
+        for epoch in trial.epochs():
+            self._may_be_killed(trial, epoch)
+            noise = random.random() + np.random.rand(3)
+            state = {"w": state["w"] + noise * config.x, "seen": (*state["seen"], epoch)}
+            kept = state if self.checkpoints else None
+            trial.report({"loss": float(state["w"].sum()), "at": epoch}, checkpoint=kept)
+        (trial.folder / "seen.json").write_text(json.dumps(state["seen"]))
+
+    def _may_be_killed(self, trial: Trial, epoch: int) -> None:
+        mark = self.folder / "killed"
+        if trial.number == 1 and epoch == 2 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["goes on", "does not ask", "keeps nothing"])
+def test_a_lost_trial_ends_as_if_nothing_had_happened(tmp_path: Path, how: str) -> None:
+    options = {"asks": how != "does not ask", "checkpoints": how != "keeps nothing"}
+    undisturbed = tmp_path / "a"
+    undisturbed.mkdir()
+    (undisturbed / "killed").touch()
+    expected = run(KilledOnce(undisturbed, **options), undisturbed)
+    result = run(KilledOnce(tmp_path, **options), tmp_path / "b")
+    assert (tmp_path / "killed").exists()
+    assert [t.state for t in result.trials] == [TrialState.COMPLETED] * 3
+    assert [t.history for t in result.trials] == [t.history for t in expected.trials]
+    seen = json.loads((tmp_path / "b/study/trials/00001/seen.json").read_text())
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_checkpoint_holds_what_was_handed_over(tmp_path: Path) -> None:
+    kept = {
+        "plain": [None, True, 3, 2.5, "text", b"bytes", (1, "two"), {3, 4}],
+        "array": np.arange(6).reshape(2, 3),
+        "number": np.float32(0.1),
+        7: {"nested": float("inf")},
+    }
+
+    def train(config: Any, trial: Trial) -> None:
+        state = trial.load()
+        for epoch in trial.epochs():
+            mark = trial.folder / "killed"
+            if epoch == 1 and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            same = -1.0
+            if state is not None:
+                same = float(
+                    state["plain"] == kept["plain"]
+                    and (state["array"] == kept["array"]).all()  # type: ignore[attr-defined]
+                    and state["array"].dtype == kept["array"].dtype  # type: ignore[attr-defined]
+                    and state["number"] == kept["number"]
+                    and type(state["number"]) is np.float32
+                    and state[7] == kept[7]
+                )
+            trial.report({"loss": config.x, "same": same}, checkpoint=kept)
+
+    result = run(train, tmp_path, num_samples=1, epochs=2)
+    assert metrics(result, 0, "same") == [-1.0, 1.0]
+
+
+def test_what_would_need_code_to_load_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        trial.report({"loss": config.x}, checkpoint={"model": [random.Random(1)]})
+
+    with pytest.raises(TrialsFailedError) as refused:
+        run(train, tmp_path)
+    assert "checkpoint['model'][0] is a Random, and loading that would run code" in str(
+        refused.value
+    )
+    assert not list(tmp_path.glob("study/trials/*/epoch_*"))
+
+
+# -- reports ---------------------------------------------------------------------------------------
+
+
+def test_a_stopped_trial_ends_at_its_report(tmp_path: Path) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        for epoch in trial.epochs():
+            trial.report({"loss": config.x + 1 / (epoch + 1)})
+            (trial.folder / f"after_{epoch}").touch()
+
+    settings = {"scheduler": {"name": "asha", "grace_period": 1, "reduction_factor": 2}}
+    points = [{"x": x} for x in (0.0, 1.0, 2.0, 3.0)]
+    result = run(train, tmp_path, num_samples=5, points=points, **settings)
+    stopped = [trial for trial in result.trials if trial.state is TrialState.STOPPED]
+    assert stopped
+    for trial in stopped:
+        folder = tmp_path / "study" / "trials" / f"{trial.number:05d}"
+        assert len(list(folder.glob("after_*"))) == trial.epochs - 1
+
+
+def test_one_report_at_the_end_is_enough(tmp_path: Path) -> None:
+    result = run(lambda config, trial: trial.report({"loss": config.x}), tmp_path, epochs=1)
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETED] * 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("too many", "report 5 of 4 epochs"),
+        ("no number", "loss is a list, not a number"),
+        ("no mapping", "expected numbers by name"),
+        ("unread", "'x' was sampled but never read; did you mean 'xs'?"),
+        ("unknown", "config.y: there is no such key"),
+        ("late", "trial.load() after the first epoch"),
+    ],
+)
+def test_what_is_wrong_with_a_report_is_said(tmp_path: Path, wrong: str, message: str) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        value = {"loss": 1.0} if wrong == "unread" else {"loss": config["x"]}
+        if wrong == "unknown":
+            value = {"loss": config["y"]}
+        for _ in range(5):
+            given: Any = {"no number": {"loss": [1, 2]}, "no mapping": 3.0}.get(wrong, value)
+            trial.report(given)
+            if wrong == "late":
+                trial.load()
+
+    with pytest.raises(StudyError) as refused:
+        run(train, tmp_path, config={"x": 1.0, "xs": 2.0})
+    assert message in str(refused.value)
+
+
+# -- several processes -----------------------------------------------------------------------------
+
+
+def test_all_ranks_of_a_trial_report_and_stop_together(tmp_path: Path) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        state = trial.load()
+        assert state is None or state == "of rank 0"
+        variables = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+        assert variables == [str(trial.rank), "2", str(trial.rank)]
+        for epoch in trial.epochs():
+            loss = config.x + 1 / (epoch + 1) if trial.rank == 0 else float("nan")
+            trial.report({"loss": loss}, checkpoint=f"of rank {trial.rank}")
+            (trial.folder / f"after_{epoch}_{trial.rank}").touch()
+
+    settings = {"scheduler": {"name": "asha", "grace_period": 1, "reduction_factor": 2}}
+    points = [{"x": x} for x in (0.0, 2.0, 3.0)]
+    result = run(train, tmp_path, num_samples=4, points=points, workers_per_trial=2, **settings)
+    ended = {TrialState.COMPLETED, TrialState.STOPPED}
+    assert {trial.state for trial in result.trials} == ended
+    for trial in result.trials:
+        folder = tmp_path / "study" / "trials" / f"{trial.number:05d}"
+        went_on = trial.epochs - (trial.state is TrialState.STOPPED)
+        for rank in range(2):
+            assert len(list(folder.glob(f"after_*_{rank}"))) == went_on
+
+
+def test_a_rank_that_reports_oftener_than_rank_0_ends_the_trial(tmp_path: Path) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        for _ in range(1 + trial.rank):
+            trial.report({"loss": config.x})
+
+    with pytest.raises(TrialsFailedError, match="it reported once more than rank 0"):
+        run(train, tmp_path, num_samples=1, workers_per_trial=2)
+
+
+# -- before the start ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": {"z": SPACE["x"]}, "config": {"zz": 1}}, "search_space.z: config has no such"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"metrik": "loss"}, "study.metrik"),
+        ({"study": {"metric": "loss"}}, "metric is given twice"),
+        ({"data": threading.Lock()}, "data: it cannot be sent"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_starts(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        run(approach, tmp_path, **change)
+    assert message in str(refused.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
+    def train(config: Any) -> None:
+        raise AssertionError
+
+    with pytest.raises(ConfigurationError, match=r"as in train\(config, trial\)"):
+        run(train, tmp_path)
