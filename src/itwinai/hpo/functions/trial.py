@@ -92,7 +92,9 @@ class Trial:
     @property
     def folder(self) -> Path:
         """The trial's own folder, for whatever it writes."""
-        return Path(self._task.assignment.directory)
+        folder = Path(self._task.assignment.directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def load(self) -> Any:
         """What the newest checkpoint holds, or None where the trial begins.
@@ -158,7 +160,7 @@ class Trial:
         self._begun = True
         assignment = self._task.assignment
         unread = self.config.unread(assignment.params)
-        if unread:
+        if unread and self.rank == 0:
             hint = did_you_mean(unread[0], (name for name in self.config if name not in unread))
             raise UnusedParameterError(
                 f"{unread[0]!r} was sampled but never read{hint or '.'} If only some "
