@@ -35,8 +35,8 @@ from itwinai.hpo import (
 from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.launch import plan_study
+from itwinai.hpo.retraining import rerun
 from itwinai.hpo.trial import TrialState
-from itwinai.torch.ray.rerun import rerun
 
 MODULE = """
 import time

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from itwinai.cli.exec_pipeline import run_pipeline, with_configurations
+from itwinai.cli.exec_pipeline import run_pipeline, split_allowed, with_configurations
 from itwinai.cli.exits import DIFFERED, EXIT_CODES, clean_exit
 from itwinai.cli.output import (
     echo_values,
@@ -90,22 +90,62 @@ Allow = Annotated[
 @app.command(
     "run",
     context_settings=PASSED_ON,
-    options_metavar="[--plan] [--json] [OPTIONS] [KEY=VALUE]...",
+    options_metavar="[FILE.py:FUNCTION] [--plan] [--json] [OPTIONS] [KEY=VALUE]...",
 )
 @clean_exit()
 def run_command(
     context: typer.Context,
+    space: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What is tuned, and maybe 'config' and 'study'."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric to optimise.")] = None,
+    mode: Annotated[str | None, typer.Option(help="min or max.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Reports of a full training.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials in total.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what it will cost, and start nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a pipeline with a study in it; the options are those of 'itwinai exec-pipeline'."""
+    """Run a pipeline with a study in it, or a function: FILE.py:FUNCTION --space FILE.yaml.
+
+    The options of a pipeline are those of 'itwinai exec-pipeline'; --space, --metric, --mode,
+    --epochs, --trials and --name are those of a function.
+    """
+    from itwinai.cli.functions import is_function, pipeline_of
+
+    allow, arguments = split_allowed(context.args)
+    settings = {"metric": metric, "mode": mode, "epochs": epochs, "name": name}
+    given = settings | {"num_samples": trials}
+    if not is_function(arguments):
+        _refuse_options_of_functions(space, given)
+        _run_or_plan_pipeline(context.args, plan, as_json)
+        return
+    kept = pipeline_of(arguments, space, given, allow)
     if plan:
-        _plan(context.args, as_json)
+        _show_plans([_plan_of(kept)], as_json)
+    else:
+        _go_on(kept, as_json)
+
+
+def _refuse_options_of_functions(space: Path | None, settings: dict[str, Any]) -> None:
+    given = [name for name, value in {"space": space, **settings}.items() if value is not None]
+    if given:
+        option = "trials" if given[0] == "num_samples" else given[0]
+        raise typer.BadParameter(
+            f"--{option} is for a function, as in 'itwinai hpo run train.py:train'; in a pipeline "
+            "it stands in the trainer's study"
+        )
+
+
+def _run_or_plan_pipeline(args: list[str], plan: bool, as_json: bool) -> None:
+    if plan:
+        _plan(args, as_json)
         return
     with messages_aside(as_json):
-        pipelines = run_pipeline(context.args)
+        pipelines = run_pipeline(args)
     write_studies(pipelines, as_json)
 
 
@@ -329,13 +369,13 @@ def rerun_command(
         raise typer.BadParameter("say which trial: --trial N or --best")
     from itwinai.cli.kept import KeptPipeline
     from itwinai.config.allowing import allowed_names
-    from itwinai.torch.ray.rerun import rerun
+    from itwinai.hpo.retraining import rerun
 
     result = _load(study)
     kept = KeptPipeline.read(study).allowing(allowed_names(allow or ()))
     with messages_aside(as_json), kept.in_place():
         *earlier, trainer = kept.build_steps()
-        outcome = rerun(trainer, _datasets(earlier), result, trial, epochs, seeds, threads)
+        outcome = rerun(trainer, _data(earlier), result, trial, epochs, seeds, threads)
     if as_json:
         write_json(plain_rerun(outcome))
     else:
@@ -361,13 +401,13 @@ def confirm_command(
     """
     from itwinai.cli.kept import KeptPipeline
     from itwinai.config.allowing import allowed_names
-    from itwinai.torch.ray.confirm import confirm
+    from itwinai.hpo.retraining import confirm
 
     result = _load(study)
     kept = KeptPipeline.read(study).allowing(allowed_names(allow or ()))
     with messages_aside(as_json), kept.in_place():
         *earlier, trainer = kept.build_steps()
-        outcome = confirm(trainer, _datasets(earlier), result, top, seeds)
+        outcome = confirm(trainer, _data(earlier), result, top, seeds)
     if as_json:
         write_json(plain_confirmation(outcome))
     else:
@@ -543,15 +583,27 @@ def _go_on(kept: KeptPipeline, as_json: bool) -> None:
 def _plan(args: list[str], as_json: bool, **known: Any) -> None:
     """Show what the study of a pipeline will cost."""
     from itwinai.cli.kept import up_to_study
-    from itwinai.hpo.display import show
 
     def plan(cfg: DictConfig, allowed: tuple[str, ...]) -> PlannedCost:
         *earlier, trainer = up_to_study(cfg, allowed)
-        cost: PlannedCost = trainer.plan(*_datasets(earlier), **known)
+        cost: PlannedCost = trainer.plan(*_data(earlier), **known)
         return cost
 
     with messages_aside(True):  # of the steps before the trainer
         costs = with_configurations(args, plan)
+    _show_plans(costs, as_json)
+
+
+def _plan_of(kept: KeptPipeline) -> PlannedCost:
+    with messages_aside(True), kept.in_place() as here:
+        *earlier, trainer = here.build_steps()
+        cost: PlannedCost = trainer.plan(*_data(earlier))
+    return cost
+
+
+def _show_plans(costs: list[PlannedCost], as_json: bool) -> None:
+    from itwinai.hpo.display import show
+
     if as_json:
         write_json({"plans": [cost.plain() for cost in costs]})
     else:
@@ -576,14 +628,12 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _datasets(steps: list[Any]) -> tuple[Any, Any, Any]:
-    """Run the steps before a trainer; return its data sets."""
+def _data(steps: list[Any]) -> tuple[Any, ...]:
+    """Run the steps before a trainer; return what its ``execute`` would get."""
     from itwinai.pipeline import Pipeline
 
     output = Pipeline(steps).execute()
-    given = output if isinstance(output, tuple) else (output,)
-    train, validation, test, *_ = (*given, None, None, None)
-    return train, validation, test
+    return output if isinstance(output, tuple) else (output,)
 
 
 def _best_config(study: Path, result: StudyResult) -> str:

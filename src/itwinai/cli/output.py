@@ -17,7 +17,7 @@ from itwinai.errors import visible
 if TYPE_CHECKING:
     from itwinai.hpo.insight import Confirmation, Finding, Gain
     from itwinai.hpo.record import StudyResult
-    from itwinai.torch.ray.rerun import Rerun
+    from itwinai.hpo.retraining import Rerun
 
 
 @contextmanager

@@ -31,7 +31,7 @@ _NAMED = {
     ),
     "itwinai.torch.config": "Configuration TrainingConfiguration",
     "itwinai.torch.loggers": "ItwinaiLogger",
-    "itwinai.hpo": "SearchSpace StudyConfiguration",
+    "itwinai.hpo": "FunctionTrainer SearchSpace StudyConfiguration",
     "itwinai.hpo.space": "Choice Float Integer SearchSpace",
     "itwinai.type": "MLArtifact MLDataset MLModel",
     "itwinai.tests": (

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         stop_study,
     )
     from itwinai.hpo.report import report_study
+    from itwinai.hpo.retraining import confirm, rerun
     from itwinai.hpo.space import SearchSpace, json_schema
     from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -41,12 +42,14 @@ __all__ = [
     "TrialState",
     "WinnerEstimate",
     "estimate_winner",
+    "confirm",
     "export_study",
     "importances",
     "json_schema",
     "list_studies",
     "load_study",
     "report_study",
+    "rerun",
     "stop_study",
     "tune",
 ]
@@ -59,6 +62,7 @@ __getattr__ = lazily(
         "insight": "Importance WinnerEstimate estimate_winner importances",
         "record": "ListedStudy StudyResult export_study list_studies load_study stop_study",
         "report": "report_study",
+        "retraining": "confirm rerun",
         "space": "SearchSpace json_schema",
         "trial": "TrialResult TrialState",
     },

@@ -14,7 +14,7 @@ from itwinai.hpo import list_studies, load_study
 from itwinai.hpo.display.confirmed import confirmed
 from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import StudyError
-from itwinai.torch.ray.confirm import confirm
+from itwinai.hpo.retraining import confirm
 from itwinai.torch.trainer import RayTorchTrainer
 
 DATA = (make_data(40), make_data(20, seed=8), make_data(40, seed=9))

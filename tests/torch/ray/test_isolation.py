@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.record import StudyResult
-from itwinai.torch.ray.rerun import rerun
+from itwinai.hpo.retraining import rerun
 from itwinai.torch.trainer import RayTorchTrainer
 
 TRIALS = 3

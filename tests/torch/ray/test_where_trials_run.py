@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from itwinai.hpo.engine import check_nodes, ray_cluster
 from itwinai.hpo.errors import StudyError
+from itwinai.hpo.retraining import rerun
 from itwinai.loggers import TensorBoardLogger
-from itwinai.torch.ray.rerun import rerun
 from itwinai.torch.trainer import RayTorchTrainer
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         check_cores,
         plan_resources,
         this_machine,
+        visible_gpus,
     )
     from itwinai.hpo.engine.run import run_trials
     from itwinai.hpo.engine.signals import ended_like_ctrl_c
@@ -32,13 +33,14 @@ __all__ = [
     "run_trials",
     "starts_embedded",
     "this_machine",
+    "visible_gpus",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
         "cluster": "check_nodes ray_cluster starts_embedded",
-        "resources": "TrialResources check_cores plan_resources this_machine",
+        "resources": "TrialResources check_cores plan_resources this_machine visible_gpus",
         "run": "run_trials",
         "signals": "ended_like_ctrl_c",
         "worker": "Place Program",

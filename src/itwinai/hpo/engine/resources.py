@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
@@ -41,6 +42,14 @@ class TrialResources:
 def this_machine() -> dict[str, float]:
     """Cores that this process may use."""
     return {"CPU": float(len(os.sched_getaffinity(0)))}
+
+
+def visible_gpus() -> int:
+    """GPUs of NVIDIA that this process may use, told without loading what uses them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([device for device in chosen.split(",") if device.strip() not in ("", "-1")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def check_cores(configuration: StudyConfiguration) -> None:

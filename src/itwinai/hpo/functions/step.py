@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import itwinai
 from itwinai.components import BaseComponent, monitor_exec
@@ -16,6 +18,9 @@ from itwinai.hpo.functions.program import Function, FunctionProgram
 from itwinai.hpo.launch import StudyPlan, plan_study, run_study
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import SearchSpace
+
+if TYPE_CHECKING:
+    from itwinai.hpo.planning import PlannedCost
 
 
 class FunctionTrainer(BaseComponent):
@@ -74,14 +79,31 @@ class FunctionTrainer(BaseComponent):
             ConfigurationError: For whatever cannot work, before anything starts.
             StudyError: As of :func:`itwinai.hpo.launch.run_study`.
         """
-        return self.run(data[0] if len(data) == 1 else data or None)
+        return self.run(_as_one(data))
 
     def run(self, data: Any) -> StudyResult:
         """Run the study over some data; see :meth:`execute`."""
         plan = self.checked_plan()
-        program = FunctionProgram(self.function, self.config, self.epochs, data)
+        program = FunctionSubject(self, data).program(None, self.epochs)
         self.study_result = run_study(plan, program, pipeline=self.study_pipeline)
         return self.study_result
+
+    def plan(
+        self,
+        *data: Any,
+        epoch_seconds: float | None = None,
+        probe: bool = False,
+        like: str | Path | None = None,
+        limit: float | None = None,
+    ) -> PlannedCost:
+        """Say what the study will cost; see :func:`itwinai.hpo.retraining.planned_cost`."""
+        from itwinai.hpo.retraining import planned_cost
+
+        return planned_cost(self.subject(*data), epoch_seconds, probe, like, limit)
+
+    def subject(self, *data: Any) -> FunctionSubject:
+        """The function with its data, for whoever trains trials of its study again."""
+        return FunctionSubject(self, _as_one(data))
 
     def checked_plan(self) -> StudyPlan:
         """Check all of the study that can be known before anything starts.
@@ -105,6 +127,48 @@ class FunctionTrainer(BaseComponent):
                 ", ".join(lacking),
             )
         return None if lacking else {name: value for name, (value,) in found.items()}
+
+
+@dataclass(frozen=True)
+class FunctionSubject:
+    """A function with its data.
+
+    Attributes:
+        trainer: The function, and its study.
+        data: The data.
+    """
+
+    trainer: FunctionTrainer
+    data: Any
+    #: Each trial has its own.
+    seed: int | None = None
+
+    @property
+    def study(self) -> StudyConfiguration:
+        """The settings of its study."""
+        return self.trainer.study
+
+    @property
+    def epochs(self) -> int:
+        """Reports of a full training."""
+        return self.trainer.epochs
+
+    def checked_plan(self) -> StudyPlan:
+        """Check all of the study that can be known before anything starts."""
+        return self.trainer.checked_plan()
+
+    def checkpoint_bytes(self) -> float | None:
+        """Nobody knows before the first checkpoint."""
+        return None
+
+    def program(self, seed: int | None, epochs: int, tests: bool = False) -> FunctionProgram:
+        """What trains; a test set is the function's own affair."""
+        return FunctionProgram(self.trainer.function, self.trainer.config, epochs, self.data)
+
+
+def _as_one(data: tuple[Any, ...]) -> Any:
+    """What ``trial.data`` is of what a step got: a single value as it is."""
+    return data[0] if len(data) == 1 else data or None
 
 
 def _check_function(function: Any) -> None:

@@ -31,6 +31,7 @@ from itwinai.torch.type import Metrics
 if TYPE_CHECKING:
     from itwinai.hpo.planning import PlannedCost
     from itwinai.hpo.record import StudyResult
+    from itwinai.torch.ray.subject import TrainerSubject
 
 
 class TorchTrainer(LocalTrainer, TrainerAttributes):
@@ -142,6 +143,24 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
             data=self.ray_data_config,
         )
 
+    def subject(
+        self,
+        train_dataset: Any = None,
+        validation_dataset: Any = None,
+        test_dataset: Any = None,
+    ) -> TrainerSubject:
+        """This trainer with its data sets, for whoever trains trials of its study again."""
+        from itwinai.torch.ray.subject import TrainerSubject
+
+        datasets = (train_dataset, validation_dataset, test_dataset)
+        return TrainerSubject(self, *self._space_and_study(), datasets)
+
+    def _space_and_study(self) -> tuple[SearchSpace | None, StudyConfiguration]:
+        """What is tuned, and how; where nothing is, how trials would be run."""
+        if self.ray_search_space:
+            return self.ray_arguments.study()
+        return None, StudyConfiguration()
+
     def _strategy_here(self) -> TorchDistributedStrategy:
         """The strategy of a name; Ray's, as in 0.4, where a cluster and ``ray_*`` arguments are."""
         on_ray = None if self.ray_arguments == RayArguments() else self.strategy_on_ray()
@@ -243,7 +262,7 @@ class RayTorchTrainer(TorchTrainer):
                 than one of ``epoch_seconds``, ``probe`` and ``like``.
             StudyError: If there is no such study as ``like``.
         """
-        from itwinai.torch.ray.planning import planned_cost
+        from itwinai.hpo.retraining import planned_cost
 
         datasets = (train_dataset, validation_dataset, test_dataset)
         check_datasets(*datasets)
@@ -252,8 +271,10 @@ class RayTorchTrainer(TorchTrainer):
             raise ConfigurationError(
                 "search_space: there is none, so this trains once, and there is no study to plan"
             )
-        about = (self, self.search_space, self.study, datasets)
-        return planned_cost(*about, epoch_seconds, probe, like, limit)
+        return planned_cost(self.subject(*datasets), epoch_seconds, probe, like, limit)
+
+    def _space_and_study(self) -> tuple[SearchSpace | None, StudyConfiguration]:
+        return self.search_space, self.study
 
     def _trained_model(self, datasets: Datasets) -> Any:
         """Run the study; return the best trial's model, or None where it kept no checkpoint."""

@@ -1,51 +1,40 @@
-"""What a trainer's study will cost: its plan, and what this process can find out beforehand."""
+"""What a study will cost: its plan, and what this process can find out beforehand."""
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.engine import Place, plan_resources, ray_cluster, starts_embedded, this_machine
+from itwinai.hpo.engine import (
+    Place,
+    plan_resources,
+    ray_cluster,
+    starts_embedded,
+    this_machine,
+    visible_gpus,
+)
 from itwinai.hpo.launch import StudyPlan
 from itwinai.hpo.planning import EpochTime, PlannedCost, epoch_time_of, plan_cost
-from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.retraining.subject import Subject
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import TrialStopped
-from itwinai.torch.ray.program import TrainerProgram
-from itwinai.torch.ray.studies import checked_plan
-from itwinai.torch.training.protocol import Datasets
-from itwinai.torch.training.trainer import LocalTrainer
-
-#: A checkpoint's size over its model's, with the two moments that Adam keeps of each weight.
-_WITH_OPTIMIZER = 3
 
 
 def planned_cost(
-    trainer: LocalTrainer,
-    space: SearchSpace,
-    study: StudyConfiguration,
-    datasets: Datasets,
+    subject: Subject,
     epoch_seconds: float | None = None,
     probe: bool = False,
     like: str | Path | None = None,
     limit: float | None = None,
 ) -> PlannedCost:
-    """Say what a study of a trainer will cost; nothing is started but, if allowed, a probe.
+    """Say what a study will cost; nothing is started but, if allowed, a probe.
 
     Args:
-        trainer: Trains every trial.
-        space: What is tuned.
-        study: How.
-        datasets: Training, validation and test set.
+        subject: What trains, with its data.
         epoch_seconds: Seconds of an epoch of the default configuration.
         probe: Whether two epochs of the default configuration may be trained to measure them.
         like: Folder of an earlier study whose epochs tell them.
@@ -59,14 +48,14 @@ def planned_cost(
         raise ConfigurationError(
             "epoch_seconds, probe and like each tell how long an epoch takes: give one of them"
         )
-    plan = checked_plan(trainer, space, study, datasets)
+    plan = subject.checked_plan()
     nodes = _machines()
     known = None if epoch_seconds is None else EpochTime(epoch_seconds, "as given")
-    size = _checkpoint_bytes(trainer.model)
+    size = subject.checkpoint_bytes()
     if like is not None:
         known = epoch_time_of(like)
     if probe:
-        known, measured = _probe(trainer, plan, datasets, nodes)
+        known, measured = _probe(subject, plan, nodes)
         size = measured or size
     return plan_cost(plan, nodes, known, limit, size)
 
@@ -74,24 +63,14 @@ def planned_cost(
 def _machines() -> list[dict[str, float]]:
     """Resources of the machines that the study would run on; no Ray is started to find out."""
     if starts_embedded():
-        gpus = torch.cuda.device_count()
+        gpus = visible_gpus()
         return [this_machine() | ({"GPU": float(gpus)} if gpus else {})]
     with ray_cluster() as nodes:
         return nodes
 
 
-def _checkpoint_bytes(model: object) -> float | None:
-    if not isinstance(model, nn.Module):
-        return None
-    tensors = [*model.parameters(), *model.buffers()]
-    return float(_WITH_OPTIMIZER * sum(t.numel() * t.element_size() for t in tensors))
-
-
 def _probe(
-    trainer: LocalTrainer,
-    plan: StudyPlan,
-    datasets: Datasets,
-    nodes: list[dict[str, float]],
+    subject: Subject, plan: StudyPlan, nodes: list[dict[str, float]]
 ) -> tuple[EpochTime, float | None]:
     """Train two epochs of the default configuration here, as a trial would.
 
@@ -110,13 +89,12 @@ def _probe(
             "probe: there is no default configuration to train. Give the config a value for each "
             "tuned name, and leave study.default_first: true."
         )
-    alone = copy.copy(trainer)
-    alone.logger = None
     with tempfile.TemporaryDirectory(prefix="itwinai-probe-") as folder:
         heard = _Epochs()
         assignment = Assignment(0, dict(plan.default), folder, seed=plan.configuration.seed or 0)
         with suppress(TrialStopped):
-            TrainerProgram(alone, datasets)(assignment, Place(cpus=resources.threads), heard)
+            program = subject.program(subject.seed, subject.epochs)
+            program(assignment, Place(cpus=resources.threads, gpus=visible_gpus()), heard)
     if heard.seconds is None:
         raise ConfigurationError(
             "probe: the training reported no epoch, so it does not tell how long one takes. "

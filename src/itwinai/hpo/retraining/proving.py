@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,11 @@ from itwinai.hpo.insight.confirmation import (
 from itwinai.hpo.launch import plan_study, run_study
 from itwinai.hpo.objectives import losses_of
 from itwinai.hpo.record import FILE_NAME, StudyResult, load_study, stop_study
+from itwinai.hpo.retraining.subject import Studied
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import RunningTrial
 from itwinai.hpo.trial import Assignment, TrialResult, TrialState
 from itwinai.reporting import Reporter
-from itwinai.torch.ray.program import TrainerProgram
-from itwinai.torch.ray.rerun import study_configuration
-from itwinai.torch.ray.trainer import TorchTrainer
-from itwinai.torch.training.protocol import Datasets
 
 #: What a confirmation's trials get as the study's trials did.
 _AS_THE_STUDY = (
@@ -45,8 +41,8 @@ _FEWEST = 3
 
 
 def confirm(
-    trainer: TorchTrainer,
-    datasets: Datasets,
+    trainer: Studied,
+    data: Sequence[Any],
     study: StudyResult | str | Path,
     top: int = 1,
     seeds: int = 8,
@@ -59,8 +55,8 @@ def confirm(
     evaluated on it at their last epoch.
 
     Args:
-        trainer: The trainer that ran the study.
-        datasets: The study's training, validation and test set.
+        trainer: The trainer that ran the study, or the function as a step of a pipeline.
+        data: What its ``execute`` gets: of a trainer training, validation and test set.
         study: The study, or its folder.
         top: So many of its best trials.
         seeds: Reruns of each of them, and of the default, at most; 3 or more.
@@ -77,8 +73,9 @@ def confirm(
     known = read_confirmation(result)
     if known is not None and known.is_decided and set(known.candidates) == set(list(arms)[:-1]):
         return known
-    plan = plan_study(*_described(trainer, result, list(arms), seeds), default=None)
-    program = _Reruns(TrainerProgram(_prepared(trainer, datasets), datasets), arms)
+    subject = trainer.subject(*data)
+    plan = plan_study(*_described(subject.study, result, list(arms), seeds), default=None)
+    program = _Reruns(subject.program(None, subject.epochs, tests=True), arms)
     own = run_study(plan, program, listener=_EndsOnceDecided(result), told=_reruns)
     confirmation = confirmation_of(result, own)
     assert confirmation is not None
@@ -154,7 +151,7 @@ def _arms(result: StudyResult, top: int) -> dict[int, Mapping[str, Any]]:
 
 
 def _described(
-    trainer: TorchTrainer, result: StudyResult, numbers: list[int], seeds: int
+    study: StudyConfiguration, result: StudyResult, numbers: list[int], seeds: int
 ) -> tuple[StudyConfiguration, SearchSpace, int]:
     """The confirmation as a study: its settings, its space and its epochs."""
     points = [{TRIAL: number, RERUN: rerun} for rerun in range(seeds) for number in numbers]
@@ -164,7 +161,6 @@ def _described(
             RERUN: {"type": "choice", "categories": list(range(seeds))},
         }
     )
-    study = study_configuration(trainer)
     configuration = StudyConfiguration(
         name=NAME,
         storage_path=result.record.parent,
@@ -180,13 +176,3 @@ def _described(
         **{name: getattr(study, name) for name in _AS_THE_STUDY},
     )
     return configuration, space, result.epochs
-
-
-def _prepared(trainer: TorchTrainer, datasets: Datasets) -> TorchTrainer:
-    """The trainer without a seed and loggers of its own, that evaluates the test set once."""
-    prepared = copy.copy(trainer)
-    prepared.random_seed = None
-    prepared.logger = None
-    prepared.test_every = None if datasets[2] is None else trainer.epochs
-    prepared.reports_test = True
-    return prepared

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import itwinai
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.engine import Place
+from itwinai.hpo.engine import Place, Program, visible_gpus
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import StudyResult, load_study
+from itwinai.hpo.retraining.subject import Studied, Subject
 from itwinai.hpo.trial import FAILURES, Assignment, TrialResult
 from itwinai.io.ownership import why_leads_out
 from itwinai.reporting import TrialStopped
-from itwinai.torch.ray.program import TrainerProgram
-from itwinai.torch.ray.trainer import RayTorchTrainer, TorchTrainer
-from itwinai.torch.training.protocol import Datasets
 
 Metrics = Mapping[str, float]
 
@@ -51,7 +48,7 @@ class Rerun:
         trial: The trial, as the study's record tells it.
         runs: The trainings.
         is_repetition: Whether epochs and seed were the trial's own, so that the record must agree.
-        threads: Threads that torch used.
+        threads: Threads that it used.
     """
 
     trial: TrialResult
@@ -83,8 +80,8 @@ class Rerun:
 
 
 def rerun(
-    trainer: TorchTrainer,
-    datasets: Datasets,
+    trainer: Studied,
+    data: Sequence[Any],
     study: StudyResult | str | Path,
     trial: int | None = None,
     epochs: int | None = None,
@@ -98,14 +95,14 @@ def rerun(
     Nothing of the study is changed, and no logger is used.
 
     Args:
-        trainer: The trainer that ran the study.
-        datasets: The study's training, validation and test set.
+        trainer: The trainer that ran the study, or the function as a step of a pipeline.
+        data: What its ``execute`` gets: of a trainer training, validation and test set.
         study: The study, or its folder.
         trial: Number of the trial; None: the best one.
         epochs: Epochs to train; None: as many as the trial.
         seeds: So many trainings, each from a seed of its own, which are the same each time; None:
             one, from the trial's seed.
-        threads: Threads for torch; None: as many as the study gave to each trial.
+        threads: Threads; None: as many as the study gave to each trial.
 
     Returns:
         The repetition. With ``epochs`` or ``seeds`` its checkpoints are in the study's folder
@@ -118,17 +115,18 @@ def rerun(
     _check_counts(epochs=epochs, seeds=seeds, threads=threads)
     result = study if isinstance(study, StudyResult) else load_study(study)
     chosen = _trial(result, trial)
-    own = chosen.seed if trainer.random_seed is None else trainer.random_seed
+    subject = trainer.subject(*data)
+    own = chosen.seed if subject.seed is None else subject.seed
     is_repetition = epochs is None and seeds is None
     if is_repetition:
-        _check_repeatable(trainer, result, chosen, own)
-    place = Place(cpus=threads or result.threads or 1)
+        _check_repeatable(subject, result, chosen, own)
+    place = Place(cpus=threads or result.threads or 1, gpus=visible_gpus())
     # A trial that failed shall have the chance to fail again.
     until = None if epochs or chosen.state in FAILURES else chosen.epochs
     with _folder(result, chosen, keep=not is_repetition) as folder:
         runs = tuple(
             _train(
-                TrainerProgram(_prepared(trainer, seed, epochs), datasets),
+                subject.program(seed, epochs or subject.epochs),
                 _assignment(chosen, seed, folder / f"epochs_{epochs or chosen.epochs}-seed_{seed}"),
                 place,
                 until,
@@ -171,7 +169,7 @@ class _Listener:
         """The training has logged it."""
 
 
-def _train(program: TrainerProgram, assignment: Assignment, place: Place, until: int | None) -> Run:
+def _train(program: Program, assignment: Assignment, place: Place, until: int | None) -> Run:
     folder = Path(assignment.directory)
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier rerun with the same seed
     listener = _Listener(until)
@@ -181,14 +179,6 @@ def _train(program: TrainerProgram, assignment: Assignment, place: Place, until:
         if path != listener.checkpoint:
             shutil.rmtree(path, ignore_errors=True)
     return Run(assignment.seed, tuple(listener.history), listener.checkpoint)
-
-
-def _prepared(trainer: TorchTrainer, seed: int | None, epochs: int | None) -> TorchTrainer:
-    prepared = copy.copy(trainer)
-    prepared.random_seed = seed
-    prepared.epochs = epochs or trainer.epochs
-    prepared.logger = None
-    return prepared
 
 
 def _trial(result: StudyResult, number: int | None) -> TrialResult:
@@ -206,10 +196,10 @@ def _trial(result: StudyResult, number: int | None) -> TrialResult:
 
 
 def _check_repeatable(
-    trainer: TorchTrainer, result: StudyResult, trial: TrialResult, seed: int | None
+    subject: Subject, result: StudyResult, trial: TrialResult, seed: int | None
 ) -> None:
     reason = None
-    workers = study_configuration(trainer).workers_per_trial
+    workers = subject.study.workers_per_trial
     if trial.parent is not None:
         reason = f"it began as a copy of trial {trial.parent}"
     elif trial.continued:
@@ -225,13 +215,6 @@ def _check_repeatable(
             f"trial {trial.number} cannot be repeated exactly: {reason}. Say how many epochs or "
             "seeds to train its values anew instead."
         )
-
-
-def study_configuration(trainer: TorchTrainer) -> StudyConfiguration:
-    """The settings of the study that a trainer runs."""
-    if trainer.ray_search_space:
-        return trainer.ray_arguments.study()[1]
-    return trainer.study if isinstance(trainer, RayTorchTrainer) else StudyConfiguration()
 
 
 def _fresh_seeds(seed: int | None, count: int) -> list[int]:
