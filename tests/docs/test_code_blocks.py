@@ -34,7 +34,7 @@ def named(page: Path) -> str:
 
 
 #: Pages that take long to run.
-LONG = ("command-line", "from-lightning", "from-optuna", "from-ray-tune")
+LONG = ("command-line", "from-lightning", "from-optuna", "from-ray-tune", "without-pytorch")
 
 
 def _run_pages() -> list[Any]:
