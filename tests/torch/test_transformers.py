@@ -15,7 +15,13 @@ from torch.utils.data import TensorDataset
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from itwinai.errors import CheckpointError
 from itwinai.hpo import StudyResult, Trial, TrialState, tune
@@ -75,8 +81,8 @@ class Training:
         trainer.evaluate()
 
 
-class Killing(TrialCallback):
-    """Kills the process in an epoch, and reports nothing."""
+class Killing(TrainerCallback):  # type: ignore[misc]
+    """Kills the process in an epoch."""
 
     def __init__(self, trial: Trial, mark: Path | None) -> None:
         self.trial, self.mark = trial, mark
@@ -86,8 +92,6 @@ class Killing(TrialCallback):
         if self.mark is not None and due and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-
-    on_train_begin = on_evaluate = on_save = on_train_end = lambda *_, **__: None
 
 
 def sentences() -> list[dict[str, Any]]:
