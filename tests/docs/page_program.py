@@ -34,6 +34,9 @@ SHOWN = {"diff", "text"}
 #: Languages whose blocks are run or checked.
 RUN = {"bash", "console", "python", "yaml"}
 
+#: Sections of a file for ``itwinai hpo run FILE.py:FUNCTION``.
+_OF_FUNCTIONS = {"search_space", "config", "epochs", "study"}
+
 #: Files that describe jobs, not pipelines, and the modules that read them.
 _JOBS = {"slurm.yaml": "itwinai.slurm.configuration", "kubernetes.yaml": "itwinai.kubernetes"}
 
@@ -181,10 +184,10 @@ def _check_yaml(block: Block, page: Path) -> None:
     if block.title in _JOBS:
         importlib.import_module(_JOBS[block.title]).load(block.title)
         return
-    if block.title is not None:
+    if block.title is not None and "search_space" not in content:
         _build(block.title)
         return
-    unknown = set(content) - {"search_space", "study"}
+    unknown = set(content) - _OF_FUNCTIONS
     assert not unknown, f"{page.name}:{block.line}: nothing checks {', '.join(unknown)}"
     any_space = {"x": {"type": "choice", "categories": [1, 2]}}
     space = SearchSpace.parse(content.get("search_space", any_space))
@@ -253,7 +256,7 @@ def main() -> None:
     """Run the page with one Ray for all its studies, where it has any."""
     page = Path(sys.argv[1])
     code = "".join(block.text for block in blocks_of(page) if block.language in RUN)
-    if "RayTorchTrainer" not in code:
+    if not any(study in code for study in ("RayTorchTrainer", "tune(")):
         run_page(page)
         return
     from itwinai.hpo.engine import ray_cluster

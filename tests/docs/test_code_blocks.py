@@ -34,7 +34,13 @@ def named(page: Path) -> str:
 
 
 #: Pages that take long to run.
-LONG = ("command-line", "from-lightning", "from-optuna", "from-ray-tune")
+LONG = (
+    *("command-line", "from-lightning", "from-optuna", "from-ray-tune", "from-transformers"),
+    "without-pytorch",
+)
+
+#: What a page needs that the tests' environment has not: it takes hundreds of megabytes.
+EXTRA = {"from-transformers": "transformers"}
 
 
 def _run_pages() -> list[Any]:
@@ -48,6 +54,8 @@ def _run_pages() -> list[Any]:
 
 @pytest.mark.parametrize("page", _run_pages())
 def test_all_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    if page.stem in EXTRA:
+        pytest.importorskip(EXTRA[page.stem])
     folder = tmp_path / "digits"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("studies", "__pycache__"))
     done = subprocess.run(

@@ -92,6 +92,25 @@ def test_the_study_of_a_python_program(tmp_path: Path) -> None:
     assert study.best.metrics["validation_error"] < 0.1
 
 
+def test_any_function_by_python_and_by_the_command_line(tmp_path: Path) -> None:
+    folder = tmp_path / "example"
+    shutil.copytree(EXAMPLES / "any-function", folder)
+    printed = run(folder, "train.py")
+    command = ("hpo", "run", "train.py:train", "--space", "space.yaml", "--name", "command")
+    run(
+        folder,
+        *("-m", "itwinai", *command, "--metric", "validation_accuracy", "--mode", "max"),
+        *("--trials", "2"),
+    )
+    study, other = (load_study(folder / "studies" / name) for name in ("any-function", "command"))
+    assert len(study.trials) == 12
+    assert study.best is not None
+    assert study.best.metrics["validation_accuracy"] > 0.9
+    assert f"best: {study.best.params}" in printed
+    assert [trial.params for trial in other.trials] == [trial.params for trial in study.trials[:2]]
+    assert study.trials[0].history == other.trials[0].history
+
+
 def test_deepspeed_trains_with_two_processes_alone_and_in_a_study(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     folder = tmp_path / "example"

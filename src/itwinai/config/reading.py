@@ -19,7 +19,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost the second sl
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which no key stands twice, and ``12:00:00`` is not the number 43200."""
+    """Safe YAML: no key stands twice, ``12:00:00`` is not 43200, and ``1e-3`` is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -37,6 +37,12 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+# In YAML 1.1 a number with an exponent needs a point and a sign, too; nobody writes it so.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""A ``Trainer`` of Transformers that reports to a trial of a study."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch.distributed as dist
+
+from itwinai.errors import CheckpointError, MissingPackageError
+
+try:
+    from transformers import TrainerCallback
+    from transformers.trainer import TRAINING_ARGS_NAME
+except ImportError as error:
+    raise MissingPackageError(
+        f"a study of a Trainer needs transformers ({error}): pip install 'itwinai[transformers]'"
+    ) from error
+
+#: Metrics of an evaluation that tell of the machine, not of the model.
+_OF_THE_MACHINE = ("_runtime", "_per_second")
+
+
+class Reported(Protocol):
+    """What the callback needs of an :class:`itwinai.hpo.Trial`."""
+
+    @property
+    def folder(self) -> Path:
+        """The trial's own folder."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among those of the trial."""
+        ...
+
+    def load(self) -> Any:
+        """What the newest checkpoint holds, or None."""
+        ...
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Any = None) -> None:
+        """Report an epoch; ends the training where the study says so."""
+        ...
+
+
+class TrialCallback(TrainerCallback):  # type: ignore[misc]
+    """Reports each evaluation of a ``Trainer``, and keeps its checkpoints as those of the trial.
+
+    An evaluation is an epoch of the study. Where the trainer saves at the same steps
+    (``save_strategy`` like ``eval_strategy``), the report takes the files of the checkpoint along,
+    and the trainer's own folder is deleted.
+
+    Args:
+        trial: What the function got.
+
+    Raises:
+        CheckpointError: If the trial goes on from a checkpoint that is none of a ``Trainer``.
+
+    Example:
+        >>> callback = TrialCallback(trial)  # doctest: +SKIP
+        >>> trainer = Trainer(model, arguments, callbacks=[callback])  # doctest: +SKIP
+        >>> trainer.train(resume_from_checkpoint=callback.checkpoint)  # doctest: +SKIP
+    """
+
+    def __init__(self, trial: Reported) -> None:
+        self._trial = trial
+        self._training = False
+        self._metrics: dict[str, float] | None = None
+        kept = trial.load()
+        #: A folder to go on from, for ``resume_from_checkpoint``; None where the trial begins.
+        self.checkpoint: Path | None = None
+        if kept is not None:
+            self.checkpoint = trial.folder / f"resumed-{trial.rank}"
+            _write_files(self.checkpoint, kept)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """From now on evaluations are those of the study."""
+        self._training = True
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **kwargs: Any
+    ) -> None:
+        """Report now, or with the checkpoint that is about to be written."""
+        if not self._training:
+            return
+        self._metrics = {
+            name: value
+            for name, value in metrics.items()
+            if name != "epoch" and not name.endswith(_OF_THE_MACHINE)
+        }
+        if not control.should_save:
+            self._report(None)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report the evaluation of this step with its checkpoint."""
+        if self._metrics is None:
+            return
+        if dist.is_initialized():
+            dist.barrier()  # each rank has written its random numbers
+        kept = None
+        if self._trial.rank == 0:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            kept = _read_files(folder)
+            shutil.rmtree(folder)
+        self._report(kept)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An evaluation after the training is none of the study's."""
+        self._training = False
+
+    def _report(self, checkpoint: dict[str, Any] | None) -> None:
+        if self.checkpoint is not None:
+            shutil.rmtree(self.checkpoint)
+            self.checkpoint = None
+        metrics, self._metrics = self._metrics, None
+        self._trial.report(metrics or {}, checkpoint)
+
+
+def _read_files(folder: Path) -> dict[str, Any]:
+    """The files of a checkpoint as arrays of bytes, but for the one that only code can load."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): np.fromfile(path, np.uint8)
+        for path in files
+        if path.name != TRAINING_ARGS_NAME
+    }
+
+
+def _write_files(folder: Path, files: Any) -> None:
+    if not isinstance(files, Mapping):
+        raise CheckpointError(f"{folder.parent}: its checkpoint holds no files of a Trainer")
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in files.items():
+        path = folder / name
+        if ".." in path.parts or not path.is_relative_to(folder):
+            raise CheckpointError(f"{folder.parent}: its checkpoint names a file elsewhere: {name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.asarray(content, np.uint8).tofile(path)

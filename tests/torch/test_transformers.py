@@ -1,0 +1,161 @@
+"""A ``Trainer`` of Transformers in a study, on a real Ray; its model is made here."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from itwinai.errors import CheckpointError
+from itwinai.hpo import StudyResult, Trial, TrialState, tune
+from itwinai.hpo.engine import ray_cluster
+from itwinai.torch.transformers import TrialCallback
+
+SPACE = {"lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """One Ray for the whole module, whose processes ask no other host for anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        with ray_cluster():
+            yield
+
+
+class Training:
+    """A tiny model on sentences of eight tokens, and whether the first is the larger.
+
+    Args:
+        killed: A file that appears when the process of trial 1 is killed, in its third epoch;
+            None: never.
+        saves: When the trainer saves.
+    """
+
+    def __init__(self, killed: Path | None = None, saves: str = "epoch") -> None:
+        self.killed, self.saves = killed, saves
+
+    def __call__(self, config: Any, trial: Trial) -> None:
+        callback = TrialCallback(trial)
+        arguments = TrainingArguments(
+            output_dir=str(trial.folder),
+            num_train_epochs=4,
+            per_device_train_batch_size=16,
+            learning_rate=config.lr,
+            eval_strategy="epoch",
+            save_strategy=self.saves,
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            seed=trial.seed,
+        )
+        size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+        shape = BertConfig(vocab_size=20, num_hidden_layers=1, max_position_embeddings=8, **size)
+        seen, unseen = sentences()[:128], sentences()[128:]
+        trainer = Trainer(
+            BertForSequenceClassification(shape),
+            arguments,
+            train_dataset=seen,
+            eval_dataset=unseen,
+            callbacks=[callback, Killing(trial, self.killed)],
+        )
+        trainer.train(resume_from_checkpoint=callback.checkpoint)
+        trainer.evaluate()
+
+
+class Killing(TrainerCallback):  # type: ignore[misc]
+    """Writes down which epochs begin, and kills the process in one."""
+
+    def __init__(self, trial: Trial, mark: Path | None) -> None:
+        self.trial, self.mark = trial, mark
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trial.rank != 0:
+            return
+        with (self.trial.folder / "begun.txt").open("a") as file:
+            file.write(f"{round(state.epoch)} ")
+        due = self.trial.number == 1 and round(state.epoch) == 2
+        if self.mark is not None and due and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sentences() -> list[dict[str, Any]]:
+    tokens = torch.randint(20, (192, 8), generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(tokens, (tokens[:, 0] > tokens[:, 1]).long())
+    return [{"input_ids": sentence, "labels": label} for sentence, label in data]
+
+
+def run(function: Any, folder: Path, **settings: Any) -> StudyResult:
+    settings = {"num_samples": 2, "scheduler": "none", "algorithm": "random", "seed": 3} | settings
+    settings = {"resources_per_worker": {"CPU": 0.5}, "max_concurrent_trials": 1} | settings
+    known = {"config": {"lr": 1e-2}, "epochs": 4, "metric": "eval_loss", "mode": "min"}
+    return tune(function, SPACE, storage_path=folder, **known, **settings)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_trial_goes_on_to_the_numbers_of_one_that_was_not(
+    tmp_path: Path, workers: int
+) -> None:
+    points = [{"lr": 1e-2}]  # of the default, which trains undisturbed
+    training = Training(tmp_path / "killed")
+    result = run(training, tmp_path, points=points, workers_per_trial=workers)
+    assert (tmp_path / "killed").exists()
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETED] * 2
+    undisturbed, killed = (trial.history for trial in result.trials)
+    assert [set(epoch) for epoch in undisturbed] == [{"eval_loss"}] * 4
+    assert len({epoch["eval_loss"] for epoch in undisturbed}) == 4
+    assert killed == undisturbed
+    begun = (tmp_path / "study/trials/00001/begun.txt").read_text()
+    assert begun.split() == ["0", "1", "2", "2", "3"]
+    assert len(list(tmp_path.glob("study/trials/*/*/"))) == 1
+
+
+def test_a_trainer_is_stopped_and_one_that_saves_nothing_reports(tmp_path: Path) -> None:
+    early = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
+    points = [{"lr": 1e-2}, {"lr": 1e-4}]
+    result = run(Training(saves="no"), tmp_path, num_samples=3, scheduler=early, points=points)
+    states = [trial.state for trial in result.trials]
+    assert TrialState.STOPPED in states
+    assert set(states) <= {TrialState.STOPPED, TrialState.COMPLETED}
+    assert not list(tmp_path.glob("study/trials/*/*/"))
+
+
+class Holding:
+    """A trial with a checkpoint."""
+
+    rank = 0
+
+    def __init__(self, folder: Path, content: Any) -> None:
+        self.folder, self.content = folder, content
+
+    def load(self) -> Any:
+        return self.content
+
+    def report(self, metrics: Any, checkpoint: Any = None) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("content", [1.0, {"../elsewhere": b""}, {"/tmp/elsewhere": b""}])
+def test_a_checkpoint_of_anything_else_is_refused(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(CheckpointError, match="its checkpoint"):
+        TrialCallback(Holding(tmp_path / "trial", content))
+    assert not list(tmp_path.glob("**/elsewhere"))
