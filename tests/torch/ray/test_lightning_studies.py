@@ -85,7 +85,7 @@ class Killed(lightning.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 '''
 
-LR = {"type": "loguniform", "lower": 0.001, "upper": 0.1}
+LR = {"type": "loguniform", "lower": 1e-6, "upper": 0.1}
 STUDY = {
     "metric": "validation_loss",
     "mode": "min",

@@ -116,7 +116,7 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         kept, strategy = _Kept(), trainer.strategy
         usual, strategy.checkpoint_io = strategy.checkpoint_io, kept
         try:
-            trainer.save_checkpoint(self._trial.folder / "parts.ckpt")
+            trainer.save_checkpoint(self._trial.folder / "parts.ckpt", weights_only=False)
         finally:
             strategy.checkpoint_io = usual
         if self._trial.rank == 0 and kept.checkpoint is None:

@@ -20,6 +20,7 @@ from itwinai.torch.lightning_cli import built, keeping_model
 
 if TYPE_CHECKING:
     from itwinai.hpo.record import StudyResult
+    from itwinai.torch.ray.lightning.study import LightningStudy
 
 
 class TorchLightningTrainer(Trainer):
@@ -91,12 +92,21 @@ class TorchLightningTrainer(Trainer):
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         return cli.model
 
-    def _tune(self, space: SearchSpace) -> Any:
-        from itwinai.torch.ray.lightning.study import LightningStudy
+    @property
+    def study_places(self) -> dict[str, str]:
+        """Where in ``config`` each tuned name lies, and the seed."""
+        tuned = {} if self.search_space is None else self._study_of(self.search_space).places
+        return {**tuned, "random_seed": "seed_everything"}
 
-        study = LightningStudy(self.config, space, self.study, self.mlflow_saved_model)
+    def _tune(self, space: SearchSpace) -> Any:
+        study = self._study_of(space)
         self.study_result = study.run(self.study_pipeline)
         return study.best_module(self.study_result)
+
+    def _study_of(self, space: SearchSpace) -> LightningStudy:
+        from itwinai.torch.ray.lightning.study import LightningStudy
+
+        return LightningStudy(self.config, space, self.study, self.mlflow_saved_model)
 
 
 def _without_other_tasks() -> AbstractContextManager[None]:
