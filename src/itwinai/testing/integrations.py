@@ -21,6 +21,7 @@ from typing import Any
 
 from itwinai.hpo import StudyResult, TrialState, tune
 from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.errors import TrialsFailedError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.program import Function
 from itwinai.hpo.functions.trial import Trial
@@ -112,19 +113,26 @@ class Bench:
     def study(
         self, name: str, disturbance: Disturbance | None = None, **settings: Any
     ) -> StudyResult:
-        """Run a study of two trials with the same configuration and seed, one after the other."""
+        """Run a study of two trials with the same configuration and seed, one after the other.
+
+        Raises:
+            BrokenClaimError: If none of them has a result.
+        """
         subject = self.subject
         fields = {"metric": _CHECKED, "mode": "min", "num_samples": 2, "seed": 1}
         fields |= {"algorithm": "random", "scheduler": "none", "max_concurrent_trials": 1}
         fields |= {"resources_per_worker": dict(subject.resources_per_worker)}
-        return tune(
-            Probe(subject.function, disturbance),
-            {_CHECKED: {"type": "randint", "lower": 0, "upper": 1000}},
-            config={**subject.config, _CHECKED: 0},
-            epochs=subject.epochs,
-            data=subject.data,
-            study={**fields, "name": name, "storage_path": self.root, **settings},
-        )
+        try:
+            return tune(
+                Probe(subject.function, disturbance),
+                {_CHECKED: {"type": "randint", "lower": 0, "upper": 1000}},
+                config={**subject.config, _CHECKED: 0},
+                epochs=subject.epochs,
+                data=subject.data,
+                study={**fields, "name": name, "storage_path": self.root, **settings},
+            )
+        except TrialsFailedError as error:
+            raise BrokenClaimError(str(error)) from error
 
     def reports(self, study: str, trial: int, rank: int = 0) -> int:
         """How often a process of a trial has called ``trial.report``."""

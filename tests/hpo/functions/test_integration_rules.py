@@ -90,7 +90,7 @@ def test_a_sound_function_keeps_all_rules() -> None:
             "metrics of a trial that was killed",
         ),
         (goes_on, integrations.too_little_memory_is_known_as_such, "trial 0 is completed"),
-        (trains_alone, integrations.several_processes_train_together, "trial 0 is"),
+        (trains_alone, integrations.several_processes_train_together, "there is more than one"),
     ],
 )
 def test_what_breaks_a_rule_is_found(
