@@ -510,6 +510,15 @@ def test_what_lightning_would_import_is_named_as_well(config: Any, folder: Path)
     assert "antigravity" not in sys.modules
 
 
+def test_what_a_study_of_lightning_would_import_is_named_as_well(folder: Path) -> None:
+    space = {"model.class_path": {"type": "choice", "categories": ["mine.Net", "os.system"]}}
+    step = {"_target_": "itwinai.torch.trainer.TorchLightningTrainer", "config": {}}
+    result = run({**step, "search_space": space})
+    assert "may not name" in result.stderr.splitlines()[0]
+    assert "steps.first.search_space.model.class_path" in result.stderr.splitlines()[1]
+    check_nothing_ran()
+
+
 def test_lightning_may_import_what_others_may(folder: Path) -> None:
     pytest.importorskip("lightning")
     stopping = {"class_path": "lightning.pytorch.callbacks.EarlyStopping"}

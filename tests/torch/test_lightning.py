@@ -181,5 +181,5 @@ def test_a_collection_of_loggers_gets_everything(
 
 def test_the_trainer_can_be_written_down(content: dict[str, Any]) -> None:
     written = TorchLightningTrainer(content, mlflow_saved_model="line").to_dict()
-    assert written["_target_"] == "itwinai.torch.lightning.TorchLightningTrainer"
+    assert written["_target_"] == "itwinai.torch.ray.lightning.trainer.TorchLightningTrainer"
     assert written["config"] == content

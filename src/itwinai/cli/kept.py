@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import itwinai
 from itwinai.config.allowing import folder_of_program
 from itwinai.config.bounds import bounded_files
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
+from itwinai.config.reading import read_mapping
 from itwinai.config.steps import place
 from itwinai.config.values import shown
 from itwinai.errors import ConfigurationError, add_note, did_you_mean
@@ -51,6 +52,8 @@ class KeptPipeline:
         config: The composed configuration, with its interpolations.
         allow: What the configuration may name, as the user said.
         arguments: Hyper-parameters that are arguments of the step's class.
+        places: Where in the step's ``config`` tuned names lie that are no keys of it; and where
+            its seed does, as ``random_seed``, if it is no argument.
     """
 
     step: str
@@ -59,6 +62,7 @@ class KeptPipeline:
     config: DictConfig
     allow: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, study: Path) -> KeptPipeline:
@@ -79,6 +83,7 @@ class KeptPipeline:
                 DictConfig(kept["config"]),
                 tuple(kept.get("allow", ())),
                 tuple(kept.get("arguments", ())),
+                dict(kept.get("places", {})),
             )
         except (
             *(YAMLError, OmegaConfBaseException, AssertionError),
@@ -97,6 +102,7 @@ class KeptPipeline:
             "modules": [str(path) for path in self.modules],
             **({"allow": list(self.allow)} if self.allow else {}),
             **({"arguments": list(self.arguments)} if self.arguments else {}),
+            **({"places": dict(self.places)} if self.places else {}),
             "config": OmegaConf.to_container(_for_other_runs(self.config)),
         }
         return _HEADER + OmegaConf.to_yaml(OmegaConf.create(facts))
@@ -156,15 +162,18 @@ class KeptPipeline:
         config = copy.deepcopy(self.config)
         step = OmegaConf.select(config, self.step)
         shared = OmegaConf.is_interpolation(step, "config")
-        content = _plain(step.get("config"), resolve=shared)
+        given = step.get("config")
+        content = read_mapping(given) if isinstance(given, str) else _plain(given, resolve=shared)
         for name, value in params.items():
             if name in self.arguments or name in step:
                 step[name] = value
             else:
-                _set(content, name, value)
-        step.config = content
-        if step.get("random_seed") is None and seed is not None:
+                _set(content, self.places.get(name, name), value)
+        if seed is not None and "random_seed" in self.places:
+            content.setdefault(self.places["random_seed"], seed)
+        elif seed is not None and step.get("random_seed") is None:
             step.random_seed = seed
+        step.config = content
         for key in STUDY_KEYS:
             step.pop(key, None)
         return config
@@ -209,11 +218,11 @@ class KeptPipeline:
         """
         pipeline = self._built(self.config)
         steps = steps_by_path(self.config, pipeline)
-        for path, step in steps.items():
-            if hasattr(step, "study_pipeline"):
-                kept = replace(self, step=path, arguments=_searched_arguments(step))
-                step.study_pipeline = kept._text_or_none()
         try:
+            for path, step in steps.items():
+                if hasattr(step, "study_pipeline"):
+                    kept = replace(self, step=path, arguments=_searched_arguments(step))
+                    step.study_pipeline = replace(kept, places=places_of(step))._text_or_none()
             pipeline.execute()
         except StudyInterrupted:
             raise
@@ -272,6 +281,12 @@ def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:
     """Return the steps of a pipeline that was built, by their paths in its configuration."""
     steps = pipeline.steps.values() if isinstance(pipeline.steps, Mapping) else pipeline.steps
     return dict(zip(step_paths(cfg), steps, strict=True))
+
+
+def places_of(step: Any) -> Mapping[str, str]:
+    """Where in a step's ``config`` tuned names lie, and its seed, if they are no keys of it."""
+    places: Mapping[str, str] = getattr(step, "study_places", {})
+    return places
 
 
 def _searched_arguments(trainer: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
-from itwinai.cli.kept import STUDY_KEYS, steps_by_path
+from itwinai.cli.kept import STUDY_KEYS, places_of, steps_by_path
 
 
 def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[str]:
@@ -25,12 +25,14 @@ def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[s
         result = getattr(step, "study_result", None)
         if result is None or result.best is None:
             continue
+        places = places_of(step)
+        params = {places.get(name, name): value for name, value in result.best.params.items()}
         if _can_be_overridden(cfg, f"{path}.config"):
             step_cfg = OmegaConf.select(cfg, path)
-            command = retrain_command(args, path, step_cfg, result.best.params)
+            command = retrain_command(args, path, step_cfg, params)
             hints.append(f"To train the best configuration of '{path}':\n{command}")
         else:
-            hints.append(_edit_hint(path, result.best.params))
+            hints.append(_edit_hint(path, params))
     return hints
 
 
@@ -51,7 +53,10 @@ def retrain_command(
 
 
 def _can_be_overridden(cfg: DictConfig, path: str) -> bool:
-    """Tell whether no interpolation lies on the path: an override would replace all of it."""
+    """Tell whether there are keys at the path, and no interpolation lies on it.
+
+    An override would replace all of that.
+    """
     node: Any = cfg
     for part in path.split("."):
         key = int(part) if OmegaConf.is_list(node) else part
@@ -59,7 +64,7 @@ def _can_be_overridden(cfg: DictConfig, path: str) -> bool:
             return False
         node = node.get(key)
         if not OmegaConf.is_config(node):
-            break
+            return not isinstance(node, str)
     return True
 
 

@@ -185,7 +185,8 @@ def _named_by_arguments(target: str, arguments: Mapping[Any, Any], path: str) ->
     if name == "TorchModelLoader" and str(uri).startswith(_OF_MLFLOW):
         yield Mention(f"{path}.model_uri", "mlflow.pytorch.load_model")
     if name == "TorchLightningTrainer":
-        yield from _named_for_lightning(arguments.get("config"), f"{path}.config")
+        for part in ("config", "search_space"):
+            yield from _named_for_lightning(arguments.get(part), f"{path}.{part}")
 
 
 def _named_for_lightning(value: Any, path: str) -> Iterator[Mention]:

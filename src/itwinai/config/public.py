@@ -40,6 +40,7 @@ _NAMED = {
     ),
     # Where serialized components say that they live.
     "itwinai.torch.lightning": "TorchLightningTrainer",
+    "itwinai.torch.ray.lightning.trainer": "TorchLightningTrainer",
     "itwinai.torch.model_loader": "TorchModelLoader",
     "itwinai.torch.ray.trainer": "RayTorchTrainer TorchTrainer",
     "ray.tune": (

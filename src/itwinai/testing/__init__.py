@@ -1,1 +1,1 @@
-"""Tests that itwinai ships, for what users write themselves: ``strategies`` and ``loggers``."""
+"""Tests that itwinai ships for what users write: ``strategies``, ``loggers``, ``integrations``."""

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 from itwinai.lazy import lazily
 
 if TYPE_CHECKING:
-    from itwinai.torch.lightning import TorchLightningTrainer
+    from itwinai.torch.ray.lightning.trainer import TorchLightningTrainer
     from itwinai.torch.ray.trainer import RayTorchTrainer, TorchTrainer
 
 __all__ = ["RayTorchTrainer", "TorchLightningTrainer", "TorchTrainer"]
 
 __getattr__ = lazily(
     __name__,
-    {"lightning": "TorchLightningTrainer", "ray.trainer": "RayTorchTrainer TorchTrainer"},
+    {
+        "ray.lightning.trainer": "TorchLightningTrainer",
+        "ray.trainer": "RayTorchTrainer TorchTrainer",
+    },
     package="itwinai.torch",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import resource
@@ -189,6 +190,15 @@ def test_a_log_that_cannot_be_written_costs_the_log(tmp_path: Path) -> None:
     with captured_output(tmp_path / "file/log.txt"):
         print("lost")  # noqa: T201
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_what_keeps_the_stream_of_a_trial_prints_where_the_next_one_does(tmp_path: Path) -> None:
+    with captured_output(tmp_path / "first.txt"):
+        handler = logging.StreamHandler()
+    with captured_output(tmp_path / "second.txt"):
+        handler.emit(logging.makeLogRecord({"msg": "of the second"}))
+    assert not (tmp_path / "first.txt").exists()
+    assert (tmp_path / "second.txt").read_text() == "of the second\n"
 
 
 # -- hung trials -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -28,8 +29,11 @@ class LazyFile(io.TextIOBase):
         """Append text; it is on its way to disk at once, so that a killed process loses none.
 
         What cannot be written, because the disk is full or the folder gone, is lost: a log is not
-        worth a training.
+        worth a training. What comes after the trial's end, from a module that has kept the stream
+        since it was imported in it, goes where the process prints now.
         """
+        if self.closed:
+            return sys.stderr.write(text)
         with suppress(OSError):
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +42,9 @@ class LazyFile(io.TextIOBase):
                 )
             self._file.write(text)
         return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: no text is held back."""
 
     def close(self) -> None:
         """Close the file if it was ever made."""

@@ -1,0 +1,1 @@
+"""Trainings by Lightning in the trials of a study."""

@@ -1,0 +1,178 @@
+"""A training by Lightning, as a trial of a study sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from itwinai.errors import MissingPackageError
+from itwinai.hpo.errors import UnkeepableError
+from itwinai.hpo.isolation.support import support
+from itwinai.reporting import TrialStopped
+
+try:
+    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+    from lightning.pytorch.plugins.io import CheckpointIO
+    from lightning.pytorch.utilities.seed import isolate_rng
+except ImportError as error:
+    raise MissingPackageError(
+        f"TrialCallback needs lightning ({error}): pip install 'itwinai[lightning]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from itwinai.hpo.functions import Trial
+
+#: What a resumed training does not need, and may hold anything: the constructors' arguments.
+_NOT_KEPT = {
+    *("hparams_name", "hyper_parameters", "hparams_type"),
+    *("datamodule_hparams_name", "datamodule_hyper_parameters", "datamodule_hparams_type"),
+}
+
+
+class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbacks, for Lightning
+    """Reports a training to its trial, keeps Lightning's checkpoints, and ends it when told to.
+
+    Each epoch that was validated is reported, or each one where there is no validation, with all
+    that was logged. Lightning takes it for a ``ModelCheckpoint`` and adds none of its own.
+
+    Args:
+        trial: The trial, as the function has it.
+
+    Example:
+        >>> def train(config, trial):
+        ...     callback = TrialCallback(trial)
+        ...     options = trainer_options(trial)
+        ...     trainer = lightning.Trainer(max_epochs=3, callbacks=[callback], **options)
+        ...     trainer.fit(Digits(config.width), loader, ckpt_path=callback.ckpt_path)
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self._trial = trial
+        self._file = trial.folder / f"resumed-{trial.rank}.ckpt"
+        self._random: Any = None
+        self._metrics: dict[str, float] = {}
+        self._validated = self._stopped = False
+
+    @property
+    def ckpt_path(self) -> Path | None:
+        """What ``fit`` takes as its argument of that name; None where the trial begins."""
+        with isolate_rng():  # module and data are made as they were at first
+            checkpoint = self._trial.load()
+            random = support().random_state()
+        if checkpoint is None:
+            return None
+        self._random = random
+        torch.save(checkpoint, self._file)
+        return self._file
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put random numbers back; Lightning begins to shuffle the data after this."""
+        if self._random is not None:
+            support().set_random_state(self._random)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Do what the checkpoint was too early for."""
+        if self._random is None:
+            return
+        self._random = None
+        self._file.unlink(missing_ok=True)
+        for config in trainer.lr_scheduler_configs:
+            is_due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
+            if config.reduce_on_plateau and is_due and config.monitor in self._metrics:
+                pl_module.lr_scheduler_step(config.scheduler, self._metrics[config.monitor])
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note that there is something to report."""
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Report the epoch."""
+        if trainer.enable_validation and not self._validated:
+            return
+        self._validated = False
+        self._metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        try:
+            self._trial.report(self._metrics, checkpoint=self._checkpoint(trainer))
+        except TrialStopped:
+            if self._stopped:  # it has gone on, as its min_epochs may want
+                raise
+            self._stopped = trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was reported, for the schedules that wait for a plateau of it."""
+        return {"metrics": self._metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self._metrics = state_dict["metrics"]
+
+    def _checkpoint(self, trainer: Any) -> Mapping[str, Any] | None:
+        """What Lightning would write to a file, on rank 0; all ranks must ask for it."""
+        kept, strategy = _Kept(), trainer.strategy
+        usual, strategy.checkpoint_io = strategy.checkpoint_io, kept
+        try:
+            trainer.save_checkpoint(self._trial.folder / "parts.ckpt", weights_only=False)
+        finally:
+            strategy.checkpoint_io = usual
+        if self._trial.rank == 0 and kept.checkpoint is None:
+            raise UnkeepableError(
+                f"{type(strategy).__name__} writes a checkpoint in parts, which a trial cannot "
+                "keep. Give it state_dict_type='full', or take another strategy"
+            )
+        return kept.checkpoint
+
+
+class _Kept(CheckpointIO):  # type: ignore[misc]
+    """Keeps a checkpoint instead of writing it."""
+
+    def __init__(self) -> None:
+        self.checkpoint: dict[str, Any] | None = None
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        self.checkpoint = {k: value for k, value in checkpoint.items() if k not in _NOT_KEPT}
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def remove_checkpoint(self, path: Any) -> None:
+        raise NotImplementedError
+
+
+class TrialEnvironment(TorchElasticEnvironment):  # type: ignore[misc]
+    """Takes each process of a trial for a node of its own: it sees no devices but its own."""
+
+    def local_rank(self) -> int:
+        """The only process of its node."""
+        return 0
+
+    def node_rank(self) -> int:
+        """As many nodes as processes."""
+        return int(self.global_rank())
+
+
+def trainer_options(trial: Trial) -> dict[str, Any]:
+    """Arguments of Lightning's ``Trainer`` in a trial: its place and devices, and no output.
+
+    Change them as any dictionary: ``trainer_options(trial) | {"strategy": "fsdp"}``.
+
+    Args:
+        trial: The trial, as the function has it.
+    """
+    several = trial.world_size > 1
+    return {
+        "accelerator": "gpu" if trial.device == "cuda" else "cpu",
+        "devices": 1,
+        "num_nodes": trial.world_size,
+        "strategy": "ddp" if several else "auto",
+        "plugins": [TrialEnvironment()] if several else [],
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }

@@ -1,0 +1,272 @@
+"""Studies of trainings by Lightning, on a real Ray: by a callback, and by a configuration."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from itwinai.errors import ConfigurationError
+from itwinai.hpo import StudyResult, Trial, TrialState, tune
+from itwinai.hpo.engine import ray_cluster
+from itwinai.pipeline import Pipeline
+from itwinai.testing.integrations import check_integration
+from itwinai.torch.trainer import TorchLightningTrainer
+
+#: What users write; trials import it by its name.
+_MODULES = '''
+import os
+import signal
+from pathlib import Path
+
+import lightning
+import torch
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+
+class Line(lightning.LightningModule):
+    def __init__(self, lr: float = 0.1, width: int = 4, plateau: bool = False):
+        super().__init__()
+        self.save_hyperparameters()
+        hidden = torch.nn.Linear(2, width), torch.nn.Dropout(0.2)
+        self.layers = torch.nn.Sequential(*hidden, torch.nn.Linear(width, 1))
+
+    def training_step(self, batch, batch_idx):
+        inputs, target = batch
+        return mse_loss(self.layers(inputs), target)
+
+    def validation_step(self, batch, batch_idx):
+        inputs, target = batch
+        self.log("validation_loss", mse_loss(self.layers(inputs), target))
+
+    def on_train_epoch_end(self):
+        self.log("lr", self.optimizers().param_groups[0]["lr"])
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams.lr, momentum=0.9)
+        if not self.hparams.plateau:
+            return optimizer
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5)
+        found = {"scheduler": schedule, "monitor": "validation_loss"}
+        return {"optimizer": optimizer, "lr_scheduler": found}
+
+
+class Points(lightning.LightningDataModule):
+    def __init__(self, batch_size: int = 8):
+        super().__init__()
+        self.batch_size = batch_size
+
+    def setup(self, stage):
+        inputs = torch.rand(48, 2)
+        points = TensorDataset(inputs, inputs.sum(1, keepdim=True))
+        self.train, self.validation = random_split(points, [32, 16])
+
+    def train_dataloader(self):
+        return DataLoader(self.train, self.batch_size, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.validation, self.batch_size)
+
+
+class Killed(lightning.Callback):
+    """Has its process killed in the third epoch, once."""
+
+    def __init__(self, mark: str):
+        self.mark = Path(mark)
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.current_epoch == 2 and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+LR = {"type": "loguniform", "lower": 1e-6, "upper": 0.1}
+STUDY = {
+    "metric": "validation_loss",
+    "mode": "min",
+    "num_samples": 3,
+    "seed": 3,
+    "scheduler": "none",
+    "algorithm": "random",
+    "max_concurrent_trials": 1,
+    "resources_per_worker": {"CPU": 0.5},
+}
+ASHA = {"scheduler": {"name": "asha", "grace_period": 1, "reduction_factor": 2}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """One Ray for the whole module."""
+    with ray_cluster():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "my_points.py").write_text(_MODULES)
+    sys.path.insert(0, str(folder))
+    yield
+    sys.path.remove(str(folder))
+
+
+def train(config: Any, trial: Trial) -> None:
+    """What a user writes who keeps their own ``Trainer``."""
+    import lightning
+    import my_points
+
+    from itwinai.torch.lightning import TrialCallback, trainer_options
+
+    module = my_points.Line(config["lr"], plateau=config["plateau"])
+    callbacks: list[Any] = [TrialCallback(trial)]
+    if config["mark"] and trial.number == 1:
+        callbacks.append(my_points.Killed(config["mark"]))
+    trainer = lightning.Trainer(max_epochs=4, callbacks=callbacks, **trainer_options(trial))
+    trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callbacks[0].ckpt_path)
+    weights = [weight.tolist() for weight in module.parameters()]
+    after = {"epochs": trainer.current_epoch, "world": trainer.world_size, "weights": weights}
+    (trial.folder / f"after-{trial.rank}.json").write_text(json.dumps(after))
+
+
+def after(folder: Path, trial: int, rank: int = 0) -> Any:
+    """What a trial has written after its training."""
+    return json.loads((folder / f"study/trials/{trial:05d}/after-{rank}.json").read_text())
+
+
+def by_callback(folder: Path, config: dict[str, Any] | None = None, **study: Any) -> StudyResult:
+    config = {"lr": 0.05, "plateau": False, "mark": ""} | (config or {})
+    study = STUDY | {"storage_path": folder} | study
+    return tune(train, {"lr": LR}, config=config, epochs=4, study=study)
+
+
+def content(**trainer: Any) -> dict[str, Any]:
+    """A configuration of Lightning's command line."""
+    return {
+        "trainer": {"max_epochs": 4, **trainer},
+        "model": {"class_path": "my_points.Line", "init_args": {"lr": 0.05}},
+        "data": {"class_path": "my_points.Points"},
+    }
+
+
+def by_config(folder: Path, config: dict[str, Any], **study: Any) -> TorchLightningTrainer:
+    space = {"lr": LR, "data.init_args.batch_size": {"type": "choice", "categories": [4, 8]}}
+    study = STUDY | {"storage_path": folder} | study
+    return TorchLightningTrainer(config, search_space=space, study=study)
+
+
+def histories(result: StudyResult | None) -> list[Any]:
+    assert result is not None
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETED] * 3
+    return [trial.history for trial in result.trials]
+
+
+# -- a callback ------------------------------------------------------------------------------------
+
+
+def test_the_callback_keeps_all_rules_of_an_integration() -> None:
+    config = {"lr": 0.05, "plateau": False, "mark": ""}
+    assert check_integration(train, config, epochs=4, world_size=1)
+
+
+def test_a_lost_trial_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    expected = histories(by_callback(tmp_path / "a", {"plateau": True}))
+    mark = tmp_path / "killed"
+    found = by_callback(tmp_path / "b", {"plateau": True, "mark": str(mark)})
+    assert mark.exists()
+    assert histories(found) == expected
+    assert [len(history) for history in expected] == [4] * 3
+    assert len({epoch["lr"] for epoch in expected[1]}) > 1
+    assert not list(tmp_path.glob("b/study/trials/*/*.ckpt"))
+
+
+def test_a_stopped_trial_ends_as_lightning_ends_one(tmp_path: Path) -> None:
+    points = [{"lr": lr} for lr in (0.05, 1e-4, 1e-5)]
+    result = by_callback(tmp_path, num_samples=4, points=points, **ASHA)
+    assert [trial.state for trial in result.trials[2:]] == [TrialState.STOPPED] * 2
+    for trial in result.trials:
+        assert after(tmp_path, trial.number)["epochs"] == trial.epochs
+    logs = [path.read_text() for path in tmp_path.glob("study/trials/*/log.txt")]
+    assert not any("Traceback" in log or "TrialStopped" in log for log in logs)
+    assert not (Path.cwd() / "lightning_logs").exists()
+
+
+def test_the_processes_of_a_trial_train_together(tmp_path: Path) -> None:
+    points = [{"lr": 1e-5}]
+    result = by_callback(tmp_path, workers_per_trial=2, num_samples=2, points=points, **ASHA)
+    ends = [TrialState.COMPLETED, TrialState.STOPPED]
+    assert [trial.state for trial in result.trials] == ends
+    for trial in result.trials:
+        first, second = (after(tmp_path, trial.number, rank) for rank in range(2))
+        assert first == second
+        assert (first["epochs"], first["world"]) == (trial.epochs, 2)
+
+
+# -- a configuration -------------------------------------------------------------------------------
+
+
+def test_a_step_runs_a_study_and_returns_the_best_module(tmp_path: Path) -> None:
+    trainer = by_config(tmp_path, content())
+    module = Pipeline([trainer]).execute()
+    result = trainer.study_result
+    assert result is not None
+    assert result.default is not None
+    assert result.default.params == {"lr": 0.05, "data.init_args.batch_size": 8}
+    assert result.best is not None
+    assert module.hparams.lr == result.best.params["lr"]
+    inputs = torch.rand(100, 2)
+    loss = torch.nn.functional.mse_loss(module.layers(inputs), inputs.sum(1, keepdim=True))
+    assert float(loss.detach()) < 0.3
+
+
+def test_a_lost_trial_of_a_configuration_goes_on(tmp_path: Path) -> None:
+    mark = tmp_path / "killed"
+    killed = {"class_path": "my_points.Killed", "init_args": {"mark": str(mark)}}
+    mark.touch()
+    undisturbed = by_config(tmp_path / "a", content(callbacks=[killed]))
+    undisturbed.execute()
+    mark.unlink()
+    disturbed = by_config(tmp_path / "b", content(callbacks=[killed]))
+    disturbed.execute()
+    assert mark.exists()
+    assert histories(disturbed.study_result) == histories(undisturbed.study_result)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"lrr": LR}, "search_space.lrr: neither the module nor the data module takes it; did"),
+        ({"model.init_args.widht": LR}, "did you mean 'model.init_args.width'?"),
+        ({"momentum": LR}, "They take lr, width, plateau, batch_size"),
+    ],
+)
+def test_a_name_that_nothing_takes_is_refused(
+    tmp_path: Path, space: dict[str, Any], message: str
+) -> None:
+    study = STUDY | {"storage_path": tmp_path}
+    trainer = TorchLightningTrainer(content(), search_space=space, study=study)
+    with pytest.raises(ConfigurationError) as refused:
+        trainer.execute()
+    assert message in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"trainer": {"max_epochs": -1}}, "config.trainer.max_epochs=-1"),
+        ({"trainer": {"max_epoch": 3}}, "max_epoch"),
+    ],
+)
+def test_a_configuration_without_a_study_in_it_is_refused(
+    tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        by_config(tmp_path, content() | config).execute()
+    assert message in str(refused.value)
+    assert not list(tmp_path.iterdir())
