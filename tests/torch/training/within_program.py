@@ -105,11 +105,8 @@ class Remembering:
     def __iter__(self) -> Iterator[Any]:
         while self.batch < 18:
             self.batch += 1
-            samples = [self.points[i] for i in range(4 * self.batch - 4, 4 * self.batch)]
-            yield [
-                torch.stack([torch.as_tensor(p) for p in part])
-                for part in zip(*samples, strict=True)
-            ]
+            first = 4 * self.batch - 4
+            yield default_collate([self.points[index] for index in range(first, first + 4)])
         self.batch = 0
 
     def state_dict(self) -> dict[str, Any]:
