@@ -234,13 +234,13 @@ def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, fo
 def test_an_epoch_that_is_longer_than_a_job_ends_after_several(
     slurm: Testbed, folder: Path
 ) -> None:
-    """Its 32 steps take two seconds each, and a job has one minute."""
+    """Its 32 steps take four seconds each, and a job has two minutes."""
     trainer = _TRAINER | {"_target_": "slow.SlowSteps", "epochs": 1}
     trainer["config"] = {**_TRAINER["config"], "batch_size": 1, "shuffle_train": True}
     write_pipeline(folder, "train", trainer)
-    (folder / "pause").write_text("2")
+    (folder / "pause").write_text("4")
     command = "itwinai exec-pipeline --config-name train"
-    limits = {"time": 1, "signal_before_s": 20, "max_continuations": 9}
+    limits = {"time": 2, "signal_before_s": 30, "max_continuations": 9}
     jobs = Jobs(slurm, folder, kind="training", command=command, nodes=2, **limits)
     jobs.do("submit")
     until(lambda: not in_queue(slurm), 500, lambda: "\n".join(map(jobs.log, jobs.links)))
