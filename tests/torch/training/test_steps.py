@@ -13,6 +13,7 @@ from small_trainings import MemoryLogger, make_data, options
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+import itwinai
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.torch.checkpoints import files
 from itwinai.torch.trainer import TorchTrainer
@@ -143,6 +144,19 @@ def test_a_loop_whose_steps_nothing_hears_of_is_refused(tmp_path, argument):
     with pytest.raises(ConfigurationError, match=rf"{argument}: .* self\.remaining_batches\(\)"):
         train(tmp_path, Whole, **{argument: 2})
     train(tmp_path, Whole)
+
+
+def test_a_training_of_ones_own_whose_steps_nothing_hears_of_is_told_so(
+    tmp_path, caplog, monkeypatch
+):
+    class Own(TorchTrainer):
+        def train(self) -> None:
+            for batch in self.train_dataloader:
+                self.train_step(batch, 0)
+
+    monkeypatch.setattr(itwinai.logger, "propagate", True)
+    train(tmp_path, Own, validate_every_steps=2)
+    assert "validate_every_steps has had no effect: nothing went over self.rem" in caplog.text
 
 
 def test_such_a_loop_does_not_go_on_in_the_middle_of_an_epoch(tmp_path):

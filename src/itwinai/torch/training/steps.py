@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itwinai
 from itwinai import job
 from itwinai.errors import ConfigurationError
 from itwinai.torch.training import state
@@ -36,8 +37,7 @@ def check_heard(training: Training) -> None:
         ConfigurationError: If something is due at steps, or the checkpoint stands in the middle of
             the epoch.
     """
-    named = ("checkpoint_every_steps", "validate_every_steps")
-    asked = [name for name in named if getattr(training, name) is not None]
+    asked = _asked(training)
     if training.position.is_open:
         asked.append("from_checkpoint, which is in the middle of an epoch")
     elif training.position.batches:
@@ -46,6 +46,16 @@ def check_heard(training: Training) -> None:
         raise ConfigurationError(
             f"{', '.join(asked)}: nothing of this epoch was taken from self.remaining_batches(). "
             "Let the loop go over it, in place of self.train_dataloader."
+        )
+
+
+def warn_unheard(training: Training) -> None:
+    """Say at the end of a user's own ``train()`` what has had no effect, as nothing of it heard."""
+    asked = _asked(training)
+    if asked and not training.optimizer_steps and training.strategy.is_main_worker:
+        itwinai.logger.warning(
+            "warning: %s has had no effect: nothing went over self.remaining_batches()",
+            ", ".join(asked),
         )
 
 
@@ -68,6 +78,12 @@ def log_result(training: Training, name: str, value: float) -> None:
         training.log(value, f"{name}_step", step=training.optimizer_steps)
     else:
         training.log(value, f"{name}_epoch", step=training.current_epoch)
+
+
+def _asked(training: Training) -> list[str]:
+    """The trainer's arguments that ask for something at steps."""
+    named = ("checkpoint_every_steps", "validate_every_steps")
+    return [name for name in named if getattr(training, name) is not None]
 
 
 def _end_step(training: Training) -> None:
