@@ -238,7 +238,6 @@ def parts_of_an_epoch(metrics: Any, between: Any) -> dict[str, float]:
         {"f1": f1(), "error": lambda p, t: (p.argmax(1) != t).float().mean()},
         MetricCollection({"acc": accuracy(average="none"), "matrix": MulticlassConfusionMatrix(3)}),
         {"classes": ClasswiseWrapper(accuracy(average="none"))},
-        {"range": MinMaxMetric(accuracy())},
     ],
 )
 def test_an_epoch_goes_on_from_what_it_has_seen_on_one_rank_or_several(metrics):

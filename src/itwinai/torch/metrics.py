@@ -15,7 +15,7 @@ import torch
 
 import itwinai
 from itwinai.errors import ConfigurationError
-from itwinai.torch.metric_states import add_state, state_of
+from itwinai.torch.metric_states import load_states, state_of
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.type import HookError, Metric, Metrics, described
 
@@ -163,10 +163,11 @@ class EpochMetrics:
             for name, total in state["sums"].items():
                 self._sums[name] = self._sums.get(name, 0.0) + total
                 self._counts[name] = self._counts.get(name, 0) + state["counts"][name]
-            there = self._stateful()
-            for name in there.keys() & state["accumulated"].keys():
+        for name, metric in self._stateful().items():
+            ranks = [s["accumulated"][name] for s in states if name in s["accumulated"]]
+            if ranks:
                 self._accumulated.add(name)
-                add_state(name, there[name], state["accumulated"][name])
+                load_states(name, metric, ranks)
 
     def _value_of_epoch(self, name: str) -> dict[str, float]:
         with warnings.catch_warnings():
