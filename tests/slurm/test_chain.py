@@ -57,6 +57,14 @@ class Slow(RayTorchTrainer):
         return super().train_epoch()
 
 
+class SlowSteps(RayTorchTrainer):
+    def train_step(self, batch, batch_idx):
+        time.sleep(float(Path(__file__).with_name("pause").read_text()))
+        if self.strategy.is_main_worker:
+            print("step", self.train_glob_step, flush=True)
+        return super().train_step(batch, batch_idx)
+
+
 def line():
     return torch.nn.Linear(4, 1)
 """
@@ -220,6 +228,27 @@ def test_a_training_on_two_nodes_goes_on_after_its_last_epoch(slurm: Testbed, fo
     assert slurm.wait(second).exit_code == 0, jobs.log(second)
     epochs = re.findall(r"epoch (\d+) of 2", jobs.log(first) + jobs.log(second))
     assert list(map(int, epochs)) == list(range(12))
+
+
+@pytest.mark.exhaustive
+def test_an_epoch_that_is_longer_than_a_job_ends_after_several(
+    slurm: Testbed, folder: Path
+) -> None:
+    """Its 32 steps take four seconds each, and a job has two minutes."""
+    trainer = _TRAINER | {"_target_": "slow.SlowSteps", "epochs": 1}
+    trainer["config"] = {**_TRAINER["config"], "batch_size": 1, "shuffle_train": True}
+    write_pipeline(folder, "train", trainer)
+    (folder / "pause").write_text("4")
+    command = "itwinai exec-pipeline --config-name train"
+    limits = {"time": 2, "signal_before_s": 30, "max_continuations": 9}
+    jobs = Jobs(slurm, folder, kind="training", command=command, nodes=2, **limits)
+    jobs.do("submit")
+    until(lambda: not in_queue(slurm), 500, lambda: "\n".join(map(jobs.log, jobs.links)))
+    states = [job["state"] for job in jobs.do("status")["jobs"]]
+    assert states == ["FAILED"] * (len(states) - 1) + ["COMPLETED"], jobs.log(jobs.links[-1])
+    assert len(states) >= 2
+    steps = re.findall(r"step (\d+)\n", "".join(map(jobs.log, jobs.links)))
+    assert list(map(int, steps)) == list(range(32)), "a step is trained twice, or left out"
 
 
 @pytest.mark.exhaustive

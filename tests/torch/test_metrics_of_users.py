@@ -24,6 +24,7 @@ from torchmetrics.wrappers import (
     MultioutputWrapper,
 )
 
+import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.strategies import NonDistributedStrategy
@@ -219,6 +220,64 @@ def test_two_numbers_of_one_name_are_refused_at_once():
 
 
 # -- in a training -------------------------------------------------------------------------------
+
+
+def parts_of_an_epoch(metrics: Any, between: Any) -> dict[str, float]:
+    """The metrics of an epoch whose first two batches and whose last one ``between`` brings on."""
+    batches, parts = uneven_batches(), [EpochMetrics(metrics) for _ in range(2)]
+    for part, share in zip(parts, (batches[:2], batches[2:]), strict=True):
+        part.reset()
+        for prediction, target in share:
+            part.add(None, part.observe(target, prediction), len(target))
+    return between(EpochMetrics(metrics), *(part.state_dict() for part in parts))
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"f1": f1(), "error": lambda p, t: (p.argmax(1) != t).float().mean()},
+        MetricCollection({"acc": accuracy(average="none"), "matrix": MulticlassConfusionMatrix(3)}),
+        {"classes": ClasswiseWrapper(accuracy(average="none"))},
+    ],
+)
+def test_an_epoch_goes_on_from_what_it_has_seen_on_one_rank_or_several(metrics):
+    def on_one(epoch: EpochMetrics, first: Any, last: Any) -> dict[str, float]:
+        epoch.load_state_dicts([first])
+        prediction, target = uneven_batches()[2]
+        epoch.add(None, epoch.observe(target, prediction), len(target))
+        return epoch.compute(NonDistributedStrategy())
+
+    def on_several(epoch: EpochMetrics, first: Any, last: Any) -> dict[str, float]:
+        epoch.load_state_dicts([first, last])
+        return epoch.compute(NonDistributedStrategy())
+
+    whole = an_epoch(metrics)
+    assert parts_of_an_epoch(metrics, on_one) == whole
+    assert parts_of_an_epoch(metrics, on_several) == pytest.approx(whole)
+
+
+def test_a_metric_that_does_not_merge_is_named(caplog, monkeypatch):
+    class Last(Metric):
+        full_state_update = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_state("last", torch.tensor(0.0), dist_reduce_fx="max")
+
+        def update(self, prediction: torch.Tensor, target: torch.Tensor) -> None:
+            self.last = target[-1].float()
+
+        def compute(self) -> torch.Tensor:
+            return self.last
+
+    def merged(epoch: EpochMetrics, first: Any, last: Any) -> dict[str, float]:
+        epoch.load_state_dicts([first, last])
+        return epoch.compute(NonDistributedStrategy())
+
+    monkeypatch.setattr(itwinai.logger, "propagate", True)
+    found = parts_of_an_epoch({"last": Last()}, merged)
+    assert found == {"last": float(uneven_batches()[1][1][-1])}
+    assert "metrics.last does not merge what several ranks have seen" in caplog.text
 
 
 def test_a_training_with_a_collection(tmp_path):

@@ -19,12 +19,16 @@ from itwinai.errors import CheckpointError
 MANIFEST = "manifest.json"
 _OWN_SUM = "sha256"
 
-#: Version of the format; a reader refuses a newer one.
-FORMAT = 1
+#: Version of the format; a reader refuses a newer one. Only a checkpoint in the middle of an epoch
+#: is of the second, for earlier versions of itwinai would begin the next epoch with it.
+FORMAT, _WHOLE_EPOCHS = 2, 1
 
 
 def write_manifest(
-    folder: Path, about: Mapping[str, Any], versions: Mapping[str, str] | None = None
+    folder: Path,
+    about: Mapping[str, Any],
+    versions: Mapping[str, str] | None = None,
+    is_within_epoch: bool = False,
 ) -> None:
     """Write the manifest of a folder whose files are complete.
 
@@ -32,9 +36,10 @@ def write_manifest(
         folder: The checkpoint.
         about: Facts for people and programs that read the manifest alone.
         versions: Of libraries that wrote it, besides Python and itwinai.
+        is_within_epoch: Whether it was written in the middle of an epoch.
     """
     manifest = {
-        "format": FORMAT,
+        "format": FORMAT if is_within_epoch else _WHOLE_EPOCHS,
         **about,
         "versions": {
             "python": platform.python_version(),

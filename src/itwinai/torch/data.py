@@ -50,18 +50,37 @@ class ExactSampler(DistributedSampler[Any]):
         self.batch_size = batch_size
         self.drop_incomplete = drop_last
         self.total = len(dataset)
+        self._first = 0
 
     def __iter__(self) -> Iterator[int]:
         order = self._order()
-        own = order[self.rank :: self.num_replicas]
+        own = order[self._first + self.rank :: self.num_replicas]
         # One more than there are means that the last batch would be empty: repeat a sample.
         return iter((own + order[:1])[: len(self)])
 
     def __len__(self) -> int:
         if self.drop_incomplete:
             return self._steps() * self.batch_size
-        own = len(range(self.rank, self.total, self.num_replicas))
+        own = len(range(self.rank, self._left, self.num_replicas))
         return own + int(math.ceil(own / self.batch_size) < self._steps())
+
+    def begin_at(self, sample: int) -> None:
+        """Leave out an epoch's first samples, which were trained on; the rest is dealt out anew.
+
+        Args:
+            sample: Place of the first sample in the order of all ranks; 0: the whole epoch.
+        """
+        self._first = sample
+
+    def samples_after(self, batches: int) -> int:
+        """Samples of an epoch that are done when each rank has had so many of the batches."""
+        done = self._first + batches * self.batch_size * self.num_replicas
+        return min(done, self.total)
+
+    @property
+    def order_key(self) -> dict[str, int]:
+        """What the order of an epoch follows from, beside its number."""
+        return {"samples": self.total, "seed": self.seed if self.shuffle else -1}
 
     def share(self, batch_idx: int, window: int = 1) -> float:
         """Weight of a batch of this rank, relative to the mean of all ranks' batches of one step.
@@ -70,11 +89,11 @@ class ExactSampler(DistributedSampler[Any]):
         summed over the batches of a step, is the gradient of the mean over all its samples.
 
         Args:
-            batch_idx: Number of the batch.
+            batch_idx: Number of the batch, of those that are given.
             window: Batches whose gradients make one step.
         """
         together = self.batch_size * self.num_replicas
-        total = self._steps() * together if self.drop_incomplete else self.total
+        total = self._steps() * together if self.drop_incomplete else self._left
         first = (batch_idx - batch_idx % window) * together
         if first + window * together <= total:
             return 1 / window
@@ -88,9 +107,13 @@ class ExactSampler(DistributedSampler[Any]):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         return cast("list[int]", torch.randperm(self.total, generator=generator).tolist())
 
+    @property
+    def _left(self) -> int:
+        return self.total - self._first
+
     def _steps(self) -> int:
         together = self.batch_size * self.num_replicas
-        return self.total // together if self.drop_incomplete else math.ceil(self.total / together)
+        return self._left // together if self.drop_incomplete else math.ceil(self._left / together)
 
 
 def batch_share(loader: DataLoader[Any], batch_idx: int, window: int = 1) -> float:
@@ -176,6 +199,11 @@ class RankShare(IterableDataset[Any]):
         hook = getattr(self.dataset, "set_epoch", None)
         if hook is not None:
             hook(epoch)
+
+
+def undealt(dataset: Any) -> Any:
+    """The data set itself, whether or not it is dealt out to ranks."""
+    return dataset.dataset if isinstance(dataset, RankShare) else dataset
 
 
 def is_iterable(dataset: Any) -> bool:

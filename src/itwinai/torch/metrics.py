@@ -15,6 +15,7 @@ import torch
 
 import itwinai
 from itwinai.errors import ConfigurationError
+from itwinai.torch.metric_states import load_states, state_of
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.type import HookError, Metric, Metrics, described
 
@@ -142,6 +143,31 @@ class EpochMetrics:
         for name in sorted(set().union(*(accumulated for _, accumulated in ranks))):
             result |= self._value_of_epoch(name)
         return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this rank has added up of a running epoch, as plain values and tensors."""
+        accumulated = {name: state_of(self._stateful()[name]) for name in sorted(self._accumulated)}
+        sums = {name: float(total) for name, total in self._sums.items()}
+        return {
+            "sums": sums,
+            "counts": dict(self._counts),
+            "accumulated": accumulated,
+            "batches": self.batches,
+        }
+
+    def load_state_dicts(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on adding up where one or several ranks have stopped."""
+        self.reset()
+        for state in states:
+            self.batches += state["batches"]
+            for name, total in state["sums"].items():
+                self._sums[name] = self._sums.get(name, 0.0) + total
+                self._counts[name] = self._counts.get(name, 0) + state["counts"][name]
+        for name, metric in self._stateful().items():
+            ranks = [s["accumulated"][name] for s in states if name in s["accumulated"]]
+            if ranks:
+                self._accumulated.add(name)
+                load_states(name, metric, ranks)
 
     def _value_of_epoch(self, name: str) -> dict[str, float]:
         with warnings.catch_warnings():

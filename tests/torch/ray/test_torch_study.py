@@ -489,6 +489,32 @@ class Forgetful(RayTorchTrainer):
         return super().train_step(batch, batch_idx)
 
 
+class KilledTwice(RayTorchTrainer):
+    """Notes its steps; is killed in the middle of its first epoch, and of its second."""
+
+    def train_step(self, batch: Any, batch_idx: int) -> tuple[Any, dict[str, Any]]:
+        mark = self.run_directory / f"killed-{self.train_glob_step}"
+        if self.train_glob_step in (2, 6) and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with (self.run_directory / "steps").open("a") as file:
+            file.write(f"{self.train_glob_step}\n")
+        return super().train_step(batch, batch_idx)
+
+
+def test_a_trial_that_is_lost_in_the_middle_of_an_epoch_goes_on_there(tmp_path: Path) -> None:
+    study = {"num_samples": 1, "max_failures": 2}
+    trainer = study_trainer(tmp_path, KilledTwice, study=study, checkpoint_every_steps=1)
+    (trial,) = run(trainer).trials
+    folder = tmp_path / "studies/study/trials/00000"
+    assert (folder / "steps").read_text().split() == [str(step) for step in range(4 * EPOCHS)]
+    assert trial.state is COMPLETED
+    config = {"optim_lr": trial.params["optim_lr"]}
+    alone = trained_alone(tmp_path / "alone", config=config, random_seed=1)
+    assert [dict(metrics) for metrics in trial.history] == alone
+    assert [path.name for path in folder.glob("epoch_*")] == [f"epoch_{EPOCHS - 1}"]
+
+
 def test_a_sampled_key_that_nothing_reads_ends_the_study(tmp_path: Path) -> None:
     space = {"temprature": {"type": "uniform", "lower": 0, "upper": 1}, **LR}
     trainer = study_trainer(

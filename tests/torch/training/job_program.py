@@ -28,6 +28,11 @@ class InAJob(RayTorchTrainer):
             self.ask(os.environ.get("WAY"))
         return super().train_epoch()
 
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 1 and "WAY" in os.environ:
+            time.sleep(float(os.environ.get("PAUSE", 0)))
+        return super().train_step(batch, batch_idx)
+
     def ask(self, way: str | None) -> None:
         if way == "file":
             Path(os.environ[job.STOP_FILE]).touch()
@@ -48,7 +53,8 @@ def main(kind: str) -> None:
         study=study if kind == "study" else None,
         search_space=space if kind == "study" else None,
     )
-    *_, model = trainer.execute(make_data(40), make_data(20))
+    samples = int(os.environ.get("SAMPLES", 40))
+    *_, model = trainer.execute(make_data(samples), make_data(20))
     if model is not None:
         torch.save(model.state_dict(), "model.pt")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,29 @@ def test_a_training_saves_its_epoch_and_goes_on_in_the_next_job(
 
     assert run(parts, ranks=ranks, **in_job(parts, 2)) == 0
     assert not (parts / "stop-2.met").exists()
+    for name, value in trained(whole).items():
+        assert torch.equal(trained(parts)[name], value), name
+
+
+@pytest.mark.parametrize(("way", "ranks"), [("signal", 1), ("file", 2)])
+def test_a_training_ends_in_the_middle_of_a_long_epoch_and_goes_on_there(
+    tmp_path: Path, way: str, ranks: int
+) -> None:
+    """An epoch of some seconds, of which the job asks at the begin to come to an end."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    long = {"SAMPLES": str(8 * 150 * ranks), "PAUSE": "0.01"}
+    assert run(whole, ranks=ranks, **long) == 0
+    unfinished = job.UNFINISHED if ranks == 1 else 0
+
+    assert run(parts, ranks=ranks, WAY=way, **in_job(parts, 1), **long) == unfinished
+    assert (parts / "stop-1.met").exists()
+    (saved,) = epochs_saved(parts)
+    step = int(re.fullmatch(r"epoch_1_step_(\d+)", saved)[1])
+    assert step < 150, "the whole epoch has been trained"
+
+    assert run(parts, ranks=ranks, **in_job(parts, 2), **long) == 0
     for name, value in trained(whole).items():
         assert torch.equal(trained(parts)[name], value), name
 

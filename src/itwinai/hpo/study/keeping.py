@@ -16,11 +16,15 @@ _NAMES = ("epoch_*", "report_*")
 
 
 def delete_superseded(result: StudyResult) -> None:
-    """Delete what the last trial of each slot left besides its newest checkpoint."""
+    """Delete what the last trial of each slot left besides its newest checkpoint.
+
+    A trial that may go on keeps all: it may have one in the middle of an epoch.
+    """
     kept = {trial.checkpoint for trial in result.trials}
     trials = result.record.parent / "trials"
-    for name in _NAMES:
-        for path in trials.glob(f"*/{name}"):
+    ended = [trial.number for trial in result.trials if trial.state not in OPEN]
+    for folder in (trials / f"{number:05d}" for number in ended):
+        for path in [path for name in _NAMES for path in folder.glob(name)]:
             if path not in kept:
                 delete_folder(path, within=trials)
 

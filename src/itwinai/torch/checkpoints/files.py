@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import zipfile
 import zlib
@@ -38,6 +39,8 @@ MODEL, STATE, CONFIG = "model.pt", "state.pt", "config.yaml"
 SHARDS = "shards"
 #: Weights that train on, where those to keep are an average of them.
 TRAINED = "shards-trained"
+
+_NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 
 #: In the state of every training whose checkpoint was written with a manifest.
 _BUILT = "built"
@@ -70,7 +73,12 @@ def save(
             write_shards(scratch / SHARDS)
         _save(dict(state), scratch / STATE)
         OmegaConf.save(OmegaConf.create(unresolved(_plain(config))), scratch / CONFIG)
-        write_manifest(scratch, _plain(about or {}), {"torch": str(torch.__version__)})
+        write_manifest(
+            scratch,
+            _plain(about or {}),
+            {"torch": str(torch.__version__)},
+            is_within_epoch="step" in state,
+        )
 
 
 def _save(data: Any, path: Path) -> None:
@@ -90,10 +98,9 @@ def load(path: Path, or_earlier: bool = False) -> tuple[Path, dict[str, Any], di
     """Read a checkpoint.
 
     Args:
-        path: Its folder, or one that holds several ``epoch_<n>`` of one training, of which the
-            newest is taken.
-        or_earlier: Whether a damaged one is named in a warning and the ``epoch_<n>`` before it
-            is taken.
+        path: Its folder, or one that holds several ``epoch_<n>`` and ``epoch_<n>_step_<k>`` of one
+            training, of which the newest is taken.
+        or_earlier: Whether a damaged one is named in a warning and the one before it is taken.
 
     Returns:
         The folder that was read, the model's state dictionary (empty if it is in shards), and the
@@ -174,8 +181,13 @@ def is_complete(path: Path) -> bool:
     return (path / STATE).exists() and ((path / MODEL).exists() or (path / SHARDS).exists())
 
 
+def name_of(epoch: int, step: int | None = None) -> str:
+    """Name of a checkpoint after an epoch, from 0, or after so many steps of it."""
+    return f"epoch_{epoch}" if step is None else f"epoch_{epoch}_step_{step}"
+
+
 def newest_of_run(location: Path, run: str | None) -> Path | None:
-    """The newest undamaged ``epoch_<n>`` that a training saved; None before its first one.
+    """The newest undamaged checkpoint of those by epoch that a training saved; None before them.
 
     Args:
         location: Folder of the checkpoints.
@@ -189,6 +201,22 @@ def newest_of_run(location: Path, run: str | None) -> Path | None:
     return None
 
 
+def newest_within(location: Path, epoch: int, run: str | None) -> Path | None:
+    """The newest undamaged checkpoint in the middle of an epoch; None if there is none.
+
+    Args:
+        location: Folder of the checkpoints.
+        epoch: The epoch, from 0.
+        run: Identifies the training that saved it; None: any.
+    """
+    for folder in _epochs_in(location):
+        is_within = folder.name.startswith(name_of(epoch) + "_")
+        with suppress(CheckpointError):
+            if is_within and (run is None or run_of(folder) == run):
+                return check_whole(folder)
+    return None
+
+
 def run_of(path: Path) -> str | None:
     """What identifies the training that wrote a checkpoint; None where nothing tells."""
     manifest = read_manifest(newest_complete(path) or path)
@@ -196,7 +224,7 @@ def run_of(path: Path) -> str | None:
 
 
 def runs_in(folder: Path) -> dict[str | None, list[str]]:
-    """The trainings whose ``epoch_<n>`` lie in a folder, with the names of these."""
+    """The trainings whose checkpoints by epoch lie in a folder, with the names of these."""
     runs: dict[str | None, list[str]] = {}
     for path in _epochs_in(folder):
         with suppress(CheckpointError):
@@ -285,18 +313,20 @@ def _of_one_run(folder: Path) -> list[Path]:
 
 
 def _epochs_in(folder: Path) -> Iterator[Path]:
-    """The folders ``epoch_<n>`` in a folder, the newest first."""
-    numbered = {
-        int(path.name.removeprefix("epoch_")): path
-        for path in folder.glob("epoch_*")
-        if path.name.removeprefix("epoch_").isdigit()
-    }
-    return (numbered[number] for number in sorted(numbered, reverse=True))
+    """The folders ``epoch_<n>`` and ``epoch_<n>_step_<k>`` in a folder, the newest first."""
+    placed = {place: path for path in folder.glob("epoch_*") if (place := _place_of(path))}
+    return (placed[place] for place in sorted(placed, reverse=True))
 
 
 def _is_before(folder: Path, path: Path) -> bool:
-    number = path.name.removeprefix("epoch_")
-    return number.isdigit() and int(folder.name.removeprefix("epoch_")) < int(number)
+    here, there = _place_of(folder), _place_of(path)
+    return here is not None and there is not None and here < there
+
+
+def _place_of(path: Path) -> tuple[int, float] | None:
+    """Epoch and step of a checkpoint, by its name; the end of an epoch is after all steps."""
+    found = _NAME.fullmatch(path.name)
+    return None if found is None else (int(found[1]), float(found[2] or math.inf))
 
 
 def _check_inner_sums(file: Path) -> None:

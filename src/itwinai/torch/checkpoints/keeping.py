@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from itwinai.io.files import delete_folder
+from itwinai.torch.checkpoints.files import name_of
 
 
 class CheckpointPolicy(Protocol):
@@ -15,6 +16,10 @@ class CheckpointPolicy(Protocol):
 
     def due(self, epoch: int, improved: bool) -> list[str]:
         """Names of the checkpoints to write after an epoch (counted from 0)."""
+        ...
+
+    def due_at_step(self, step: int) -> bool:
+        """Whether one is due in the middle of an epoch, after so many steps of the training."""
         ...
 
     def written(self, path: Path) -> None:
@@ -27,18 +32,25 @@ class CheckpointPolicy(Protocol):
 
 
 class KeepEvery:
-    """Of a training alone: ``epoch_<n>`` every so many epochs, and ``best_model``.
+    """Of a training alone: one every so many epochs, or steps, and ``best_model``.
 
     Args:
         every: Epochs between two checkpoints; None writes only the best model.
-        last: How many of the newest ``epoch_<n>`` to keep; None: all.
+        last: How many of the newest to keep, ``best_model`` aside; None: all.
         final: Epochs of the training, after which there is always a checkpoint; None: not always.
+        steps: Optimizer steps between two checkpoints in the middle of epochs; None: there are
+            none.
     """
 
     def __init__(
-        self, every: int | None, last: int | None = None, final: int | None = None
+        self,
+        every: int | None,
+        last: int | None = None,
+        final: int | None = None,
+        steps: int | None = None,
     ) -> None:
         self._every = every
+        self._steps = steps
         self._last = last
         self._final = final
         self._epochs: list[Path] = []
@@ -48,7 +60,11 @@ class KeepEvery:
         """The epoch's own, where it is its turn, and the best."""
         regular = bool(self._every) and (epoch + 1) % (self._every or 1) == 0
         regular = regular or epoch + 1 == self._final
-        return ([f"epoch_{epoch}"] if regular else []) + (["best_model"] if improved else [])
+        return ([name_of(epoch)] if regular else []) + (["best_model"] if improved else [])
+
+    def due_at_step(self, step: int) -> bool:
+        """Whether it is the turn of one."""
+        return self._steps is not None and step % self._steps == 0
 
     def written(self, path: Path) -> None:
         """Remember the newest, and delete the oldest of those that are too many."""
@@ -74,11 +90,21 @@ class KeepNewest:
         epochs: Epochs of a full training; the last one always has a checkpoint.
         previous: The checkpoint that the trial continues from.
         folder: The trial's; a checkpoint that lies elsewhere stays.
+        steps: Optimizer steps between two checkpoints in the middle of epochs; None: there are
+            none.
     """
 
-    def __init__(self, every: int | None, epochs: int, previous: Path | None, folder: Path) -> None:
+    def __init__(
+        self,
+        every: int | None,
+        epochs: int,
+        previous: Path | None,
+        folder: Path,
+        steps: int | None = None,
+    ) -> None:
         self._every = every or 1
         self._epochs = epochs
+        self._steps = steps
         self._on_record = previous
         self._folder = folder
         self.newest = previous
@@ -86,7 +112,11 @@ class KeepNewest:
     def due(self, epoch: int, improved: bool) -> list[str]:
         """The epoch's own, where it is its turn."""
         due = (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs
-        return [f"epoch_{epoch}"] if due else []
+        return [name_of(epoch)] if due else []
+
+    def due_at_step(self, step: int) -> bool:
+        """Whether it is the turn of one."""
+        return self._steps is not None and step % self._steps == 0
 
     def written(self, path: Path) -> None:
         """Delete the one before, unless the record knows no other."""

@@ -81,11 +81,16 @@ def goes_by_step(schedule: LRScheduler | None) -> TypeGuard[WarmupCosine | OneCy
     return isinstance(schedule, WarmupCosine | OneCycle)
 
 
-def stand_after(schedule: LRScheduler, epochs: int) -> None:
+def stand_after(schedule: LRScheduler, epochs: int, steps_left: int | None = None) -> None:
     """Let a schedule stand where it stands after so many epochs of this training.
 
     However many steps those epochs had: they may have been trained with other ranks, batches or
     data. A schedule that waits for a loss to fall stays where it is.
+
+    Args:
+        schedule: The schedule.
+        epochs: Those that have ended.
+        steps_left: Steps that are left of the next one; None: that has not begun.
     """
     if isinstance(schedule, ReduceLROnPlateau):
         return
@@ -94,7 +99,8 @@ def stand_after(schedule: LRScheduler, epochs: int) -> None:
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         if goes_by_step(schedule):
             # What these set depends on the number of the step alone.
-            schedule._step_count = epochs * schedule.steps_per_epoch
+            begun = 0 if steps_left is None else schedule.steps_per_epoch - steps_left
+            schedule._step_count = epochs * schedule.steps_per_epoch + begun
             schedule.last_epoch = schedule._step_count - 1
             schedule.step()
         else:

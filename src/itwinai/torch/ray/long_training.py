@@ -56,6 +56,7 @@ class LongTraining:
             trainer.checkpoint_every or 1,
             trainer.checkpoint_last if regular else trainer.checkpoint_last or 2,
             final=trainer.epochs,
+            steps=trainer.checkpoint_every_steps,
         )
         # It is the job of the user's program, not of this process.
         with self._datasets.copies() as datasets, environment(self._job), suppress(job.JobEnds):
@@ -92,7 +93,7 @@ def train_on_ray(
             run_config=_run_config(arguments.run, location),
         ).fit()
     newest = checkpoints.newest_of_run(location, run)
-    if job.stop_requested() and newest != location / f"epoch_{trainer.epochs - 1}":
+    if job.stop_requested() and newest != location / checkpoints.name_of(trainer.epochs - 1):
         raise job.JobEnds("the training goes on in the next job")
     return rebuilt_model(trainer, {}, newest, datasets)
 

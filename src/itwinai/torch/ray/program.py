@@ -22,7 +22,7 @@ from itwinai.hpo.isolation.undoing import put_back
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext
 from itwinai.reporting import Reporter
-from itwinai.torch.checkpoints.files import check_whole
+from itwinai.torch.checkpoints.files import check_whole, newest_within, run_of
 from itwinai.torch.checkpoints.keeping import KeepNewest
 from itwinai.torch.optimization.factories import SCHEDULE_KEYS
 from itwinai.torch.ray.auditing import saves_are_heard
@@ -81,7 +81,8 @@ class TrainerProgram:
         reporter: Reporter,
     ) -> None:
         sampled = apply_values(trainer, assignment.params)
-        continued = _sound_checkpoint(assignment)
+        recorded = _sound_checkpoint(assignment)
+        continued = _within_next_epoch(assignment, recorded) or recorded
         if continued is None:
             reporter = AfterKnown(reporter, assignment.epochs)
         trainer.random_seed = (
@@ -96,9 +97,11 @@ class TrainerProgram:
         trainer.checkpoints_location = assignment.directory
         trainer.checkpoints = self._last = KeepNewest(
             *(trainer.checkpoint_every, trainer.epochs),
-            previous=continued,
+            previous=recorded,
             folder=Path(assignment.directory),
+            steps=trainer.checkpoint_every_steps,
         )
+        trainer.checkpoints.newest = continued
         trainer.from_checkpoint = continued or trainer.from_checkpoint
         trainer.reports = 0 if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
@@ -120,6 +123,14 @@ def _sound_checkpoint(assignment: Assignment) -> Path | None:
     except CheckpointError as error:
         itwinai.logger.warning("warning: %s. The trial begins again.", error)
         return None
+
+
+def _within_next_epoch(assignment: Assignment, recorded: Path | None) -> Path | None:
+    """Return a checkpoint in the middle of the epoch after those on record, which knows no such."""
+    if recorded is None and assignment.epochs:
+        return None
+    run = None if recorded is None else run_of(recorded)
+    return newest_within(Path(assignment.directory), assignment.epochs, run)
 
 
 class ReadingCheck:

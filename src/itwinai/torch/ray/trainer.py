@@ -73,8 +73,13 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
         initial_best_validation_metric: What the validation loss must fall below.
         run_name: Name of the logger's run.
         time_ray: Whether the seconds of the study, and of each report to it, are logged.
-        checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
+        checkpoint_last: How many of the newest to keep, ``best_model`` aside; None: all.
         checkpoint_sharded: Whether each rank writes its own part of a checkpoint.
+        checkpoint_every_steps: Optimizer steps, over all epochs, between two checkpoints in the
+            middle of epochs, ``epoch_<n>_step_<k>``; None: there are none.
+        validate_every_steps: Optimizer steps between two evaluations on the validation set in the
+            middle of epochs, whose results are logged as ``validation_<name>_step``; None: there
+            are none.
 
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
@@ -124,6 +129,8 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
         time_ray: bool = False,
         checkpoint_last: int | None = None,
         checkpoint_sharded: bool = False,
+        checkpoint_every_steps: int | None = None,
+        validate_every_steps: int | None = None,
     ) -> None:
         given = self.locals2params(locals())
         super().__init__(**{key: given[key] for key in given if key not in _NOT_OF_A_TRAINING})

@@ -6,7 +6,22 @@ import math
 from collections.abc import Sequence
 
 import itwinai
-from itwinai.torch.training.protocol import Training
+from itwinai.torch.training import hooks
+from itwinai.torch.training.protocol import Stage, Training
+
+
+def run_hook(training: Training, stage: Stage) -> None:
+    """Run the hook of an epoch's stage, such that all ranks have its metrics alike.
+
+    A loss that a user's own hook returned, and nobody recorded, is taken.
+    """
+    hook, name = f"{stage}_epoch", f"{stage}_loss"
+    training.whereabouts.hook = f"{hook}()"
+    loss = getattr(training, hook)()
+    if loss is not None and name not in training.epoch_metrics:
+        training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)
+    if training.overrides(hook):
+        agree_on_metrics(training)
 
 
 def agree_on_metrics(training: Training) -> None:

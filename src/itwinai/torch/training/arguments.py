@@ -39,6 +39,15 @@ def optional_number(name: str, value: Any) -> int | None:
     return None if value is None else whole_number(name, value, range(2**63))
 
 
+def number_above_0(name: str, value: Any) -> int | None:
+    """A whole number from 1 on, or None.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    return None if value is None else whole_number(name, value, range(1, 2**63))
+
+
 def real_number(name: str, value: Any) -> float:
     """A number, which may be infinite or written as text.
 

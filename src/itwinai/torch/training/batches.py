@@ -17,6 +17,7 @@ def run_batches(
     step: Step,
     metrics: EpochMetrics,
     take_turn: Callable[[Turn], None],
+    first: int = 0,
 ) -> Iterator[tuple[int, Any, Mapping[str, Any]]]:
     """Run one epoch's batches of a stage, adding their loss and metrics up.
 
@@ -25,6 +26,7 @@ def run_batches(
         step: Trains or evaluates on a batch; returns its loss and metrics.
         metrics: Adds them up.
         take_turn: Told the turn of the coming batch.
+        first: Index of the first one.
 
     Yields:
         Index, loss (None where it is a mean over nothing) and metrics of each batch.
@@ -32,8 +34,7 @@ def run_batches(
     Raises:
         HookError: If the step, or the count, returned something else.
     """
-    metrics.reset()
-    for index, (batch, turn) in enumerate(turns):
+    for index, (batch, turn) in enumerate(turns, first):
         take_turn(turn)
         metrics.skip_batch(turn.repeats)
         loss, batch_metrics = _checked(step, step(batch, index))

@@ -14,9 +14,11 @@ from itwinai.errors import ConfigurationError, NotANumberError
 from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.training import hooks, state
-from itwinai.torch.training.agreement import agree_on_metrics
-from itwinai.torch.training.protocol import Stage, Training
+from itwinai.torch.training.agreement import run_hook
+from itwinai.torch.training.job_watch import JobWatch
+from itwinai.torch.training.protocol import Training
 from itwinai.torch.training.reporting import report_epoch
+from itwinai.torch.training.steps import check_heard
 
 
 @job.listening()
@@ -25,22 +27,24 @@ def run_epochs(training: Training) -> None:
 
     Raises:
         TrialStopped: If told to stop before the last epoch.
-        JobEnds: If the job asked the training to stop before the last epoch.
+        JobEnds: If the job asked the training to stop before its end.
     """
     hooks.check_loaders(training)
     for epoch in remaining_epochs(training):
         began = time.monotonic()
-        _run(training, "train")
+        run_hook(training, "train")
         _check_number(training)
-        _run(training, "validation")
+        run_hook(training, "validation")
         if training.test_every and (epoch + 1) % training.test_every == 0:
-            _run(training, "test")
+            run_hook(training, "test")
         training.log(time.monotonic() - began, "epoch_time_s", step=epoch)
         end_epoch(training)
 
 
 def remaining_epochs(training: Training) -> Iterator[int]:
     """Begin one epoch after the other, until the last one or until early stopping is due."""
+    if job.may_stop() and isinstance(training.reporter, NullReporter):
+        training.job_watch = JobWatch(training.strategy)
     for epoch in range(training.current_epoch, training.epochs):
         if training.early_stopping.is_due:
             return
@@ -48,6 +52,7 @@ def remaining_epochs(training: Training) -> Iterator[int]:
         training.whereabouts.epoch = epoch + 1
         training.epoch_metrics, training.first_nan = {}, None
         training.set_epoch()
+        training.position.begin_epoch()
         yield epoch
 
 
@@ -59,6 +64,7 @@ def end_epoch(training: Training) -> None:
         JobEnds: If the job asked the training to stop before the last epoch.
     """
     epoch, loss = training.current_epoch, training.epoch_metrics.get("validation_loss")
+    check_heard(training)
     _step_schedule(training)
     training.config.took_effect("early_stopping_patience", "early_stopping_min_delta")
     if training.early_stopping.observe(loss) and training.strategy.is_main_worker:
@@ -115,17 +121,6 @@ def _check_number(training: Training) -> None:
         f"the loss became NaN in {where}. A smaller learning rate, gradient_clipping or another "
         "precision may help; with stop_on_nan: false in the config the training goes on."
     )
-
-
-def _run(training: Training, stage: Stage) -> None:
-    """Run a stage, and take the loss that a user's own method returned and nobody recorded."""
-    hook, name = f"{stage}_epoch", f"{stage}_loss"
-    training.whereabouts.hook = f"{hook}()"
-    loss = getattr(training, hook)()
-    if loss is not None and name not in training.epoch_metrics:
-        training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)
-    if training.overrides(hook):
-        agree_on_metrics(training)
 
 
 def _show(training: Training) -> None:

@@ -31,7 +31,10 @@ READING_HOOKS = (
 #: What belongs beside the configuration: an argument of the trainer, or a key of the study.
 _ELSEWHERE = {
     **dict.fromkeys(
-        ("epochs", "random_seed", "strategy", "checkpoint_every", "test_every", "from_checkpoint"),
+        (
+            *("epochs", "random_seed", "strategy", "test_every", "from_checkpoint"),
+            *("checkpoint_every", "checkpoint_every_steps", "validate_every_steps"),
+        ),
         "is an argument of the trainer",
     ),
     **dict.fromkeys(

@@ -16,6 +16,8 @@ from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.training.effects import Effects
+from itwinai.torch.training.job_watch import JobWatch
+from itwinai.torch.training.position import Position
 from itwinai.torch.training.turns import Turn
 
 Stage = Literal["train", "validation", "test"]
@@ -36,6 +38,8 @@ class Built(Protocol):
     lr_scheduler: LRScheduler | None
     optimization: Optimization
     early_stopping: EarlyStopping
+    #: Whatever gives the batches of the training set.
+    train_dataloader: Any
     strategy: Any
     config: Any
     #: The running epoch, from 0.
@@ -46,6 +50,10 @@ class Built(Protocol):
     train_glob_step: int
     validation_glob_step: int
     test_glob_step: int
+    #: Optimizer steps of all epochs so far.
+    optimizer_steps: int
+    #: How far it has come in the running epoch.
+    position: Position
     torch_rng: torch.Generator
     random_seed: int | None
     #: The settings of its optimizers and schedules, before anything was trained or restored.
@@ -69,6 +77,15 @@ class Training(Built, Protocol):
     epochs: int
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None
+    validation_dataloader: Any
+    #: Optimizer steps between two checkpoints in the middle of epochs; None: there are none.
+    checkpoint_every_steps: int | None
+    #: Optimizer steps between two evaluations in the middle of epochs; None: there are none.
+    validate_every_steps: int | None
+    #: Whether such an evaluation runs.
+    is_within_epoch: bool
+    #: Hears that the job ends, of a training alone in a job.
+    job_watch: JobWatch | None
     #: Epochs between two evaluations on the test set; None: never.
     test_every: int | None
     reports_test: bool

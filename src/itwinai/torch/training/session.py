@@ -21,6 +21,7 @@ from itwinai.torch.training import hooks, state
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.protocol import Datasets, Trainable
 from itwinai.torch.training.stateful import check_states
+from itwinai.torch.training.steps import check_steps, warn_unheard
 
 
 def train(training: Trainable, datasets: Datasets) -> Any:
@@ -70,10 +71,12 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         where.hook = "create_model_loss_optimizer()"
         training.create_model_loss_optimizer()
         hooks.check_built(training)
+        check_steps(training)
         _make_ready(training)
         where.hook = "train()"
         training.train()
         training.effects.look(certain=True)
+        warn_unheard(training)
         if training.optimization.average is not None:
             training.optimization.average.exchange()
     where.hook = "the end of the training"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,32 +13,11 @@ from torch.utils.data import DataLoader
 from itwinai.errors import ConfigurationError
 from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.reproducibility import random_numbers_kept
+from itwinai.torch.training import hooks
 from itwinai.torch.training.batches import Step, run_batches
 from itwinai.torch.training.protocol import Stage, Training
+from itwinai.torch.training.steps import end_batch, log_result
 from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
-
-
-class NanWatch:
-    """Notes the first step whose loss is not a number, without waiting for a GPU."""
-
-    def __init__(self) -> None:
-        self._first: int | torch.Tensor = 0
-
-    def see(self, loss: Any, step: int) -> None:
-        """Look at the loss of a step, counted from 1."""
-        if loss is None:
-            return
-        loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
-        if isinstance(loss, torch.Tensor) and not loss.is_cpu:
-            first = torch.as_tensor(self._first, device=loss.device)
-            self._first = torch.where(loss.isnan() & (first == 0), step, first)
-        elif self._first == 0 and math.isnan(float(loss)):
-            self._first = step
-
-    @property
-    def first(self) -> int | None:
-        """The step; None if there was none."""
-        return int(self._first) or None
 
 
 def run_stage(
@@ -55,16 +34,15 @@ def run_stage(
     Returns:
         The mean loss over all samples and ranks; None where no step returned one.
     """
-    where, steps_before = training.whereabouts, training.optimization.steps
-    where.hook, watch = f"{stage}_step()", NanWatch()
-    for index, loss, batch_metrics in _batches(training, stage, loader, metrics):
-        watch.see(loss, index + 1)
-        _log_batch(training, stage, index, {"loss": loss, **batch_metrics})
-    where.hook, where.batch = f"{stage}_epoch()", 0
+    where = training.whereabouts
+    where.hook = f"{stage}_step()"
     if stage == "train":
-        training.first_nan = watch.first
-        if training.optimization.steps > steps_before:
-            training.config.took_effect("gradient_accumulation_steps")
+        _train(training, loader, metrics)
+    else:
+        metrics.reset()
+        for _ in _batches(training, stage, loader, metrics):
+            pass
+    where.hook, where.batch = f"{stage}_epoch()", 0
     results = metrics.compute(training.strategy)
     if "loss" not in results and not metrics.batches:
         raise ConfigurationError(
@@ -73,13 +51,42 @@ def run_stage(
         )
     for name, value in results.items():
         training.epoch_metrics[f"{stage}_{name}"] = value
-        training.log(value, f"{stage}_{name}_epoch", step=training.current_epoch)
+        log_result(training, f"{stage}_{name}", value)
     return torch.tensor(results["loss"]) if "loss" in results else None
 
 
+def remaining_batches(training: Training) -> Iterator[Any]:
+    """Give an epoch's batches to a user's own loop, from where a checkpoint was."""
+    position, where = training.position, training.whereabouts
+    loader, where.hook = hooks.train_loader_of(training), "remaining_batches()"
+    source = position.begin(loader, training.torch_rng)
+    for batch, turn in _turns(training, "train", source):
+        training.turn = turn
+        where.batch += 1
+        with nullcontext() if turn.is_last else training.strategy.accumulating(training.model):
+            yield batch
+        end_batch(training)
+    training.turn, where.batch = Turn(), 0
+    training.config.took_effect("gradient_accumulation_steps")
+
+
+def _train(training: Training, loader: DataLoader[Any], metrics: EpochMetrics) -> None:
+    """Train on what is left of an epoch's batches."""
+    position, steps_before = training.position, training.optimization.steps
+    source = position.begin(loader, training.torch_rng, metrics)
+    for index, loss in _batches(training, "train", source, metrics, position.batches):
+        position.nan_watch.see(loss, index + 1)
+        end_batch(training)
+    training.first_nan = position.nan_watch.first
+    if training.optimization.steps > steps_before:
+        training.config.took_effect("gradient_accumulation_steps")
+
+
 def _batches(
-    training: Training, stage: Stage, loader: DataLoader[Any], metrics: EpochMetrics
-) -> Iterator[tuple[int, Any, Mapping[str, Any]]]:
+    training: Training, stage: Stage, data: Any, metrics: EpochMetrics, first: int = 0
+) -> Iterator[tuple[int, Any]]:
+    """Take batches through a stage's step and log them; give the number and loss of each."""
+
     def take_turn(turn: Turn) -> None:
         training.turn = turn
         training.whereabouts.batch += 1
@@ -87,7 +94,10 @@ def _batches(
     step = getattr(training, f"{stage}_step")
     if stage == "train":
         step = _synchronised_at_last(training, step)
-    return run_batches(_turns(training, stage, loader), step, metrics, take_turn)
+    turns = _turns(training, stage, data)
+    for index, loss, values in run_batches(turns, step, metrics, take_turn, first):
+        _log_batch(training, stage, index, {"loss": loss, **values})
+        yield index, loss
 
 
 def _log_batch(training: Training, stage: Stage, index: int, values: Mapping[str, Any]) -> None:
@@ -100,14 +110,14 @@ def _log_batch(training: Training, stage: Stage, index: int, values: Mapping[str
     setattr(training, counter, step + 1)
 
 
-def _turns(training: Training, stage: Stage, loader: DataLoader[Any]) -> Iterator[tuple[Any, Turn]]:
+def _turns(training: Training, stage: Stage, data: Any) -> Iterator[tuple[Any, Turn]]:
     varies = training.overrides("samples_in_batch", "terms_in_loss") or counts_targets(
         training.loss
     )
     counting = Counting(training.samples_in_batch, training.terms_in_loss, varies)
     trains = stage == "train"
     window = training.config.snapshot()["gradient_accumulation_steps"] if trains else 1
-    return take_turns(loader, window, counting, training.strategy, weighs=trains)
+    return take_turns(data, window, counting, training.strategy, weighs=trains)
 
 
 def _synchronised_at_last(training: Training, step: Step) -> Step:

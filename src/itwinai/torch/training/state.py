@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,16 @@ from itwinai.torch.training.precedence import (
 )
 from itwinai.torch.training.protocol import Built, Restored, Trainable, Training
 
+#: Of batches and steps so far.
+_COUNTERS = ("train_glob_step", "validation_glob_step", "test_glob_step", "optimizer_steps")
+
 
 def of_rank(training: Built) -> dict[str, Any]:
     """What differs from rank to rank: the random numbers, and the position in their data."""
-    return {**random_state(), "loader": training.torch_rng.get_state()}
+    own = {**random_state(), "loader": training.torch_rng.get_state()}
+    if training.position.is_saved:
+        own["position"] = training.position.state()
+    return own
 
 
 def save_due(training: Training, always: bool) -> None:
@@ -41,17 +48,30 @@ def save_due(training: Training, always: bool) -> None:
     if loss is not None and improved:
         training.best_validation_metric = loss
     due = training.checkpoints.due(training.current_epoch, improved)
-    if always and not any(name.startswith("epoch_") for name in due):
-        due = [f"epoch_{training.current_epoch}", *due]
-    if not due:
+    own = checkpoints.name_of(training.current_epoch)
+    if always and own not in due:
+        due = [own, *due]
+    _save_all(training, due)
+
+
+def save_within_epoch(training: Training) -> None:
+    """Write a checkpoint after the step of the running epoch that was made last."""
+    training.position.is_saved = True
+    _save_all(training, [checkpoints.name_of(training.current_epoch, training.position.steps)])
+    training.position.is_saved = False
+
+
+def _save_all(training: Training, names: Sequence[str]) -> None:
+    """Write checkpoints, each with the state of all ranks."""
+    if not names:
         return
-    training.whereabouts.hook = SAVING
+    hook, training.whereabouts.hook = training.whereabouts.hook, SAVING
     stateful.check_ranks_agree(training)
     training.random_states = training.strategy.gather_obj(of_rank(training)) or []
-    for name in due:
+    for name in names:
         training.save_checkpoint(name)
     training.random_states = []
-    training.whereabouts.hook = "train()"
+    training.whereabouts.hook = hook
 
 
 def save(training: Built, path: Path, best_validation_metric: float, writes: bool) -> None:
@@ -84,7 +104,7 @@ def begin_after(training: Trainable, restored: Restored) -> None:
     """Let a training begin after a checkpoint that was read; what it builds takes the rest."""
     training.restored = restored
     saved = restored[-1]
-    training.current_epoch = saved["epoch"] + 1
+    training.current_epoch = _epochs_ended(saved)
     training.best_validation_metric = saved["best_validation_metric"]
 
 
@@ -106,6 +126,8 @@ def restore(training: Built, path: Path, model: dict[str, Any], state: Any) -> N
         raise CheckpointError(f"{path}: it does not fit this training: {error}") from error
     if "stateful" in state:
         stateful.load_states(training, state["stateful"])
+    if "step" in state:
+        _restore_position(training, state)
     _settle(training, state)
     training.optimization.load_state_dict(state.get("scaler_state_dict", {}))
     training.early_stopping.load_state_dict(
@@ -169,16 +191,13 @@ def _of_training(training: Built, best_validation_metric: float) -> dict[str, An
     schedule = training.lr_scheduler
     own = of_rank(training)
     return {
-        "epoch": training.current_epoch,
+        **_where(training),
         "best_validation_metric": float(best_validation_metric),
         "lr_scheduler_state_dict": None if schedule is None else schedule.state_dict(),
         "built": training.built,
         "scaler_state_dict": training.optimization.state_dict(),
         "early_stopping": training.early_stopping.state_dict(),
-        "glob_steps": {
-            name: getattr(training, name)
-            for name in ("train_glob_step", "validation_glob_step", "test_glob_step")
-        },
+        "glob_steps": {name: getattr(training, name) for name in _COUNTERS},
         "torch_rng_state": own["torch"],
         "random_states": training.random_states or [own],
         "random_seed": training.random_seed,
@@ -186,9 +205,20 @@ def _of_training(training: Built, best_validation_metric: float) -> dict[str, An
     }
 
 
+def _where(training: Built) -> dict[str, int]:
+    """The epoch that has ended, or the running one and its step that was made last."""
+    step = {"step": training.position.steps} if training.position.is_saved else {}
+    return {"epoch": training.current_epoch, **step}
+
+
+def _epochs_ended(state: Mapping[str, Any]) -> int:
+    """How many epochs a checkpoint has behind it."""
+    return int(state["epoch"]) + ("step" not in state)
+
+
 def _about(training: Built) -> dict[str, Any]:
     return {
-        "epoch": training.current_epoch,
+        **_where(training),
         "metrics": training.epoch_metrics,
         "run": training.run_id,
         "strategy": training.strategy.name,
@@ -239,7 +269,7 @@ def _settle(training: Built, state: Mapping[str, Any]) -> None:
     for name, schedule in _schedules(training).items():
         now, before = _pair(training.built, then, "schedules", name)
         if goes_by_step(schedule) or saved.get(name) is None:
-            stand_after(schedule, state["epoch"] + 1)
+            stand_after(schedule, _epochs_ended(state), _steps_left(training))
         else:
             schedule.load_state_dict(merged(saved[name], now, before))
             if now != before:
@@ -281,6 +311,21 @@ def _restore_random(training: Built, state: Mapping[str, Any]) -> None:
     if rank < len(states):
         set_random_state(states[rank])
         training.torch_rng.set_state(states[rank]["loader"])
+
+
+def _restore_position(training: Built, state: Mapping[str, Any]) -> None:
+    """Go on in the middle of an epoch."""
+    rank, size = training.strategy.global_rank(), training.strategy.global_world_size()
+    training.position.resume(state["random_states"], rank, size, training.train_dataloader)
+
+
+def _steps_left(training: Built) -> int | None:
+    """Optimizer steps of an epoch to go on in, where that is known; None at the end of one."""
+    left = training.position.left
+    if left is None:
+        return None
+    window: int = training.config.snapshot()["gradient_accumulation_steps"]
+    return math.ceil(left / window)
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 import itwinai
 from itwinai.errors import CheckpointError
+from itwinai.torch.checkpoints.plain import has_state, odd_part
 from itwinai.torch.training.protocol import Built
 from itwinai.torch.type import DistributedStrategyError
 
@@ -27,9 +27,6 @@ _KEPT_OTHERWISE = {
     *("train_dataloader", "validation_dataloader", "test_dataloader", "config", "parameters"),
     *("restored", "built"),
 }
-
-#: What a checkpoint can give back without running any code.
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Tensor, torch.Size, torch.dtype)
 
 
 def stateful(training: Built) -> dict[str, Any]:
@@ -88,7 +85,7 @@ def check_states(training: Built) -> None:
     for name, value in stateful(training).items():
         if isinstance(value, nn.Module | Optimizer):
             continue
-        odd = next(_odd_parts(value.state_dict()), None)
+        odd = odd_part(value.state_dict())
         if odd is not None:
             raise CheckpointError(
                 f"the trainer's {name}: its state_dict() holds {odd}, which a checkpoint could "
@@ -119,22 +116,16 @@ def check_ranks_agree(training: Built) -> None:
 
 
 def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if _has_state(value):
+    if has_state(value):
         yield name, value
     elif isinstance(value, Mapping):
         for key, part in value.items():
-            if _has_state(part):
+            if has_state(part):
                 yield f"{name}.{key}", part
     elif isinstance(value, list | tuple):
         for index, part in enumerate(value):
-            if _has_state(part):
+            if has_state(part):
                 yield f"{name}.{index}", part
-
-
-def _has_state(value: Any) -> bool:
-    return not isinstance(value, type) and all(
-        callable(getattr(value, method, None)) for method in ("state_dict", "load_state_dict")
-    )
 
 
 def _learns_nothing(name: str, value: Any) -> bool:
@@ -169,15 +160,3 @@ def _sum_of(training: Built, network: nn.Module) -> float:
     if training.strategy.unwrap(network) is not network or training.strategy.is_sharded:
         return 0.0
     return float(sum(weight.detach().double().sum().item() for weight in network.parameters()))
-
-
-def _odd_parts(state: Any) -> Iterator[str]:
-    if isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from _odd_parts(key)
-            yield from _odd_parts(value)
-    elif isinstance(state, list | tuple | set):
-        for value in state:
-            yield from _odd_parts(value)
-    elif not isinstance(state, _PLAIN):
-        yield f"an object of {type(state).__module__}.{type(state).__qualname__}"

@@ -49,17 +49,20 @@ from itwinai.torch.training.agreement import agree_on_metrics
 from itwinai.torch.training.arguments import (
     check_is_built,
     existing_checkpoint,
+    number_above_0,
     optional_number,
     path_of,
     real_number,
     whole_number,
 )
 from itwinai.torch.training.effects import Effects
+from itwinai.torch.training.job_watch import JobWatch
 from itwinai.torch.training.loop import end_epoch, remaining_epochs, run_epochs
 from itwinai.torch.training.names import check_config
+from itwinai.torch.training.position import Position
 from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
-from itwinai.torch.training.stages import evaluate, run_stage
+from itwinai.torch.training.stages import evaluate, remaining_batches, run_stage
 from itwinai.torch.training.turns import Turn, counted_targets, counts_targets
 from itwinai.torch.type import Batch, Metrics
 
@@ -81,7 +84,7 @@ class LocalTrainer(Trainer, LogMixin):
             ``MetricCollection`` may stand for all of them, or for one.
         checkpoints_location: Folder of the checkpoints.
         checkpoint_every: Epochs between two checkpoints; None writes ``best_model`` only.
-        checkpoint_last: How many of the newest ``epoch_<n>`` to keep; None: all.
+        checkpoint_last: How many of the newest to keep, ``best_model`` aside; None: all.
         checkpoint_sharded: Whether each rank writes its own part of a checkpoint.
         from_checkpoint: Checkpoint folder to continue from, or a folder of them.
         initial_best_validation_metric: What the validation loss must fall below.
@@ -92,6 +95,11 @@ class LocalTrainer(Trainer, LogMixin):
         profiling_wait_epochs: First epochs that are not profiled.
         profiling_warmup_epochs: Epochs after those in which the profiler runs without recording.
         time_ray: Whether the seconds of each report to a study are logged.
+        checkpoint_every_steps: Optimizer steps, over all epochs, between two checkpoints in the
+            middle of epochs, ``epoch_<n>_step_<k>``; None: there are none.
+        validate_every_steps: Optimizer steps between two evaluations on the validation set in the
+            middle of epochs, whose results are logged as ``validation_<name>_step``; None: there
+            are none.
 
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
@@ -113,6 +121,12 @@ class LocalTrainer(Trainer, LogMixin):
     torch_rng: torch.Generator
     current_epoch = 0
     train_glob_step = validation_glob_step = test_glob_step = 0
+    #: Optimizer steps of all epochs so far.
+    optimizer_steps = 0
+    #: Whether an evaluation in the middle of an epoch runs.
+    is_within_epoch = False
+    #: Hears that the job ends, of a training alone in a job.
+    job_watch: JobWatch | None = None
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
@@ -154,6 +168,8 @@ class LocalTrainer(Trainer, LogMixin):
         profiling_wait_epochs: int = 0,
         profiling_warmup_epochs: int = 0,
         time_ray: bool = False,
+        checkpoint_every_steps: int | None = None,
+        validate_every_steps: int | None = None,
     ) -> None:
         super().__init__(name)
         self.save_parameters(**self.locals2params(locals()))
@@ -179,6 +195,10 @@ class LocalTrainer(Trainer, LogMixin):
         self.checkpoint_every = optional_number("checkpoint_every", checkpoint_every)
         self.checkpoint_last = optional_number("checkpoint_last", checkpoint_last)
         self.checkpoint_sharded = checkpoint_sharded
+        self.checkpoint_every_steps = number_above_0(
+            "checkpoint_every_steps", checkpoint_every_steps
+        )
+        self.validate_every_steps = number_above_0("validate_every_steps", validate_every_steps)
         self.best_validation_metric = real_number(
             "initial_best_validation_metric", initial_best_validation_metric
         )
@@ -191,9 +211,13 @@ class LocalTrainer(Trainer, LogMixin):
         #: Metrics of the current epoch: ``{stage}_loss`` and ``{stage}_{metric}``.
         self.epoch_metrics: dict[str, float] = {}
         self.reporter: Reporter = NullReporter()
-        self.checkpoints: CheckpointPolicy = KeepEvery(self.checkpoint_every, self.checkpoint_last)
+        self.checkpoints: CheckpointPolicy = KeepEvery(
+            self.checkpoint_every, self.checkpoint_last, steps=self.checkpoint_every_steps
+        )
         #: Place of the current batch in its optimizer step.
         self.turn = Turn()
+        #: How far the running epoch has come.
+        self.position = Position()
         #: Where this rank is, for the others to know.
         self.whereabouts = Whereabouts()
         self.effects = Effects(self.config)
@@ -406,15 +430,36 @@ class LocalTrainer(Trainer, LogMixin):
     def remaining_epochs(self) -> Iterator[int]:
         """Begin one epoch after the other, for an own ``train()``.
 
-        From the one after the checkpoint that is continued to the last one, or until early stopping
-        is due; each with its own order of the data. With :meth:`optimize` for each batch and
-        :meth:`end_epoch` for each epoch, an own loop has all that the trainer's has::
+        From the one after the checkpoint that is continued (or that in which it was written) to the
+        last one, or until early stopping is due; each with its own order of the data. With
+        :meth:`remaining_batches`, :meth:`optimize` for each batch and :meth:`end_epoch` for each
+        epoch, an own loop has all that the trainer's has::
 
             for epoch in self.remaining_epochs():
-                ...
+                for batch in self.remaining_batches():
+                    ...
                 self.end_epoch({"validation_loss": loss})
         """
         return remaining_epochs(self)
+
+    def remaining_batches(self) -> Iterator[Any]:
+        """Give the batches of the training set, for an own ``train()`` or ``train_epoch()``.
+
+        Those of a whole epoch, or of its rest where the checkpoint that is continued was written in
+        its middle. After the last batch of each optimizer step all is done that is due there: see
+        ``checkpoint_every_steps`` and ``validate_every_steps``, and the end of a batch job. With
+        :meth:`optimize` for each batch, gradients are accumulated as in the trainer's own loop::
+
+            for batch in self.remaining_batches():
+                ...
+                self.optimize(loss)
+
+        Raises:
+            TypeError: If the samples of a batch cannot be counted; override
+                :meth:`samples_in_batch` then.
+            JobEnds: If the batch job ends. Let it pass.
+        """
+        return remaining_batches(self)
 
     def end_epoch(self, metrics: Mapping[str, Any]) -> None:
         """Do all that follows an epoch of an own ``train()``; call it on every rank.

@@ -1,0 +1,182 @@
+"""How far a training has come in its running epoch, for a checkpoint in the middle of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from itwinai.errors import CheckpointError
+from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.reproducibility import random_state, set_random_state
+from itwinai.torch.training.source import Source, source_of
+
+
+class NanWatch:
+    """Notes the first step whose loss is not a number, without waiting for a GPU.
+
+    Args:
+        first: The step, if there was one before a checkpoint.
+    """
+
+    def __init__(self, first: int | None = None) -> None:
+        self._first: int | torch.Tensor = first or 0
+
+    def see(self, loss: Any, step: int) -> None:
+        """Look at the loss of a step, counted from 1."""
+        if loss is None:
+            return
+        loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
+        if isinstance(loss, torch.Tensor) and not loss.is_cpu:
+            first = torch.as_tensor(self._first, device=loss.device)
+            self._first = torch.where(loss.isnan() & (first == 0), step, first)
+        elif self._first == 0 and math.isnan(float(loss)):
+            self._first = step
+
+    @property
+    def first(self) -> int | None:
+        """The step; None if there was none."""
+        return int(self._first) or None
+
+
+class Position:
+    """Where this rank stands between the begin of an epoch's training data and its end."""
+
+    def __init__(self) -> None:
+        #: Batches of the running epoch, and optimizer steps made of them.
+        self.batches = self.steps = 0
+        #: Batches that are left of an epoch to go on in, where that is known.
+        self.left: int | None = None
+        #: Whether the checkpoint that is being written is one in the middle of the epoch.
+        self.is_saved = False
+        self.nan_watch = NanWatch()
+        self._source = Source(())
+        self._metrics: EpochMetrics | None = None
+        #: Random numbers of this rank when the epoch's data began.
+        self._random: Mapping[str, Any] | None = None
+        self._resumed: _Resumed | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an epoch to go on in that nothing has gone on with."""
+        return self._resumed is not None
+
+    @property
+    def keeps_place(self) -> bool:
+        """Whether a training could go on where this one stands."""
+        return self._source.keeps_place
+
+    def begin_epoch(self) -> None:
+        """Stand at the begin of an epoch, unless there is one to go on in."""
+        if not self.is_open:
+            self.batches = self.steps = 0
+
+    def begin(
+        self, loader: Any, of_loaders: torch.Generator, metrics: EpochMetrics | None = None
+    ) -> Source:
+        """Begin the training data of an epoch, or go on in the middle of them.
+
+        Args:
+            loader: The training set's.
+            of_loaders: Random numbers of the loaders.
+            metrics: Where the epoch is added up.
+        """
+        self._source, self._metrics = source_of(loader), metrics
+        resumed, self._resumed = self._resumed, None
+        if metrics is not None:
+            metrics.load_state_dicts([] if resumed is None else resumed.metrics)
+        if resumed is None:
+            self.batches = self.steps = 0
+            self.nan_watch = NanWatch()
+            self._random = {**random_state(), "loader": of_loaders.get_state()}
+        else:
+            self._random = resumed.begin
+            resumed.replay(self._source, of_loaders)
+        return self._source
+
+    def took_batch(self, ends_step: bool) -> None:
+        """Hear that a batch was trained on, and whether an optimizer step ended with it."""
+        self.batches += 1
+        self._source.taken += 1
+        self.steps += ends_step
+
+    def state(self) -> dict[str, Any]:
+        """What this rank must know to go on here, as plain values and tensors."""
+        return {
+            "batches": self.batches,
+            "steps": self.steps,
+            "place": self._source.place(),
+            "begin": self._random,
+            "metrics": None if self._metrics is None else self._metrics.state_dict(),
+            "first_nan": self.nan_watch.first,
+        }
+
+    def resume(self, ranks: Sequence[Mapping[str, Any]], rank: int, size: int, loader: Any) -> None:
+        """Go on in the middle of the epoch that begins next.
+
+        Args:
+            ranks: Of each rank that there was, its random numbers and, under ``position``, what
+                :meth:`state` returned.
+            rank: This process.
+            size: Number of processes.
+            loader: The training set's.
+
+        Raises:
+            CheckpointError: If the checkpoint was written with other data, or by another number of
+                processes of which each alone knew its data.
+        """
+        source = source_of(loader)
+        if len(ranks) != size and source.is_of_ranks:
+            raise CheckpointError(
+                f"the checkpoint was written in the middle of an epoch by {len(ranks)} processes, "
+                f"each of which alone knew its part of the data. Start {len(ranks)} of them, or go "
+                "on from a checkpoint at the end of an epoch."
+            )
+        self._resumed = _Resumed.of(ranks, rank, size)
+        state = self._resumed.state
+        self.batches, self.steps = state["batches"], state["steps"]
+        self.nan_watch = NanWatch(state["first_nan"])
+        source.go_to(state["place"], lambda: None)
+        self.left = source.left(self.batches)
+
+
+@dataclass(frozen=True)
+class _Resumed:
+    """The middle of an epoch, as a checkpoint tells it.
+
+    Attributes:
+        state: Of this rank, or of rank 0 where the number of ranks has changed.
+        metrics: What this rank goes on adding up.
+        begin: This rank's random numbers when the epoch's data began; None of a new rank.
+        now: Its random numbers at the checkpoint.
+    """
+
+    state: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    begin: Mapping[str, Any] | None
+    now: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, ranks: Sequence[Mapping[str, Any]], rank: int, size: int) -> _Resumed:
+        states = [one["position"] for one in ranks]
+        own = rank if len(ranks) == size else 0
+        mine = states[rank : rank + 1] if len(ranks) == size else states if rank == 0 else []
+        known = rank < len(ranks)
+        return cls(
+            state=states[own],
+            metrics=[state["metrics"] for state in mine if state["metrics"] is not None],
+            begin=states[rank]["begin"] if known else None,
+            now=ranks[rank] if known else {},
+        )
+
+    def replay(self, source: Source, of_loaders: torch.Generator) -> None:
+        """Let a source go to the place, drawing its order from the random numbers of that time."""
+        if self.begin is None:
+            source.go_to(self.state["place"], lambda: None)
+            return
+        set_random_state(self.begin)
+        of_loaders.set_state(self.begin["loader"])
+        source.go_to(self.state["place"], lambda: set_random_state(self.now))

@@ -1,0 +1,114 @@
+"""What happens between the steps of an epoch: checkpoints, evaluations, and the end of the job."""
+
+from __future__ import annotations
+
+import itwinai
+from itwinai import job
+from itwinai.errors import ConfigurationError
+from itwinai.torch.training import state
+from itwinai.torch.training.agreement import run_hook
+from itwinai.torch.training.protocol import Training
+from itwinai.torch.training.source import check_keeps_place
+
+
+def check_steps(training: Training) -> None:
+    """Refuse what the trainer's arguments ask for in the middle of epochs and cannot have.
+
+    Raises:
+        ConfigurationError: If nothing tells where the training data stands, or there is no
+            validation set.
+    """
+    loader = training.train_dataloader
+    if training.checkpoint_every_steps is not None and loader is not None:
+        check_keeps_place(loader, "checkpoint_every_steps")
+    own = training.overrides("validation_epoch", "train")
+    lacks = training.validation_dataloader is None and not own
+    if training.validate_every_steps is not None and lacks:
+        raise ConfigurationError(
+            "validate_every_steps: there is no validation set. Pass one, or leave "
+            "validate_every_steps out."
+        )
+
+
+def check_heard(training: Training) -> None:
+    """Refuse a loop of the user's own whose steps nothing hears of, at the end of an epoch.
+
+    Raises:
+        ConfigurationError: If something is due at steps, or the checkpoint stands in the middle of
+            the epoch.
+    """
+    asked = _asked(training)
+    if training.position.is_open:
+        asked.append("from_checkpoint, which is in the middle of an epoch")
+    elif training.position.batches:
+        return
+    if asked:
+        raise ConfigurationError(
+            f"{', '.join(asked)}: nothing of this epoch was taken from self.remaining_batches(). "
+            "Let the loop go over it, in place of self.train_dataloader."
+        )
+
+
+def warn_unheard(training: Training) -> None:
+    """Say at the end of a user's own ``train()`` what has had no effect, as nothing of it heard."""
+    asked = _asked(training)
+    if asked and not training.optimizer_steps and training.strategy.is_main_worker:
+        itwinai.logger.warning(
+            "warning: %s has had no effect: nothing went over self.remaining_batches()",
+            ", ".join(asked),
+        )
+
+
+def end_batch(training: Training) -> None:
+    """Hear that a batch was trained on; after the last one of a step, do what is due.
+
+    Raises:
+        JobEnds: If the job asked a training alone to stop, which it can do here.
+    """
+    ends_step = training.turn.is_last
+    training.position.took_batch(ends_step)
+    if ends_step:
+        training.optimizer_steps += 1
+        _end_step(training)
+
+
+def log_result(training: Training, name: str, value: float) -> None:
+    """Log what a stage came to: of an epoch, or at a step in the middle of one."""
+    if training.is_within_epoch:
+        training.log(value, f"{name}_step", step=training.optimizer_steps)
+    else:
+        training.log(value, f"{name}_epoch", step=training.current_epoch)
+
+
+def _asked(training: Training) -> list[str]:
+    """The trainer's arguments that ask for something at steps."""
+    named = ("checkpoint_every_steps", "validate_every_steps")
+    return [name for name in named if getattr(training, name) is not None]
+
+
+def _end_step(training: Training) -> None:
+    watch, position = training.job_watch, training.position
+    if watch is not None and watch.hears_end() and position.keeps_place:
+        state.save_within_epoch(training)
+        done = f"epoch {training.current_epoch + 1}/{training.epochs}, step {position.steps}"
+        raise job.JobEnds(f"the training goes on after {done} in the next job")
+    steps, every = training.optimizer_steps, training.validate_every_steps
+    if every is not None and steps % every == 0:
+        _validate(training)
+    if training.checkpoints.due_at_step(steps):
+        state.save_within_epoch(training)
+
+
+def _validate(training: Training) -> None:
+    """Evaluate in the middle of an epoch, whose metrics and batches do not notice it."""
+    where, metrics, turn = training.whereabouts, training.epoch_metrics, training.turn
+    hook, batch = where.hook, where.batch
+    modes = [(module, module.training) for module in training.model.modules()]
+    training.epoch_metrics, training.is_within_epoch = {}, True
+    try:
+        run_hook(training, "validation")
+    finally:
+        training.epoch_metrics, training.is_within_epoch = metrics, False
+        training.turn, where.hook, where.batch = turn, hook, batch
+    for module, mode in modes:
+        module.training = mode
