@@ -169,6 +169,7 @@ def histories(result: StudyResult | None) -> list[Any]:
 # -- a callback ------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_the_callback_keeps_all_rules_of_an_integration() -> None:
     config = {"lr": 0.05, "plateau": False, "mark": ""}
     assert check_integration(train, config, epochs=4, world_size=1)

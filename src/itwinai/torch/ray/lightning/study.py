@@ -66,7 +66,7 @@ class LightningStudy:
         best = result.best
         if best is None or best.checkpoint is None:
             return None
-        tuned = nested(best.params, self.function.config)
+        tuned = with_values(self.function.config, best.params)
         values = {at: value_at(tuned, name)[0] for name, at in self.places.items()}
         content = with_values(self._config, values)
         content.pop("data", None)
