@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import TensorDataset
@@ -28,6 +29,7 @@ from itwinai.hpo import StudyResult, Trial, TrialState, tune
 from itwinai.hpo.engine import ray_cluster
 from itwinai.torch.transformers import TrialCallback
 
+FILE = np.zeros(1, np.uint8)
 SPACE = {"lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
 
 
@@ -154,7 +156,9 @@ class Holding:
         raise AssertionError
 
 
-@pytest.mark.parametrize("content", [1.0, {"../elsewhere": b""}, {"/tmp/elsewhere": b""}])
+@pytest.mark.parametrize(
+    "content", [1.0, {"weights": 1.0}, {"../elsewhere": FILE}, {"/elsewhere": FILE}]
+)
 def test_a_checkpoint_of_anything_else_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(CheckpointError, match="its checkpoint"):
         TrialCallback(Holding(tmp_path / "trial", content))

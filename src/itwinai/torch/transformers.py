@@ -130,7 +130,8 @@ def _read_files(folder: Path) -> dict[str, Any]:
 
 
 def _write_files(folder: Path, files: Any) -> None:
-    if not isinstance(files, Mapping):
+    known = isinstance(files, Mapping) and all(isinstance(f, np.ndarray) for f in files.values())
+    if not known:
         raise CheckpointError(f"{folder.parent}: its checkpoint holds no files of a Trainer")
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():
@@ -138,4 +139,4 @@ def _write_files(folder: Path, files: Any) -> None:
         if ".." in path.parts or not path.is_relative_to(folder):
             raise CheckpointError(f"{folder.parent}: its checkpoint names a file elsewhere: {name}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.asarray(content, np.uint8).tofile(path)
+        content.tofile(path)
