@@ -68,6 +68,8 @@ ARGUMENTS = {
     "checkpoints_location": TEXT,
     "checkpoint_every": NUMBERS,
     "checkpoint_last": NUMBERS,
+    "checkpoint_every_steps": NUMBERS,
+    "validate_every_steps": NUMBERS,
     "run_name": TEXT,
     "profiling_wait_epochs": NUMBERS,
     "initial_best_validation_metric": NUMBERS | TEXT,

@@ -52,6 +52,7 @@ def save_due(training: Training, always: bool) -> None:
     if always and own not in due:
         due = [own, *due]
     _save_all(training, due)
+    training.whereabouts.hook = "train()"
 
 
 def save_within_epoch(training: Training) -> None:
