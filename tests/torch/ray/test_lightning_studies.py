@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo import StudyResult, Trial, TrialState, tune
+from itwinai.hpo import StudyResult, Trial, TrialState, rerun, tune
 from itwinai.hpo.engine import ray_cluster
 from itwinai.pipeline import Pipeline
 from itwinai.testing.integrations import check_integration
@@ -223,6 +223,21 @@ def test_a_step_runs_a_study_and_returns_the_best_module(tmp_path: Path) -> None
     inputs = torch.rand(100, 2)
     loss = torch.nn.functional.mse_loss(module.layers(inputs), inputs.sum(1, keepdim=True))
     assert float(loss.detach()) < 0.3
+
+
+def test_a_trial_of_a_configuration_is_repeated_and_trained_from_fresh_seeds(
+    tmp_path: Path,
+) -> None:
+    trainer = by_config(tmp_path, {**content(), "seed_everything": 5}, num_samples=2)
+    assert trainer.plan(epoch_seconds=1.0).trials == 2
+    trainer.execute()
+    result = trainer.study_result
+    assert result is not None
+    assert rerun(trainer, (), result, trial=1).differing == ()
+    runs = rerun(trainer, (), result, trial=1, seeds=2).runs
+    assert runs[0].history != runs[1].history
+    with pytest.raises(ConfigurationError, match=r"Change trainer\.max_epochs"):
+        rerun(trainer, (), result, trial=1, epochs=9)
 
 
 def test_a_lost_trial_of_a_configuration_goes_on(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from itwinai.config.nesting import nested, value_at
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.functions.program import FunctionProgram
 from itwinai.hpo.functions.states import load_state
 from itwinai.hpo.functions.step import FunctionTrainer
+from itwinai.hpo.launch import StudyPlan
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import SearchSpace
 from itwinai.torch.lightning_cli import built, parsed
@@ -41,6 +44,7 @@ class LightningStudy:
         saved_model: str,
     ) -> None:
         self._config = dict(config)
+        self._saved_model = saved_model
         for section in _SECTIONS:
             if isinstance(self._config.get(section), str):
                 self._config[section] = {"class_path": self._config[section]}
@@ -55,6 +59,20 @@ class LightningStudy:
             _reports(content["trainer"]),
             study,
         )
+
+    @property
+    def seed(self) -> int | None:
+        """The configuration's ``seed_everything``, if it is a number."""
+        seed = self._config.get("seed_everything")
+        return seed if type(seed) is int else None
+
+    def program(self, seed: int | None) -> FunctionProgram:
+        """What trains a trial's values from a seed; None: from the trial's own."""
+        training = LightningTraining(
+            {**self._config, "seed_everything": seed}, self.places, self._saved_model
+        )
+        function = self.function
+        return FunctionProgram(training, function.config, function.epochs)
 
     def run(self, pipeline: str | None) -> StudyResult:
         """Run it; the study's folder keeps the pipeline that it is a step of."""
@@ -75,6 +93,54 @@ class LightningStudy:
         state, _ = load_state(best.checkpoint)
         module.load_state_dict(state["state_dict"])
         return module.eval()
+
+
+@dataclass(frozen=True)
+class LightningSubject:
+    """A study of a training by Lightning, for whoever trains its trials again.
+
+    Attributes:
+        described: The study.
+    """
+
+    described: LightningStudy
+
+    @property
+    def study(self) -> StudyConfiguration:
+        """The settings of its study."""
+        return self.described.function.study
+
+    @property
+    def epochs(self) -> int:
+        """Reports of a full training."""
+        return self.described.function.epochs
+
+    @property
+    def seed(self) -> int | None:
+        """The configuration's ``seed_everything``, if it is a number."""
+        return self.described.seed
+
+    def checked_plan(self) -> StudyPlan:
+        """Check all of the study that can be known before anything starts."""
+        return self.described.function.checked_plan()
+
+    def checkpoint_bytes(self) -> float | None:
+        """Nobody knows before the module is built."""
+        return None
+
+    def program(self, seed: int | None, epochs: int, tests: bool = False) -> FunctionProgram:
+        """What trains; it does not look at a test set.
+
+        Raises:
+            ConfigurationError: For other epochs than the configuration's: ``max_epochs`` may be
+                what its schedules go by.
+        """
+        if epochs != self.epochs:
+            raise ConfigurationError(
+                f"epochs={epochs}: the configuration says how long it trains, and its schedules "
+                "may go by that. Change trainer.max_epochs there."
+            )
+        return self.described.program(seed)
 
 
 def _reports(trainer: Mapping[str, Any]) -> int:

@@ -19,8 +19,9 @@ from itwinai.hpo.space import SearchSpace
 from itwinai.torch.lightning_cli import built, keeping_model
 
 if TYPE_CHECKING:
+    from itwinai.hpo.planning import PlannedCost
     from itwinai.hpo.record import StudyResult
-    from itwinai.torch.ray.lightning.study import LightningStudy
+    from itwinai.torch.ray.lightning.study import LightningStudy, LightningSubject
 
 
 class TorchLightningTrainer(Trainer):
@@ -80,6 +81,36 @@ class TorchLightningTrainer(Trainer):
         """
         with _without_other_tasks():
             return self._fit() if self.search_space is None else self._tune(self.search_space)
+
+    def plan(
+        self,
+        *,
+        epoch_seconds: float | None = None,
+        probe: bool = False,
+        like: str | Path | None = None,
+        limit: float | None = None,
+    ) -> PlannedCost:
+        """Say what the study will cost; see :func:`itwinai.hpo.retraining.planned_cost`."""
+        from itwinai.hpo.retraining import planned_cost
+
+        return planned_cost(self.subject(), epoch_seconds, probe, like, limit)
+
+    def subject(self, *data: Any) -> LightningSubject:
+        """This trainer, for whoever trains trials of its study again.
+
+        Args:
+            data: Nothing: the configuration says what the data are.
+
+        Raises:
+            ConfigurationError: If it has no search space.
+        """
+        from itwinai.torch.ray.lightning.study import LightningSubject
+
+        if self.search_space is None:
+            raise ConfigurationError(
+                "search_space: there is none, so this trains once, and has no trials"
+            )
+        return LightningSubject(self._study_of(self.search_space))
 
     def _fit(self) -> Any:
         if self._has_study:
