@@ -92,9 +92,17 @@ def test_a_winner_that_is_none_is_told_beside_what_was_promised(tmp_path: Path) 
     losses = {1: [1.1, 0.9, 1.0, 9.0], 0: [0.9, 1.0, 1.0, 9.0]}
     found = confirmation_of_losses(tmp_path, losses)
     assert found.is_decided
-    (line,) = confirmed(found)
+    line, no_test = confirmed(found)
+    assert no_test.startswith("trial 1: not on a test set: none was given")
     assert line.startswith("trial 1: no significant gain: -0.03333 [")
     assert line.endswith("by 3 reruns of each; the study's record promised 0.3")
+
+
+def test_reruns_that_are_all_alike_are_told(tmp_path: Path) -> None:
+    found = confirmation_of_losses(tmp_path, {1: [0.5] * 3, 0: [0.9] * 3})
+    lines = confirmed(found)
+    assert lines[0].startswith("trial 1: better by 0.4 [")
+    assert lines[2].startswith("trial 1: all reruns gave the same numbers: no seed changes this")
 
 
 def test_reruns_that_diverge_count_for_nothing_and_are_told(tmp_path: Path) -> None:
@@ -104,4 +112,4 @@ def test_reruns_that_diverge_count_for_nothing_and_are_told(tmp_path: Path) -> N
     assert found.failed(1) == 1
     lines = confirmed(found)
     assert lines[0].startswith("trial 1: better by 0.89 [")
-    assert lines[1] == "trial 1: 1 rerun of it came to nothing, and count for nothing here"
+    assert lines[2] == "trial 1: 1 rerun of it came to nothing, and count for nothing here"

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from itwinai.hpo.display.words import number, plural
 from itwinai.hpo.insight import Confirmation, Gain
 
+_ALIKE = (
+    "all reruns gave the same numbers: no seed changes this training, or it sets one of its own, "
+    "and then they prove nothing"
+)
+
 
 def confirmed(confirmation: Confirmation) -> list[str]:
     """Say of each candidate whether it is better than the default, and by how much."""
@@ -35,6 +40,10 @@ def _of(confirmation: Confirmation, candidate: int) -> Iterator[str]:
     on_test = confirmation.gain_on_test(candidate)
     if on_test is not None:
         yield f"on the test set {gained(on_test)}"
+    if confirmation.is_decided and not confirmation.tells_test:
+        yield "not on a test set: none was given, or the training reports nothing of one"
+    if confirmation.is_alike(candidate) and confirmation.is_alike(confirmation.default):
+        yield _ALIKE
     for arm, name in ((candidate, "it"), (confirmation.default, "the default")):
         failed = confirmation.failed(arm)
         if failed:

@@ -62,6 +62,17 @@ class Confirmation:
         gains = [self.gain(candidate) for candidate in self.candidates]
         return all(g and (g.verdict != "not decided" or g.reruns >= self.most) for g in gains)
 
+    @property
+    def tells_test(self) -> bool:
+        """Whether the metric has one on a test set, and its candidates' reruns have told it."""
+        name = _on_test(self.study.metric)
+        return name is not None and all(self.values(n, name) for n in self.candidates)
+
+    def is_alike(self, number: int) -> bool:
+        """Whether all reruns of a trial, several of them, gave the same number."""
+        values = self.values(number, self.study.metric)
+        return len(values) > 1 and len(set(values)) == 1
+
     def failed(self, number: int) -> int:
         """How many reruns of a trial came to nothing."""
         return sum(_is_failure(trial) for trial in self.reruns[number])
