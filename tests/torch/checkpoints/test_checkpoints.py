@@ -249,8 +249,8 @@ def test_an_altered_manifest_is_named(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     train(tmp_path, checkpoint_every=3)
     file = tmp_path / "checkpoints/epoch_2/manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
-    with pytest.raises(CheckpointError, match="written in format 2, but this version"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 3}))
+    with pytest.raises(CheckpointError, match="written in format 3, but this version"):
         checkpoint.load(file.parent)
 
 
