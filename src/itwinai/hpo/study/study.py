@@ -260,8 +260,9 @@ class Study:
     def close(self, reason: str = "the study was interrupted") -> StudyResult:
         """End the trials that still run as interrupted, release the record, return the result."""
         self.lack = self._outage.exhausted() or self._record.problem
-        early = self._limits.seconds_left() if self.out_of_time else None
-        keep_fact(self._optuna, attributes.EARLY, early if early is None else round(early, 1))
+        early = self._limits.seconds_left() or 0.0
+        saved = round(early, 1) if self.out_of_time and early > 0 else None
+        keep_fact(self._optuna, attributes.EARLY, saved)
         self.interrupted = bool(self._running or self.lack) or not self.finished
         reason = self._limits.reached() or reason
         for number in list(self._running):
@@ -365,7 +366,7 @@ class Study:
         going on.
         """
         left = self._limits.seconds_left()
-        if left is None or self._begun == 0:
+        if left is None or self._begun == 0 or not (self._queue.more or self._queue.waiting):
             return False
         planned = self._queue.next_candidate() if self._queue.waiting else None
         start = planned or Candidate(self._queue.next_number)
