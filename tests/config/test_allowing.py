@@ -196,7 +196,7 @@ GADGETS: list[tuple[str, dict[str, Any]]] = [
     ("itwinai.utils.dynamically_import_class", {"_args_": ["evil.x"]}),
     ("itwinai.utils.add_to_sys_path", {"_args_": ["hub"]}),
     ("itwinai.utils.sys.exit", {}),
-    ("itwinai.torch.lightning.os.system", {"_args_": TOUCH}),
+    ("itwinai.torch.ray.lightning.trainer.os.system", {"_args_": TOUCH}),
     ("itwinai.torch.ray.pickling.fresh_copy", {"_args_": ["x"]}),
     ("itwinai.torch.trainer.TorchTrainer.load_checkpoint", {"_args_": ["x"]}),
     ("itwinai.config.targets.located", {"_args_": ["evil.x"]}),

@@ -36,7 +36,8 @@ def named(page: Path) -> str:
 #: Pages that take long to run.
 LONG = (
     *("command-line", "from-lightning", "from-optuna", "from-ray-tune", "from-transformers"),
-    "without-pytorch",
+    *("without-pytorch", "hpo-from-scratch", "from-a-plain-pytorch-script"),
+    "from-torch-trainer-to-ray-torch-trainer",
 )
 
 #: What a page needs that the tests' environment has not: it takes hundreds of megabytes.

@@ -59,7 +59,11 @@ def test_python_and_yaml_train_alike(folder: Path, request: pytest.FixtureReques
     assert epochs == [line for line in yaml.splitlines() if line.startswith("epoch ")]
 
 
-@pytest.mark.parametrize("folder", ["tabular", "timeseries", "text"], indirect=True)
+@pytest.mark.parametrize(
+    "folder",
+    ["tabular", *(pytest.param(f, marks=pytest.mark.exhaustive) for f in ("timeseries", "text"))],
+    indirect=True,
+)
 def test_a_study_ends_with_the_models_it_found(
     folder: Path, request: pytest.FixtureRequest
 ) -> None:

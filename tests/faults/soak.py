@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,6 +129,16 @@ class Soak:
         os.truncate(self._record, self._record.stat().st_size - self._chance.randint(1, 60))
         self.start()
 
+    def fill_the_disk(self) -> None:
+        """Leave no byte free for a while."""
+        ballast = os.open(self._folder / "ballast", os.O_CREAT | os.O_WRONLY)
+        with suppress(OSError):
+            while True:
+                os.write(ballast, bytes(4096))
+        os.close(ballast)
+        time.sleep(self._chance.uniform(1, 6))
+        (self._folder / "ballast").unlink()
+
     def _signal_a_worker(self, number: signal.Signals) -> int:
         workers = self.driver.workers()
         pid = self._chance.choice(workers or [0])
@@ -170,6 +180,7 @@ class Soak:
             self.kill_the_driver: 1,
             self.end_the_driver: 1,
             self.tear_the_record: 1,
+            self.fill_the_disk: int(self._folder.is_mount()),
         }
         until = time.monotonic() + minutes * 60
         while time.monotonic() < until:
@@ -218,6 +229,23 @@ class Soak:
         }
 
 
+@contextmanager
+def small_disk(folder: Path, tally: Path) -> Iterator[None]:
+    """Make a folder a file system of 64 MiB, as root may; what was trained is told elsewhere."""
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64m", "soak", str(folder)], check=False
+        ).returncode
+    )
+    (folder / "epochs.log").symlink_to(tally)
+    try:
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 def main() -> None:
     """Run, and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -230,6 +258,8 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryDirectory(prefix="soak-") as temporary,
+        tempfile.NamedTemporaryFile(prefix="soak-epochs-") as tally,
+        small_disk(Path(folder), Path(tally.name)),
     ):
         soak = Soak(Path(folder), Path(temporary), random.Random(seed))
         try:

@@ -84,12 +84,18 @@ def test_a_sound_function_keeps_all_rules() -> None:
             integrations.a_killed_trial_ends_as_if_nothing_had_happened,
             "reports of a trial that was killed: 5, expected 3",
         ),
-        (
+        pytest.param(
             goes_on_elsewhere,
             integrations.a_killed_trial_ends_as_if_nothing_had_happened,
             "metrics of a trial that was killed",
+            marks=pytest.mark.exhaustive,
         ),
-        (goes_on, integrations.too_little_memory_is_known_as_such, "trial 0 is completed"),
+        pytest.param(
+            goes_on,
+            integrations.too_little_memory_is_known_as_such,
+            "trial 0 is completed",
+            marks=pytest.mark.exhaustive,
+        ),
         (trains_alone, integrations.several_processes_train_together, "there is more than one"),
     ],
 )
@@ -101,6 +107,7 @@ def test_what_breaks_a_rule_is_found(
     assert reason in str(broken.value)
 
 
+@pytest.mark.exhaustive
 def test_a_function_that_keeps_no_state_can_be_sound_too(tmp_path: Path) -> None:
     subject = Subject(forgets, {"lr": 0.1}, resumes=False)
     integrations.a_killed_trial_ends_as_if_nothing_had_happened(Bench(subject, tmp_path))
