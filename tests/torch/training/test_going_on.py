@@ -272,7 +272,10 @@ def test_another_second_network_is_named(tmp_path):
         trained(Wider, tmp_path, config=base, from_checkpoint=tmp_path / "checkpoints")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "deepspeed"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["ddp", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("fsdp", "deepspeed"))],
+)
 def test_a_second_network_that_a_strategy_keeps_goes_on_over_two_ranks(tmp_path, strategy):
     if strategy == "deepspeed":
         pytest.importorskip("deepspeed")

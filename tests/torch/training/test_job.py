@@ -47,7 +47,9 @@ def epochs_saved(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").glob("epoch_*"))
 
 
-@pytest.mark.parametrize(("way", "ranks"), [("signal", 1), ("file", 2)])
+@pytest.mark.parametrize(
+    ("way", "ranks"), [("signal", 1), pytest.param("file", 2, marks=pytest.mark.exhaustive)]
+)
 def test_a_training_saves_its_epoch_and_goes_on_in_the_next_job(
     tmp_path: Path, way: str, ranks: int
 ) -> None:

@@ -113,7 +113,9 @@ def test_what_was_trained_on_is_not_loaded_again(trained: Any) -> None:
             assert resumed["loaded"] == seen, name
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.exhaustive)]
+)
 def test_other_ranks_train_on_the_rest_exactly_once(
     tmp_path: Path, before: int, after: int
 ) -> None:
