@@ -52,11 +52,12 @@ def test_an_imported_ray_reads_its_environment_anew() -> None:
     settings = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     reread_environment()
     before = (is_token_auth_enabled(), ray_constants.ENABLE_RAY_CLUSTER)
+    given = os.environ.get("RAY_AUTH_MODE")
     with environment(settings):
         reread_environment()
         assert is_token_auth_enabled()
         assert services.get_node_ip_address() == "127.0.0.1"
-    assert "RAY_AUTH_MODE" not in os.environ
+    assert os.environ.get("RAY_AUTH_MODE") == given
     reread_environment()
     assert (is_token_auth_enabled(), ray_constants.ENABLE_RAY_CLUSTER) == before
 
