@@ -115,6 +115,7 @@ def test_any_function_by_python_and_by_the_command_line(tmp_path: Path) -> None:
     assert study.trials[0].history == other.trials[0].history
 
 
+@pytest.mark.exhaustive
 def test_deepspeed_trains_with_two_processes_alone_and_in_a_study(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     folder = tmp_path / "example"

@@ -133,7 +133,7 @@ class RememberInClass:
             assert self.trials == [assignment.number]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_with_fresh_processes_no_trial_finds_what_another_left_in_a_class(
     tmp_path: Path, nodes: Nodes, workers: int
 ) -> None:
