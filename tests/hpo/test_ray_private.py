@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_an_imported_ray_reads_its_environment_anew() -> None:
     assert os.environ.get("RAY_AUTH_MODE") == given
     reread_environment()
     assert (is_token_auth_enabled(), ray_constants.ENABLE_RAY_CLUSTER) == before
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_an_embedded_ray_starts_no_process_that_nobody_uses(shown: bool) -> None:
+    with ray_cluster(show_output=shown):
+        commands = {Path(word).name for line in _of_children() for word in line}
+        assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    assert {"gcs_server", "raylet"} < commands
+    assert ("log_monitor.py" in commands) == shown
+    assert not commands & {"monitor.py", "dashboard.py"}
+
+
+def _of_children() -> list[list[str]]:
+    found = Path("/proc/self/task").glob("*/children")
+    numbers = [number for path in found for number in path.read_text().split()]
+    return [Path("/proc", number, "cmdline").read_text().split("\0") for number in numbers]
 
 
 def test_what_ray_stores_is_found_in_a_file_that_can_be_mapped_once_more() -> None:

@@ -4,8 +4,8 @@ A scheduler object does not tell its grace period, maximum, metric and mode; a s
 refuse a contradiction before it starts. Ray reads its environment when it is imported, which a
 user's script has often done already. And Tune gives a whole run up when Ray's memory monitor ends
 the process of one trial. What lies in a node's object store can be read, but not be mapped once
-more. ``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames
-any of it.
+more. And ``ray.init`` starts processes that serve nobody here. ``test_ray_private.py`` and
+``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames any of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,6 +63,33 @@ def start_without_extras(parameters: Any, head: bool) -> None:
     """
     parameters.ray_client_server_port = None
     parameters.no_monitor = True
+
+
+@contextmanager
+def starts_few_processes(shows_output: bool) -> Iterator[None]:
+    """Let ``ray.init`` leave three processes out that nobody uses here: half of its seconds.
+
+    The autoscaler's monitor, the server of the dashboard, which starts without a dashboard too, and
+    the one that reads the workers' output.
+
+    Args:
+        shows_output: Whether the last one is needed.
+    """
+    parameter: Any = import_module("ray._private.parameter")
+    node: Any = import_module("ray._private.node").Node
+    before = parameter.RayParams, node.start_api_server
+    parameter.RayParams = partial(
+        parameter.RayParams, no_monitor=True, include_log_monitor=shows_output
+    )
+    node.start_api_server = _without_server
+    try:
+        yield
+    finally:
+        parameter.RayParams, node.start_api_server = before
+
+
+def _without_server(node: Any, **options: Any) -> None:
+    node._webui_url = ""
 
 
 @contextmanager

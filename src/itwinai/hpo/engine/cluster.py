@@ -23,7 +23,7 @@ from itwinai.errors import one_line
 from itwinai.hpo.engine.resources import TrialResources, this_machine
 from itwinai.hpo.engine.watcher import watched
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.ray_private import reread_environment
+from itwinai.hpo.ray_private import reread_environment, starts_few_processes
 from itwinai.io.files import Probe, probe, temporary_folder
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
@@ -165,12 +165,13 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
                 import ray
 
                 reread_environment()
-                _start(
-                    address="local",
-                    num_cpus=int(this_machine()["CPU"]),
-                    include_dashboard=False,
-                    **_output(show_output),
-                )
+                with starts_few_processes(show_output):
+                    _start(
+                        address="local",
+                        num_cpus=int(this_machine()["CPU"]),
+                        include_dashboard=False,
+                        **_output(show_output),
+                    )
                 try:
                     yield nodes_alive()
                 finally:
