@@ -50,7 +50,13 @@ def test_this_machine_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["check"], ["check-distributed-cluster", "--launcher", "torchrun"]]
+    "command",
+    [
+        ["check"],
+        pytest.param(
+            ["check-distributed-cluster", "--launcher", "torchrun"], marks=pytest.mark.exhaustive
+        ),
+    ],
 )
 def test_a_ray_that_cannot_start_fails_the_check(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "ray.py").write_text("raise ImportError('a broken installation')\n")

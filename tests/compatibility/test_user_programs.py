@@ -174,7 +174,7 @@ def test_a_pipeline_in_yaml_runs_a_study(folder, cluster, strategy, processes):
 # -- a train() of one's own ------------------------------------------------------------------------
 
 
-@every_strategy
+@each_strategy
 def test_an_own_train_trains(folder, strategy, processes):
     train(folder, "own_train", strategy, processes)
     facts = [
@@ -228,7 +228,8 @@ def test_an_own_logger_logs(folder, strategy, processes):
         check_lines(lines(folder, rank), trainings=1)
 
 
-@each_strategy
+@pytest.mark.exhaustive
+@every_strategy
 def test_an_own_logger_logs_in_a_study(folder, cluster, strategy, processes):
     result = study(folder, "own_logger", strategy, processes)
     for rank in range(processes):

@@ -36,8 +36,9 @@ def named(page: Path) -> str:
 #: Pages that take long to run.
 LONG = (
     *("command-line", "from-lightning", "from-optuna", "from-ray-tune", "from-transformers"),
-    *("without-pytorch", "hpo-from-scratch", "from-a-plain-pytorch-script"),
-    "from-torch-trainer-to-ray-torch-trainer",
+    *("without-pytorch", "hpo-from-scratch", "from-a-plain-pytorch-script", "first-study"),
+    *("from-torch-trainer-to-ray-torch-trainer", "any-function"),
+    *("report", "diagnosis", "planning", "index"),
 )
 
 #: What a page needs that the tests' environment has not: it takes hundreds of megabytes.

@@ -48,7 +48,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "example"
 
 
-@pytest.mark.parametrize("folder", ["tabular", "timeseries", "text"], indirect=True)
+@pytest.mark.parametrize(
+    "folder",
+    ["tabular", *(pytest.param(f, marks=pytest.mark.exhaustive) for f in ("timeseries", "text"))],
+    indirect=True,
+)
 def test_python_and_yaml_train_alike(folder: Path, request: pytest.FixtureRequest) -> None:
     program, result = PROGRAMS[request.node.callspec.params["folder"]]
     python = run(folder, program)
@@ -87,6 +91,7 @@ def test_a_study_ends_with_the_models_it_found(
         }
 
 
+@pytest.mark.exhaustive
 def test_the_study_of_a_python_program(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES / "timeseries", tmp_path / "example")
     run(tmp_path / "example", "timeseries.py", "--study")

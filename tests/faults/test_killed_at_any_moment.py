@@ -17,7 +17,14 @@ MOMENTS: dict[str, Callable[[Driver], bool]] = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "Ray starts",
+        "Ray starts workers",
+        pytest.param("the last trial ends", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_nothing_stays_of_a_driver_that_is_killed_when(
     moment: str, tmp_path: Path, temporary: Path
 ) -> None:

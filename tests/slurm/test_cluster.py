@@ -139,6 +139,7 @@ def test_clusters_share_a_node_and_a_later_node_joins_its_own(slurm: Testbed, fo
     assert slurm.wait(later).state == "COMPLETED"
 
 
+@pytest.mark.exhaustive
 def test_a_study_uses_a_node_that_comes_later(slurm: Testbed, folder: Path) -> None:
     program = ["python", str(_HERE / "study_program.py"), "1", "8"]
     here = {"nodes": 1, "sbatch_options": {"nodelist": "node1"}}
@@ -214,9 +215,8 @@ def test_storage_that_a_node_cannot_write_to_is_named(slurm: Testbed, folder: Pa
     assert "Traceback" not in ended.output
 
 
-@pytest.mark.parametrize(
-    "pair", [0, *(pytest.param(number, marks=pytest.mark.exhaustive) for number in range(1, 10))]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("pair", range(10))
 def test_two_studies_share_a_node(slurm: Testbed, folder: Path, pair: int) -> None:
     here = {"nodes": 1, "sbatch_options": {"nodelist": "node1"}}
     jobs = {}

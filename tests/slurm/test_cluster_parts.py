@@ -145,11 +145,15 @@ def test_descendants_of_every_generation_end() -> None:
     until(lambda: subprocess.run(there, check=False).returncode == 1, 5, lambda: "still there")
 
 
-def test_ray_start_still_has_what_we_leave_out() -> None:
+def test_ray_start_still_has_what_we_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.node import Node
     from ray._private.parameter import RayParams
     from ray._private.ray_constants import RAY_START_HOOK
 
+    server = Node.start_api_server
+    monkeypatch.setattr(Node, "start_api_server", server)  # and put it back
     parameters = RayParams(ray_client_server_port=10001, no_monitor=False)
     start_without_extras(parameters, head=True)
+    assert Node.start_api_server is not server
     assert (parameters.ray_client_server_port, parameters.no_monitor) == (None, True)
     assert RAY_START_HOOK == "RAY_START_HOOK"

@@ -35,6 +35,7 @@ def test_a_job_runs_on_both_nodes(slurm: Testbed) -> None:
     assert not Path("/tmp/of-this-node").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_job_hears_that_its_time_is_nearly_up(slurm: Testbed) -> None:
     job = slurm.wait(slurm.submit(_SIGNALLED))
     # slurmstepd may add that the killed process was gone before it could be continued.
@@ -51,6 +52,7 @@ def test_two_jobs_share_a_node_and_one_can_wait_for_another(slurm: Testbed) -> N
     assert slurm.state(first) == "COMPLETED"
 
 
+@pytest.mark.exhaustive
 def test_processes_of_a_node_are_seen_and_die_with_it(slurm: Testbed) -> None:
     job = slurm.submit("#!/bin/sh\necho began\nsleep 1234\n", "--nodelist=node2", "--no-requeue")
     until(lambda: "began" in slurm.output(job), 30, lambda: "the job does not begin")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
@@ -317,17 +316,7 @@ def test_predictions_of_several_values_have_a_column_each(tmp_path):
 
 
 def run_two(folder: Path, kind: str, samples: int) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-            *(str(PROGRAM), kind, str(samples), str(folder)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(PROGRAM, kind, str(samples), str(folder))
 
 
 def of_ranks(folder: Path, name: str) -> list[Any]:

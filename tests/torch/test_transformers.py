@@ -27,6 +27,7 @@ from transformers import (
 from itwinai.errors import CheckpointError
 from itwinai.hpo import StudyResult, Trial, TrialState, tune
 from itwinai.hpo.engine import ray_cluster
+from itwinai.testing.integrations import check_integration
 from itwinai.torch.transformers import TrialCallback
 
 FILE = np.zeros(1, np.uint8)
@@ -111,6 +112,11 @@ def run(function: Any, folder: Path, **settings: Any) -> StudyResult:
     settings = {"resources_per_worker": {"CPU": 0.5}, "max_concurrent_trials": 1} | settings
     known = {"config": {"lr": 1e-2}, "epochs": 4, "metric": "eval_loss", "mode": "min"}
     return tune(function, SPACE, storage_path=folder, **known, **settings)
+
+
+@pytest.mark.exhaustive
+def test_the_callback_keeps_all_rules_of_an_integration() -> None:
+    assert check_integration(Training(), {"lr": 1e-2}, epochs=4)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

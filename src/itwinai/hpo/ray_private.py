@@ -57,12 +57,15 @@ def reread_environment() -> None:
 
 
 def start_without_extras(parameters: Any, head: bool) -> None:
-    """Leave two things out that nobody uses here (``ray start`` calls it, by ``RAY_START_HOOK``).
+    """Leave out what nobody uses here (``ray start`` calls it, by ``RAY_START_HOOK``).
 
-    The server of Ray Client is a way in, on a fixed port; the autoscaler's monitor is a process.
+    The server of Ray Client is a way in, on a fixed port; the autoscaler's monitor and the server
+    of the dashboard, which starts without a dashboard too, are processes.
     """
     parameters.ray_client_server_port = None
     parameters.no_monitor = True
+    node: Any = import_module("ray._private.node").Node
+    node.start_api_server = _without_server
 
 
 @contextmanager

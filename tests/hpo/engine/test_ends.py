@@ -216,7 +216,7 @@ class Hang:
             time.sleep(60)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_a_hung_trial_ends_with_its_stacks_and_the_next_gets_a_new_process(
     tmp_path: Path, nodes: Nodes, workers: int
 ) -> None:

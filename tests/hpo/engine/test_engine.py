@@ -449,7 +449,7 @@ def _none_left(driver: Driver) -> list[str]:
     "by",
     [
         pytest.param(signal.SIGINT, id="ctrl-c", marks=pytest.mark.exhaustive),
-        pytest.param(signal.SIGTERM, id="kill"),
+        pytest.param(signal.SIGTERM, id="kill", marks=pytest.mark.exhaustive),
         pytest.param(signal.SIGHUP, id="closed terminal", marks=pytest.mark.exhaustive),
         pytest.param(signal.SIGKILL, id="kill-9"),
     ],

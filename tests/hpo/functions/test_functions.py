@@ -156,7 +156,14 @@ class KilledOnce:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("how", ["goes on", "does not ask", "keeps nothing"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "goes on",
+        pytest.param("does not ask", marks=pytest.mark.exhaustive),
+        pytest.param("keeps nothing", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_lost_trial_ends_as_if_nothing_had_happened(tmp_path: Path, how: str) -> None:
     options = {"asks": how != "does not ask", "checkpoints": how != "keeps nothing"}
     undisturbed = tmp_path / "a"

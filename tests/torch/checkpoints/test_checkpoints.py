@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 
 from itwinai.errors import CheckpointError
@@ -26,16 +27,7 @@ HERE = Path(__file__).parent
 def run(folder: Path, processes: int, **choices: Any) -> list[dict[str, str]]:
     """Run the program; return rank 0's epochs."""
     folder.mkdir(exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [
-        sys.executable,
-        *(launcher if processes > 1 else []),
-        str(HERE / "resume_program.py"),
-        str(folder),
-        json.dumps(choices),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(HERE / "resume_program.py", str(folder), json.dumps(choices), ranks=processes)
     histories = [
         json.loads((folder / f"epochs-{rank}.json").read_text()) for rank in range(processes)
     ]

@@ -240,6 +240,7 @@ def test_a_trial_of_a_configuration_is_repeated_and_trained_from_fresh_seeds(
         rerun(trainer, (), result, trial=1, epochs=9)
 
 
+@pytest.mark.exhaustive
 def test_a_lost_trial_of_a_configuration_goes_on(tmp_path: Path) -> None:
     mark = tmp_path / "killed"
     killed = {"class_path": "my_points.Killed", "init_args": {"mark": str(mark)}}

@@ -459,9 +459,8 @@ def cut_off(checkpoint: Path) -> None:
     (checkpoint / "model.pt").write_bytes(content[: len(content) // 2])
 
 
-@pytest.mark.parametrize(
-    "damage", [cut_off, pytest.param(shutil.rmtree, marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("damage", [cut_off, shutil.rmtree])
 def test_a_trial_whose_checkpoint_is_damaged_begins_again(tmp_path: Path, damage: Any) -> None:
     metric = {"metric": "loss", "num_samples": 2}
     trainer = study_trainer(tmp_path, Interrupting, study=metric)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import run_ranks
 
 PROGRAM = Path(__file__).with_name("ddp_program.py")
 
@@ -18,17 +17,7 @@ TOLERANCE = 1e-5
 
 def train(folder: Path, samples: int, batch_size: int, processes: int) -> Path:
     folder.mkdir()
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [
-        sys.executable,
-        *(launcher if processes > 1 else []),
-        str(PROGRAM),
-        str(samples),
-        str(batch_size),
-        str(folder),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    run_ranks(PROGRAM, str(samples), str(batch_size), str(folder), ranks=processes)
     return folder
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
@@ -295,10 +294,7 @@ def test_a_second_network_that_differs_over_ranks_is_refused(tmp_path):
 def run(folder: Path, **choices: Any) -> Any:
     """Run the program on two ranks; return what rank 0 wrote."""
     folder.mkdir(exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [sys.executable, *launcher, str(PROGRAM), str(folder), json.dumps(choices)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(PROGRAM, str(folder), json.dumps(choices))
     return json.loads((folder / "outcome.json").read_text())
 
 

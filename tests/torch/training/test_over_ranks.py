@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks import run_ranks
 
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 
 
 def run(case: str, folder: Path, **choices: Any) -> list[dict[str, Any]]:
     """Run a case of the program on two ranks; return what each wrote."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    arguments = [str(PROGRAM), case, str(folder), json.dumps(choices)]
-    done = subprocess.run(
-        [sys.executable, *launcher, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(PROGRAM, case, str(folder), json.dumps(choices))
     return [json.loads((folder / f"outcome-{rank}.json").read_text()) for rank in range(2)]
 
 

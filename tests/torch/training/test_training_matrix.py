@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from ranks import run_ranks
 
 PROGRAM = Path(__file__).with_name("matrix_program.py")
 
@@ -174,11 +173,7 @@ def launch(folder: Path, runs: list[dict[str, Any]], ranks: int) -> dict[str, An
     once = {run["name"]: run for run in runs}
     asked, outcomes = folder / "runs.json", folder / "outcomes.json"
     asked.write_text(json.dumps(list(once.values())))
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    launcher = several if ranks > 1 else []
-    command = [sys.executable, *launcher, str(PROGRAM), str(asked), str(outcomes)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(PROGRAM, str(asked), str(outcomes), ranks=ranks, timeout=900)
     return json.loads(outcomes.read_text())
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import terms_program
+from ranks import run_ranks
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +49,4 @@ def test_the_batches_of_two_ranks_are_the_whole_one(tmp_path, whole, strategy, b
 
 def run(folder: Path, choices: dict[str, Any]) -> None:
     program = Path(terms_program.__file__)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(program), str(folder), json.dumps(choices)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(program, str(folder), json.dumps(choices))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks import run_ranks
 
 PROGRAM = Path(__file__).with_name("within_program.py")
 SAMPLES, EPOCHS = 75, 3
@@ -47,16 +46,7 @@ TOGETHER: dict[str, dict[str, Any]] = {"fsdp": {"config": _ALL, "strategy": "fsd
 def launch(folder: Path, ranks: int, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Train all runs in that many ranks; return what each rank has seen, by name of the run."""
     (folder / "runs.json").write_text(json.dumps(runs))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    command = [sys.executable, *(launcher if ranks > 1 else []), str(PROGRAM), str(folder)]
-    done = subprocess.run(
-        [*command, str(folder / "runs.json")],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_ranks(PROGRAM, str(folder), str(folder / "runs.json"), ranks=ranks, timeout=280)
     return [json.loads((folder / f"outcomes-{rank}.json").read_text()) for rank in range(ranks)]
 
 
