@@ -7,10 +7,12 @@ import re
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray import tune
 from test_engine import Nodes, epochs_of, log_of, run, states
 from toy_study import EPOCHS, SPACE, Kill, ToyProgram, run_toy_study
 
@@ -112,6 +114,21 @@ def test_a_full_disk_holds_a_study_until_there_is_space_and_costs_no_trial(
     assert "trial 1 from 2" in log_of(study, 1)
     assert "No space left on device" in caplog.text
     assert "is there again: the study goes on" in caplog.text
+
+
+def test_a_lack_that_passes_while_ray_tune_ends_costs_no_trial(
+    disk: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = tune.Tuner.fit
+
+    def end_slowly(tuner: tune.Tuner) -> None:
+        fit(tuner)
+        free(disk)
+        threading.Event().wait(1.5)  # the study looks for what is lacking once a second
+
+    monkeypatch.setattr(tune.Tuner, "fit", end_slowly)
+    study = run_toy_study(settings(disk), nodes, ToyProgram(FillDisk(disk)), {"x": 0.0})
+    assert states(load_study(study.directory)) == ["completed"] * 3
 
 
 def test_a_disk_that_stays_full_ends_a_study_which_can_be_resumed(disk: Path, nodes: Nodes) -> None:

@@ -54,6 +54,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._numbers: dict[str, int] = {}
         #: Trials that Tune has given up although they have not ended.
         self._orphans: list[int] = []
+        #: Whether Tune was told to end although the study goes on, once the machines lack nothing.
+        self.held_back = False
         #: Whether the user's searcher has no more to propose.
         self._exhausted = False
         #: Trials that the user's searcher proposed; it knows no others (the default, resumed ones).
@@ -72,10 +74,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Give the next trial's configuration, or say that there is none now, or none any more."""
-        full = self._study.held or (self._room is not None and len(self._numbers) >= self._room())
+        held = self._study.held
+        full = held or (self._room is not None and len(self._numbers) >= self._room())
         assignment = None if full else self._next(trial_id)
         if assignment is None:
-            return str(Searcher.FINISHED) if self._over and not self._numbers else None
+            if self._numbers or not (held or self._over):
+                return None
+            # While nothing can start, Tune ends once nothing runs: it would not hear Ctrl-C.
+            self.held_back = held and not self._study.finished
+            return str(Searcher.FINISHED)
         self._numbers[trial_id] = assignment.number
         return {**assignment.params, ASSIGNMENT: asdict(assignment)}
 
@@ -110,8 +117,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     @property
     def _over(self) -> bool:
-        # While nothing can start, Tune ends once nothing runs: it would not hear Ctrl-C.
-        return self._exhausted or self._study.finished or self._study.held
+        return self._exhausted or self._study.finished
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass an epoch on to a user's searcher."""

@@ -48,9 +48,8 @@ def run_trials(study: Study, program: Program, resources: TrialResources) -> Non
         program: What every trial runs; it crosses to each process once.
         resources: What every trial gets.
     """
-    _run_tune(study, program, resources)
-    while study.held and not study.has_running and _waits(study):
-        _run_tune(study, program, resources)
+    while _run_tune(study, program, resources) and _waits(study):
+        pass
 
 
 def _waits(study: Study) -> bool:
@@ -65,7 +64,8 @@ def _waits(study: Study) -> bool:
     return not study.finished
 
 
-def _run_tune(study: Study, program: Program, resources: TrialResources) -> None:
+def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool:
+    """Run Tune once; return whether it has ended only for what the machines lacked."""
     scratch = study.directory / ".tune"
     scheduler = StudyScheduler(study)
     # Trials that a scheduler of Ray's pauses count for Tune: only the user's own limit holds then.
@@ -73,11 +73,13 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> None
     limit = study.configuration.max_concurrent_trials if pauses else None
     # By itself Tune starts one slot after the other.
     pending = (limit or 1) if pauses else resources.most
+    room = None if pauses else Room(resources)
+    searcher = StudySearcher(study, scheduler, room)
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
     tuner = tune.Tuner(
         _slot(program, resources, study.configuration.report_timeout_s),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, scheduler, None if pauses else Room(resources)),
+            search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=limit,
@@ -103,6 +105,7 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> None
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return searcher.held_back and not study.has_running
 
 
 def _slot(program: Program, resources: TrialResources, timeout: float | None) -> type[TrialSlot]:
