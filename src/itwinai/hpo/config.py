@@ -77,6 +77,9 @@ class StudyConfiguration(StrictModel):
     #: Seconds for which the study waits when space, a file system or the like is lacking; then it
     #: ends, to be resumed.
     outage_timeout_s: float = Field(default=600, ge=0)
+    #: Nodes that get no trials, by name or address; ``auto``: those that turn out to be much slower
+    #: than others, or to fail trials that succeed elsewhere; ``never``: such ones are only named.
+    exclude_nodes: Literal["auto", "never"] | list[str] = "auto"
     #: Which trials keep their last checkpoint once they have ended.
     keep_checkpoints: Literal["best", "completed", "all"] = "best"
     #: Whether only you may read the study's folder, or your group as well, once a run has ended.

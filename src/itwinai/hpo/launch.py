@@ -26,6 +26,7 @@ from itwinai.hpo.engine import (
     plan_resources,
     ray_cluster,
     starts_embedded,
+    without,
 )
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.record import (
@@ -229,10 +230,13 @@ def run_study(
     console = console or unheard.console()
     if plan.choice:
         console.print(plan.choice, soft_wrap=True, highlight=False)
+    can_grow = not starts_embedded()
     with quiet_optuna(), ended_like_ctrl_c(), ray_cluster() as nodes:
         from itwinai.hpo.engine import run_trials
 
         check_nodes(os.getcwd(), plan.configuration.storage_path.absolute())
+        if not isinstance(plan.configuration.exclude_nodes, str):
+            nodes = without(plan.configuration.exclude_nodes, can_grow)
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)
         setup = setup_with(plan.setup, resources, nodes)

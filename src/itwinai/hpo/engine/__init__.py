@@ -9,6 +9,7 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.engine.cluster import check_nodes, ray_cluster, starts_embedded
     from itwinai.hpo.engine.group import Shipped
+    from itwinai.hpo.engine.nodes import without
     from itwinai.hpo.engine.resources import (
         TrialResources,
         check_cores,
@@ -34,6 +35,7 @@ __all__ = [
     "starts_embedded",
     "this_machine",
     "visible_gpus",
+    "without",
 ]
 
 __getattr__ = lazily(
@@ -45,5 +47,6 @@ __getattr__ = lazily(
         "signals": "ended_like_ctrl_c",
         "worker": "Place Program",
         "group": "Shipped",
+        "nodes": "without",
     },
 )

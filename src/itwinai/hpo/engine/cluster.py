@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import stat
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,7 @@ import itwinai
 from itwinai.constants import TEMPORARY
 from itwinai.environ import environment
 from itwinai.errors import one_line
-from itwinai.hpo.engine.resources import TrialResources, this_machine
+from itwinai.hpo.engine.resources import this_machine
 from itwinai.hpo.engine.watcher import watched
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment
@@ -34,10 +32,6 @@ _QUIET_AND_LOCAL = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
-
-
-#: To ask Ray for its nodes takes a millisecond or more; a node that joins can wait that long.
-_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @contextmanager
@@ -63,38 +57,16 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
         ray.init(address=address, **_output(show_output))
         _end_quietly_on_sigterm()
     try:
-        yield nodes_alive()
+        yield _resources_alive()
     finally:
         if not connected:
             ray.shutdown()
 
 
-class Room:
-    """For how many trials the cluster has room now: nodes come and go during a study.
+def _resources_alive() -> list[dict[str, float]]:
+    from itwinai.hpo.engine.nodes import nodes_alive
 
-    Args:
-        resources: What each trial needs.
-    """
-
-    def __init__(self, resources: TrialResources) -> None:
-        self._resources = resources
-        self._trials = 0
-        self._until = -math.inf
-
-    def __call__(self) -> int:
-        """Trials that run at the same time on the nodes that there are, as of a second ago."""
-        now = time.monotonic()
-        if now > self._until:
-            self._trials = self._resources.concurrent(nodes_alive())
-            self._until = now + _SECONDS_BETWEEN_LOOKS
-        return self._trials
-
-
-def nodes_alive() -> list[dict[str, float]]:
-    """Resources of each node of the connected cluster."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node.resources for node in nodes_alive()]
 
 
 def check_nodes(folder: str, storage: Path) -> None:
@@ -172,7 +144,7 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
                     **_output(show_output),
                 )
                 try:
-                    yield nodes_alive()
+                    yield _resources_alive()
                 finally:
                     ray.shutdown()
         finally:

@@ -13,8 +13,8 @@ from ray import tune
 from itwinai import job
 from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
-from itwinai.hpo.engine.cluster import Room
 from itwinai.hpo.engine.group import Shipped
+from itwinai.hpo.engine.nodes import Machines
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.signals import ended_like_ctrl_c
 from itwinai.hpo.engine.slot import TrialSlot
@@ -67,7 +67,9 @@ def _waits(study: Study) -> bool:
 
 def _run_tune(study: Study, program: Program, resources: TrialResources) -> None:
     scratch = study.directory / ".tune"
-    scheduler = StudyScheduler(study)
+    machines = Machines(resources)
+    study.note_room(machines.has_room)
+    scheduler = StudyScheduler(study, machines)
     # Trials that a scheduler of Ray's pauses count for Tune: only the user's own limit holds then.
     pauses = study.scheduler.ray is not None
     limit = study.configuration.max_concurrent_trials if pauses else None
@@ -75,9 +77,9 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> None
     pending = (limit or 1) if pauses else resources.most
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
     tuner = tune.Tuner(
-        _slot(program, resources, study.configuration.report_timeout_s),
+        _slot(program, resources, machines, study.configuration.report_timeout_s),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, scheduler, None if pauses else Room(resources)),
+            search_alg=StudySearcher(study, scheduler, None if pauses else machines),
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=limit,
@@ -105,10 +107,9 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> None
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _slot(program: Program, resources: TrialResources, timeout: float | None) -> type[TrialSlot]:
-    bundles = [dict(resources.per_worker)] * resources.workers
-    # With several workers the slot itself only waits; it takes no resources.
-    groups = bundles if resources.workers == 1 else [{}, *bundles]
+def _slot(
+    program: Program, resources: TrialResources, machines: Machines, timeout: float | None
+) -> type[TrialSlot]:
     trainable = tune.with_parameters(
         TrialSlot,
         program=Shipped.of(program),
@@ -116,7 +117,7 @@ def _slot(program: Program, resources: TrialResources, timeout: float | None) ->
         resources=dict(resources.per_worker),
         timeout=timeout,
     )
-    slot: type[TrialSlot] = tune.with_resources(trainable, tune.PlacementGroupFactory(groups))
+    slot: type[TrialSlot] = tune.with_resources(trainable, machines.placement(()))
     return slot
 
 
