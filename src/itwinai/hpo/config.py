@@ -136,6 +136,11 @@ class StudyConfiguration(StrictModel):
         return self.objectives[:1] if self.primary is not None else self.objectives
 
     @property
+    def excluded(self) -> list[str]:
+        """The nodes, by name or address, that the user has left out."""
+        return [] if isinstance(self.exclude_nodes, str) else self.exclude_nodes
+
+    @property
     def directory(self) -> Path:
         """The study's folder."""
         return (self.storage_path / self.name).absolute()

@@ -23,10 +23,10 @@ from itwinai.hpo.engine import (
     check_cores,
     check_nodes,
     ended_like_ctrl_c,
+    nodes_without,
     plan_resources,
     ray_cluster,
     starts_embedded,
-    without,
 )
 from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.record import (
@@ -234,9 +234,9 @@ def run_study(
     with quiet_optuna(), ended_like_ctrl_c(), ray_cluster() as nodes:
         from itwinai.hpo.engine import run_trials
 
-        check_nodes(os.getcwd(), plan.configuration.storage_path.absolute())
-        if not isinstance(plan.configuration.exclude_nodes, str):
-            nodes = without(plan.configuration.exclude_nodes, can_grow)
+        named = plan.configuration.excluded
+        nodes = nodes_without(named, can_grow) if named else nodes
+        check_nodes(os.getcwd(), plan.configuration.storage_path.absolute(), named)
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)
         setup = setup_with(plan.setup, resources, nodes)

@@ -9,7 +9,7 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.engine.cluster import check_nodes, ray_cluster, starts_embedded
     from itwinai.hpo.engine.group import Shipped
-    from itwinai.hpo.engine.nodes import without
+    from itwinai.hpo.engine.nodes import nodes_without
     from itwinai.hpo.engine.resources import (
         TrialResources,
         check_cores,
@@ -29,13 +29,13 @@ __all__ = [
     "check_cores",
     "check_nodes",
     "ended_like_ctrl_c",
+    "nodes_without",
     "plan_resources",
     "ray_cluster",
     "run_trials",
     "starts_embedded",
     "this_machine",
     "visible_gpus",
-    "without",
 ]
 
 __getattr__ = lazily(
@@ -47,6 +47,6 @@ __getattr__ = lazily(
         "signals": "ended_like_ctrl_c",
         "worker": "Place Program",
         "group": "Shipped",
-        "nodes": "without",
+        "nodes": "nodes_without",
     },
 )

@@ -112,7 +112,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return False
         # Those on nodes that are left out take no room of the others.
         staying = len(self._numbers) - self._study.leaving
-        return staying >= self._machines.room(self._study.left_out)
+        full = staying >= self._machines.room(self._study.left_out)
+        return full or len(self._numbers) >= self._machines.most
 
     @property
     def _over(self) -> bool:
@@ -129,10 +130,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         """Close a trial; one that Tune gives up before it has begun goes on as another of Tune's.
 
-        That one had been given a slot whose process was gone already.
+        That one had been given a slot whose process was gone already, or waited in vain.
         """
         number = self._numbers.pop(trial_id, None)
-        if number is not None and error and not self._scheduler.has_ended(trial_id):
+        given_up = error and not self._scheduler.has_ended(trial_id)
+        if number is not None and (given_up or self._scheduler.is_stranded(trial_id)):
             self._orphans.append(number)
         elif number is not None:
             close_trial(self._study, number, result or {})
@@ -164,8 +166,9 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._machines = machines
         #: Tune's trials that have ended although it would start them again.
         self._over: set[str] = set()
-        #: Those that keep, or kept, away from nodes.
-        self._placed: set[str] = set()
+        #: Those that keep away from nodes, and from which.
+        self._placed: dict[str, tuple[Trial, frozenset[str]]] = {}
+        self._stranded: set[str] = set()
         self._noted: set[str] = set()
         self._user = study.scheduler.ray is not None
         self._inner: TrialScheduler = study.scheduler.ray or FIFOScheduler()
@@ -187,6 +190,10 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def has_ended(self, trial_id: str) -> bool:
         """Whether a trial of Tune's whose process is gone has ended."""
         return trial_id in self._over
+
+    def is_stranded(self, trial_id: str) -> bool:
+        """Whether a trial of Tune's waited for nodes that have gone."""
+        return trial_id in self._stranded
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Decide whether a trial whose process is gone has ended.
@@ -229,6 +236,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Close the trial."""
         close_trial(self._study, _number(trial), result)
+        self._placed.pop(trial.trial_id, None)
         self._inner.on_trial_complete(tune_controller, trial, _with_metric(self._study, result))
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -241,6 +249,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         A trial that is chosen gets the slot of one that has just ended, and the slot that is
         starting for it would be thrown away.
         """
+        self._give_up_stranded(tune_controller)
         if not self._user:
             return None
         trial = self._inner.choose_trial_to_run(tune_controller)
@@ -270,8 +279,16 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         """Keep a trial of Tune's that does not run yet away from nodes, if it is to avoid any."""
         avoided = self._study.avoided_by(_number(trial))
         if avoided or trial.trial_id in self._placed:
-            self._placed.add(trial.trial_id)
+            self._placed[trial.trial_id] = trial, avoided
             trial.update_resources(self._machines.placement(avoided))
+
+    def _give_up_stranded(self, tune_controller: Any) -> None:
+        """Stop trials of Tune's that wait for nodes that have gone; they go on as others."""
+        for trial, avoided in list(self._placed.values()):
+            if trial.status == Trial.PENDING and not self._machines.has_room(avoided):
+                self._stranded.add(trial.trial_id)
+                del self._placed[trial.trial_id]
+                tune_controller.stop_trial(trial)
 
     def _end(self, trial: Trial, end: ends.End) -> None:
         self._study.end(_number(trial), *end)

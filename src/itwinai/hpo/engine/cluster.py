@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,13 @@ def _resources_alive() -> list[dict[str, float]]:
     return [node.resources for node in nodes_alive()]
 
 
-def check_nodes(folder: str, storage: Path) -> None:
+def check_nodes(folder: str, storage: Path, left_out: Collection[str] = ()) -> None:
     """Refuse a cluster with a node that lacks what all nodes share.
 
     Args:
         folder: Where this program works.
         storage: Where it keeps records and checkpoints.
+        left_out: Nodes, by name or address, that get no trials.
 
     Raises:
         StudyError: With the addresses of those nodes.
@@ -82,13 +83,16 @@ def check_nodes(folder: str, storage: Path) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    from itwinai.hpo.engine.nodes import nodes_alive
+
+    nodes = nodes_alive()
     if len(nodes) < 2:  # it is this program's own
         return
+    nodes = [node for node in nodes if not node.is_among(left_out)]
     look = ray.remote(num_cpus=0)(_look)
-    places = [OnNode(node["NodeID"], soft=False) for node in nodes]
+    places = [OnNode(node.id, soft=False) for node in nodes]
     asked = [look.options(scheduling_strategy=place).remote(folder, storage) for place in places]
-    found = dict(zip((node["NodeManagerAddress"] for node in nodes), ray.get(asked), strict=True))
+    found = dict(zip((node.address for node in nodes), ray.get(asked), strict=True))
     without = [address for address, (is_there, _) in found.items() if not is_there]
     if without:
         raise StudyError(

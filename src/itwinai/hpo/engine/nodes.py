@@ -62,7 +62,7 @@ def this_node() -> str:
     return next(Node.of(told).name for told in ray.nodes() if told["NodeID"] == own)
 
 
-def without(names: Sequence[str], can_grow: bool) -> list[dict[str, float]]:
+def nodes_without(names: Sequence[str], can_grow: bool) -> list[dict[str, float]]:
     """Resources of each node but some, which the user has named.
 
     Args:
@@ -97,6 +97,8 @@ class Machines:
 
     def __init__(self, resources: TrialResources) -> None:
         self._resources = resources
+        #: Trials at the same time at most, however many nodes there are.
+        self.most = resources.most
         self._nodes: list[Node] = []
         self._until = -math.inf
         #: Every node that was ever there, by name and address: one that has left keeps its place in

@@ -21,8 +21,8 @@ from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 class NodeWatch:
     """Compares the nodes on which a study's trials run, and leaves out those that are at fault.
 
-    A trial on several nodes at once tells nothing of any of them. A node is left out only while
-    trials find room on others.
+    A trial on several nodes at once tells nothing of any of them. A node that the user has not
+    named is left out only while trials find room on others.
 
     Args:
         configuration: The study's settings: which nodes are left out, or how that is decided.
@@ -38,11 +38,11 @@ class NodeWatch:
         known: Iterable[NodeVerdict],
         keep: Callable[[Sequence[NodeVerdict]], None],
     ) -> None:
-        self._rule = configuration.exclude_nodes
+        self._named = frozenset(configuration.excluded)
+        self._automatic = configuration.exclude_nodes == "auto"
         self._paces = Paces(space)
         self._tries = SecondTries()
-        automatic = self._rule == "auto"
-        self._known = {v.node: replace(v, left_out=v.left_out and automatic) for v in known}
+        self._known = {v.node: replace(v, left_out=v.left_out and self._automatic) for v in known}
         self._keep = keep
         if self._known:
             self._keep(list(self._known.values()))
@@ -52,14 +52,14 @@ class NodeWatch:
     @property
     def left_out(self) -> frozenset[str]:
         """The nodes, by name or address, that get no trials now."""
-        names = self._named
-        return names if names and self.has_room(names) else frozenset()
+        found = self._found
+        return self._named | (found if found and self.has_room(found) else frozenset())
 
     def avoided(self, number: int) -> frozenset[str]:
         """The nodes on which a trial does not begin: those, and the one on which it failed."""
-        failed_on = self._tries.failed_on(number)
-        names = self._named | ({failed_on} if failed_on else set())
-        return names if names and self.has_room(names) else self.left_out
+        left_out, failed_on = self.left_out, self._tries.failed_on(number)
+        names = left_out if failed_on is None else left_out | {failed_on}
+        return names if self.has_room(names) else left_out
 
     def heard(self, trial: RunningTrial) -> list[TrialResult]:
         """Take note of an epoch; return trials whose failure turns out to be a node's fault."""
@@ -67,7 +67,7 @@ class NodeWatch:
         if node is None:
             return []
         self._paces.heard(trial, node)
-        slow = None if node in self._named else self._paces.slow(node, without=self._known)
+        slow = None if node in self._found else self._paces.slow(node, without=self._known)
         if slow is not None:
             self._conclude(node, "slow", _in_words(slow))
         suspect = self._tries.heard(trial, node)
@@ -88,19 +88,17 @@ class NodeWatch:
         if state not in FAILURES:
             self._tries.ended_well(number, node)
             return None
-        elsewhere = self.has_room(self._named | {node})
+        elsewhere = self.has_room(self.left_out | {node})
         if not self._tries.failed(trial, node, reason, elsewhere):
             return None
         return TrialState.LOST, f"failed on {node}, is tried elsewhere: {reason}"
 
     @property
-    def _named(self) -> frozenset[str]:
-        if not isinstance(self._rule, str):
-            return frozenset(self._rule)
+    def _found(self) -> frozenset[str]:
         return frozenset(v.node for v in self._known.values() if v.left_out)
 
     def _look_at_failures(self, node: str) -> list[TrialResult]:
-        evidence = None if node in self._named else self._tries.broken(node)
+        evidence = None if node in self._found else self._tries.broken(node)
         if evidence is None:
             return []
         self._conclude(node, "broken", evidence)
@@ -108,7 +106,7 @@ class NodeWatch:
 
     def _conclude(self, node: str, kind: Literal["slow", "broken"], evidence: str) -> None:
         """Keep a verdict, and tell it, unless it is known and changes nothing."""
-        left_out = self._rule == "auto" and self.has_room(self._named | {node})
+        left_out = self._automatic and self.has_room(self._found | {node})
         if node in self._known and not left_out:
             return
         verdict = NodeVerdict(node, kind, evidence, round(time.time(), 3), left_out)
@@ -119,7 +117,7 @@ class NodeWatch:
     def _advice(self, verdict: NodeVerdict) -> str:
         if verdict.left_out:
             return "Have it looked at; study.exclude_nodes: never keeps such nodes"
-        if self._rule == "auto":
+        if self._automatic:
             return "Have it looked at; trials find no room without it"
         return f"study.exclude_nodes: [{verdict.node}] leaves it out"
 
