@@ -95,6 +95,13 @@ class StudyConfiguration(StrictModel):
             )
         return name
 
+    @field_validator("exclude_nodes", mode="before")
+    @classmethod
+    def _nodes_are_a_list(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in ("auto", "never"):
+            raise ValueError(f"give 'auto', 'never', or a list of nodes, such as [{value}]")
+        return value
+
     @model_validator(mode="after")
     def _objectives_fit(self) -> StudyConfiguration:
         metrics = _listed(self.metric)

@@ -15,15 +15,17 @@ from typing import Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from test_engine import Nodes, epochs_of, run, states
-from toy_study import EPOCHS, ToyProgram, run_toy_study
+from rich.console import Console
+from test_engine import Nodes, epochs_of, states
+from toy_study import EPOCHS, SPACE, ToyProgram, run_toy_study
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.engine import Place, nodes_without, ray_cluster
 from itwinai.hpo.engine.nodes import this_node
+from itwinai.hpo.launch import plan_study, run_study
 from itwinai.hpo.record import load_study
-from itwinai.hpo.study import Study
+from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.trial import Assignment, TrialState
 
@@ -104,18 +106,18 @@ def slowed(folder: Path) -> Iterator[None]:
                 os.kill(int(path.name), signal.SIGCONT)
 
 
-def on_both(
-    folder: Path, nodes: Nodes, program: ToyProgram, trials: int, **others: object
-) -> Study:
-    resources = {"resources_per_worker": {"CPU": 1}, "max_concurrent_trials": 4}
-    return run(folder, nodes, program, None, num_samples=trials, **{**resources, **others})
+def configured(folder: Path, trials: int, **others: object) -> StudyConfiguration:
+    settings = {"mode": "min", "scheduler": "none", "algorithm": "random", "num_samples": trials}
+    own = {"storage_path": folder, "resources_per_worker": {"CPU": 1}}
+    return StudyConfiguration.model_validate({**settings, **own, **others})
 
 
 def test_a_node_whose_processes_are_stopped_and_continued_is_left_out(
     tmp_path: Path, nodes: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with slowed(tmp_path / "at" / "node2"):
-        study = on_both(tmp_path, nodes, ToyProgram(Work(tmp_path / "at")), trials=16)
+        program = ToyProgram(Work(tmp_path / "at"))
+        study = run_toy_study(configured(tmp_path, 16), nodes, program)
     result = load_study(study.directory)
     assert states(result) == ["completed"] * 16
     # No epoch was trained twice.
@@ -125,7 +127,7 @@ def test_a_node_whose_processes_are_stopped_and_continued_is_left_out(
     assert (verdict.node, verdict.kind, verdict.left_out) == ("node2", "slow", True)
     assert "warning: node2 is slow and gets no more trials" in caplog.text
     there = [attempt for attempt in result.attempts if attempt.nodes == ("node2",)]
-    assert 3 <= len(there) <= 6
+    assert len(there) >= 3
     assert all(attempt.began < verdict.time for attempt in there)
 
 
@@ -146,7 +148,8 @@ class FailOn:
 def test_trials_that_fail_on_a_broken_node_run_again_elsewhere(
     tmp_path: Path, nodes: Nodes
 ) -> None:
-    study = on_both(tmp_path, nodes, ToyProgram(FailOn("node2")), trials=4)
+    program = ToyProgram(FailOn("node2"))
+    study = run_toy_study(configured(tmp_path, 4), nodes, program)
     result = load_study(study.directory)
     assert states(result) == ["completed"] * 4
     failed = {attempt.trial for attempt in result.attempts if attempt.nodes == ("node2",)}
@@ -170,10 +173,12 @@ class WaitForLoss:
 
 
 def test_a_node_that_the_user_names_gets_no_trial(tmp_path: Path, nodes: Nodes) -> None:
-    named = {"exclude_nodes": ["node1"], "workers_per_trial": 2}
-    study = on_both(tmp_path, nodes, ToyProgram(), trials=2, **named)
-    result = load_study(study.directory)
+    configuration = configured(tmp_path, 2, exclude_nodes=["node1"], workers_per_trial=2)
+    plan = plan_study(configuration, SearchSpace.parse(SPACE), EPOCHS, None)
+    result = run_study(plan, ToyProgram(), Console(quiet=True))
     assert states(result) == ["completed"] * 2
+    assert result.setup is not None
+    assert result.setup.slots == 1
     assert {attempt.nodes for attempt in result.attempts} == {("node2",)}
 
 
@@ -203,14 +208,7 @@ def test_trials_that_wait_for_a_node_that_is_lost_run_where_there_is_room(
             file.touch()
             two_nodes.lose("node1")
 
-    configuration = StudyConfiguration(
-        storage_path=tmp_path,
-        mode="min",
-        scheduler="none",
-        algorithm="random",
-        num_samples=4,
-        resources_per_worker={"CPU": 1},
-    )
-    study = run_toy_study(configuration, nodes, ToyProgram(WaitForLoss(file)), None, lose_node1)
+    program = ToyProgram(WaitForLoss(file))
+    study = run_toy_study(configured(tmp_path, 4), nodes, program, None, lose_node1)
     assert waiting
     assert states(load_study(study.directory)) == ["completed"] * 4
