@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections import defaultdict, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from itertools import islice
 from statistics import median
 
 from itwinai.hpo.search.multifidelity.encoding import Encoder
@@ -16,17 +15,17 @@ from itwinai.hpo.study.slowness import Array, Pace, Slowness, slowness
 #: A node is slow if its epochs take so many times as long, and surely so many times, and if that
 #: has cost so many seconds.
 _RATIO, _LEAST, _SECONDS = 2.0, 1.5, 10.0
-#: Trials of a node that count, the newest: it may have become slow.
-_RECENT = 12
+#: What counts, because a node may have become slow: its newest trials, and of each the newest
+#: epochs.
+_TRIALS, _EPOCHS = 12, 50
 
 
 @dataclass
 class _Stay:
-    """A trial on a node: its point, and the seconds of each epoch there but the first."""
+    """A trial on a node: its hyper-parameters as numbers, and the seconds of its epochs there."""
 
-    node: str
     point: Array
-    epochs: list[float] = field(default_factory=list)
+    epochs: deque[float] = field(default_factory=lambda: deque(maxlen=_EPOCHS))
 
 
 class Paces:
@@ -42,7 +41,8 @@ class Paces:
         self._encoder = Encoder(space)
         #: Node, epochs and seconds of each running trial at its last report.
         self._last: dict[int, tuple[str, int, float]] = {}
-        self._stays: dict[tuple[str, int], _Stay] = {}
+        #: By node and trial, of each node the newest last.
+        self._stays: defaultdict[str, dict[int, _Stay]] = defaultdict(dict)
 
     def heard(self, trial: RunningTrial, node: str) -> None:
         """Take note of an epoch."""
@@ -51,10 +51,13 @@ class Paces:
         self._last[number] = (node, trial.epochs, trial.seconds)
         if there != node or trial.epochs <= epochs or trial.seconds <= seconds:
             return
-        stay = self._stays.pop((node, number), None)
-        stay = stay or _Stay(node, self._encoder.columns_of(trial.assignment.params))
+        stays = self._stays[node]
+        stay = stays.pop(number, None)
+        stay = stay or _Stay(self._encoder.columns_of(trial.assignment.params))
         stay.epochs.append((trial.seconds - seconds) / (trial.epochs - epochs))
-        self._stays[node, number] = stay  # the newest is the last
+        stays[number] = stay
+        if len(stays) > _TRIALS:
+            del stays[next(iter(stays))]
 
     def ended(self, number: int) -> None:
         """Take note that a trial has left its node."""
@@ -67,17 +70,14 @@ class Paces:
             node: The node.
             without: Others that it is not compared with.
         """
-        stays = list(self._newest({s.node for s in self._stays.values()} - set(without) | {node}))
-        found = slowness(node, [Pace(s.node, median(s.epochs), s.point) for s in stays])
+        nodes = {node, *self._stays} - (set(without) - {node})
+        if len(nodes) < 2:
+            return None
+        stays = [(name, stay) for name in sorted(nodes) for stay in self._stays[name].values()]
+        found = slowness(
+            node, [Pace(name, median(stay.epochs), stay.point) for name, stay in stays]
+        )
         if found is None or found.ratio < _RATIO or found.least < _LEAST:
             return None
-        there = sum(sum(stay.epochs) for stay in stays if stay.node == node)
+        there = sum(sum(stay.epochs) for stay in self._stays[node].values())
         return found if there * (1 - 1 / found.ratio) >= _SECONDS else None
-
-    def _newest(self, nodes: Collection[str]) -> Iterator[_Stay]:
-        stays: defaultdict[str, list[_Stay]] = defaultdict(list)
-        for stay in reversed(self._stays.values()):
-            if stay.node in nodes:
-                stays[stay.node].append(stay)
-        for of_node in stays.values():
-            yield from islice(of_node, _RECENT)
