@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -42,12 +43,16 @@ class Node:
         name: Its name.
         seconds: What an epoch takes there.
         fails: After so many epochs of a trial it fails; None: never.
+        start: Seconds that a trial takes to start there.
+        luck: Which trials fail by chance after an epoch, as often there as elsewhere.
         ran: What it has run: number of the trial, epoch at which it began and at which it ended.
     """
 
     name: str
     seconds: float = 10.0
     fails: int | None = None
+    start: float = 0.0
+    luck: random.Random | None = None
     slot: Assignment | None = None
     left: float = 0.0
     epoch: int = 0
@@ -93,14 +98,16 @@ def fill(study: Study, nodes: Collection[Node], waiting: list[Assignment]) -> No
             trial = asked if node.name not in study.avoided_by(asked.number) else None
         if trial is not None:
             waiting.remove(trial)
-            node.slot, node.left, node.epoch = trial, node.seconds, trial.epochs
+            node.slot, node.epoch = trial, trial.epochs
+            node.left = node.start + node.seconds
 
 
 def advance(study: Study, node: Node, own: Collection[int], checkpoints: bool) -> None:
     trial = node.slot
     assert trial is not None
     study.note_nodes(trial.number, [node.name])
-    if node.epoch == node.fails or (trial.number in own and node.epoch == 1):
+    unlucky = node.luck is not None and node.epoch == 1 and node.luck.random() < 0.4
+    if node.epoch == node.fails or (trial.number in own and node.epoch == 1) or unlucky:
         node.free()
         study.tell(trial.number, TrialState.FAILED, "RuntimeError: no CUDA device")
         return
@@ -108,7 +115,7 @@ def advance(study: Study, node: Node, own: Collection[int], checkpoints: bool) -
     node.left = node.seconds
     checkpoint = make_checkpoint(trial, node.epoch) if checkpoints else None
     answer = study.report(trial.number, {"validation_loss": 0.5}, checkpoint, node.epoch)
-    if answer == "stop" or node.epoch == EPOCHS:
+    if answer == "stop" or node.epoch == study.epochs:
         node.free()
         study.tell(trial.number, TrialState.COMPLETED)
 
@@ -245,6 +252,36 @@ def test_a_trial_that_fails_on_two_nodes_has_failed(make_study: MakeStudy, clock
     assert result.nodes == ()
     tries = [number for node in nodes for number, _, _ in node.ran]
     assert 1 <= max(map(tries.count, range(12))) <= 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_failures_by_chance_are_no_nodes_fault(
+    make_study: MakeStudy, clock: Clock, seed: int
+) -> None:
+    study = make_study(num_samples=60)
+    luck = random.Random(seed)
+    drive(study, clock, Node("node1", luck=luck), Node("node2", luck=luck), checkpoints=False)
+    assert study.close().nodes == ()
+    assert "failed" in states(study)
+
+
+def test_a_trial_that_fails_anywhere_is_no_evidence_of_a_broken_node(
+    make_study: MakeStudy, clock: Clock
+) -> None:
+    study = make_study(num_samples=30)
+    broken = Node("node2", seconds=1.0, fails=0)
+    drive(study, clock, Node("node1"), broken, own=[1, 3])
+    (verdict,) = study.close().nodes
+    innocent = {number for number, _, _ in broken.ran} - {1, 3}
+    assert {1, 3} & {number for number, _, _ in broken.ran}
+    assert f"its last {len(innocent)} trials failed" in verdict.evidence
+    assert states(study).count("failed") == 2
+
+
+def test_a_long_start_makes_no_slow_node(make_study: MakeStudy, clock: Clock) -> None:
+    study = make_study(num_samples=20, epochs=2)
+    drive(study, clock, Node("node1"), Node("node2", start=100.0))
+    assert study.close().nodes == ()
 
 
 def test_failures_that_are_everywhere_end_the_study_as_ever(
