@@ -106,7 +106,7 @@ def advance(study: Study, node: Node, own: Collection[int], checkpoints: bool) -
     trial = node.slot
     assert trial is not None
     study.note_nodes(trial.number, [node.name])
-    unlucky = node.luck is not None and node.epoch == 1 and node.luck.random() < 0.4
+    unlucky = node.luck is not None and node.epoch == 1 and node.luck.random() < 0.6
     if node.epoch == node.fails or (trial.number in own and node.epoch == 1) or unlucky:
         node.free()
         study.tell(trial.number, TrialState.FAILED, "RuntimeError: no CUDA device")
