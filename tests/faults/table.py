@@ -446,6 +446,23 @@ FAULTS = (
             f"{_KILLED}::test_a_worker_that_sleeps_for_a_while_is_not_declared_dead",
         ),
     ),
+    Fault(
+        "32",
+        "a node is much slower than the others, or trials fail on it that succeed elsewhere",
+        "every trial: those on a slow node go on elsewhere from their next checkpoints, those that "
+        "failed on a broken one run again; the node gets no more, unless `exclude_nodes: never`",
+        "what trials had trained on a broken one since their newest checkpoints",
+        "*node2 is slow and gets no more trials: epochs take 3.5 times as long as on the other "
+        "node ...*",
+        (
+            f"{_ENGINE}/test_slow_nodes.py"
+            "::test_a_node_whose_processes_are_stopped_and_continued_is_left_out",
+            f"{_ENGINE}/test_slow_nodes.py"
+            "::test_trials_that_fail_on_a_broken_node_run_again_elsewhere",
+            "tests/hpo/study/test_nodes.py::test_a_broken_node_costs_no_trial",
+            f"{_SLURM}/test_cluster.py::test_a_slow_node_of_a_job_is_left_out",
+        ),
+    ),
 )
 
 ATTACKS = (

@@ -26,7 +26,7 @@ def test_every_fault_has_tests_that_exist(row: Fault) -> None:
 
 
 def test_no_number_is_missing() -> None:
-    assert [fault.id for fault in FAULTS] == [str(number) for number in range(1, 32)]
+    assert [fault.id for fault in FAULTS] == [str(number) for number in range(1, 33)]
     assert [attack.id for attack in ATTACKS] == [f"S{number}" for number in range(1, 16)]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -115,6 +118,36 @@ def test_a_lost_node_costs_no_trial(slurm: Testbed, folder: Path) -> None:
         assert _completed(folder) == 4
     finally:
         slurm.start_node("node2")
+
+
+@pytest.mark.exhaustive
+def test_a_slow_node_of_a_job_is_left_out(slurm: Testbed, folder: Path) -> None:
+    job = slurm.submit(_script(folder, ["python", str(_HERE / "study_program.py"), "1", "16"]))
+    record = folder / "studies" / "study" / "record.log"
+    until(record.exists, 150, lambda: slurm.output(job))
+    while "nodes at fault" not in record.read_text() and slurm.state(job) == "RUNNING":
+        _hold(slurm, "node2")
+    ended = slurm.wait(job, 300)
+    assert ended.exit_code == 0, ended.output
+    assert "node2 is slow and gets no more trials" in ended.output
+    result = load_study(folder / "studies" / "study")
+    assert _completed(folder) == 16
+    assert result.cost.epochs == 16 * 6  # none was trained twice
+    (verdict,) = result.nodes
+    there = [attempt.began for attempt in result.attempts if attempt.nodes == ("node2",)]
+    assert len(there) >= 3
+    assert max(there) < verdict.time
+
+
+def _hold(slurm: Testbed, node: str) -> None:
+    """Stop what trains on a node, for three quarters of a few seconds."""
+    workers = [pid for pid, name in slurm.commands(node).items() if name.startswith("ray::")]
+    for _ in range(20):
+        for number, seconds in ((signal.SIGSTOP, 0.15), (signal.SIGCONT, 0.05)):
+            for pid in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            time.sleep(seconds)
 
 
 def _completed(folder: Path) -> int:

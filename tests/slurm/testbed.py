@@ -160,14 +160,18 @@ class Testbed:
 
     def processes(self, node: str) -> list[str]:
         """Command lines of what runs on a node besides Slurm's own."""
+        return list(self.commands(node).values())
+
+    def commands(self, node: str) -> dict[int, str]:
+        """The same by the process's number, as seen from here."""
         there = _namespace(_first_inside(self._nodes[node]))
-        found = []
+        found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # processes end while we look
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
                 own = (folder / "comm").read_text().strip() in _NODES_OWN
                 if command and not own and _namespace(int(folder.name)) == there:
-                    found.append(command)
+                    found[int(folder.name)] = command
         return found
 
     def local(self, node: str, path: str = "/tmp") -> Path:

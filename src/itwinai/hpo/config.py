@@ -77,6 +77,9 @@ class StudyConfiguration(StrictModel):
     #: Seconds for which the study waits when space, a file system or the like is lacking; then it
     #: ends, to be resumed.
     outage_timeout_s: float = Field(default=600, ge=0)
+    #: Nodes that get no trials, by name or address; ``auto``: those that turn out to be much slower
+    #: than others, or to fail trials that succeed elsewhere; ``never``: such ones are only named.
+    exclude_nodes: Literal["auto", "never"] | list[str] = "auto"
     #: Which trials keep their last checkpoint once they have ended.
     keep_checkpoints: Literal["best", "completed", "all"] = "best"
     #: Whether only you may read the study's folder, or your group as well, once a run has ended.
@@ -91,6 +94,13 @@ class StudyConfiguration(StrictModel):
                 "and does not start with '.' or '-'"
             )
         return name
+
+    @field_validator("exclude_nodes", mode="before")
+    @classmethod
+    def _nodes_are_a_list(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in ("auto", "never"):
+            raise ValueError(f"give 'auto', 'never', or a list of nodes, such as [{value}]")
+        return value
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> StudyConfiguration:
@@ -131,6 +141,11 @@ class StudyConfiguration(StrictModel):
     def judged(self) -> tuple[Objective, ...]:
         """The objectives by which schedulers judge: the primary one, or all."""
         return self.objectives[:1] if self.primary is not None else self.objectives
+
+    @property
+    def excluded(self) -> list[str]:
+        """The nodes, by name or address, that the user has left out."""
+        return [] if isinstance(self.exclude_nodes, str) else self.exclude_nodes
 
     @property
     def directory(self) -> Path:

@@ -23,6 +23,7 @@ from itwinai.hpo.engine import (
     check_cores,
     check_nodes,
     ended_like_ctrl_c,
+    nodes_without,
     plan_resources,
     ray_cluster,
     starts_embedded,
@@ -229,10 +230,13 @@ def run_study(
     console = console or unheard.console()
     if plan.choice:
         console.print(plan.choice, soft_wrap=True, highlight=False)
+    can_grow = not starts_embedded()
     with quiet_optuna(), ended_like_ctrl_c(), ray_cluster() as nodes:
         from itwinai.hpo.engine import run_trials
 
-        check_nodes(os.getcwd(), plan.configuration.storage_path.absolute())
+        named = plan.configuration.excluded
+        nodes = nodes_without(named, can_grow) if named else nodes
+        check_nodes(os.getcwd(), plan.configuration.storage_path.absolute(), named)
         progress = StudyProgress(console)
         resources = plan_resources(plan.configuration, nodes, plan.total)
         setup = setup_with(plan.setup, resources, nodes)

@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from itwinai.hpo.engine.adapters import StudyScheduler
+from itwinai.hpo.engine.slot import ASSIGNMENT
 
 
 @pytest.mark.parametrize(("status", "chosen"), [(Trial.PENDING, False), (Trial.PAUSED, True)])
@@ -18,7 +19,9 @@ def test_only_a_paused_trial_is_given_the_next_free_slot(status: str, chosen: bo
     study: Any = SimpleNamespace(
         scheduler=SimpleNamespace(ray=FIFOScheduler()),
         configuration=SimpleNamespace(objectives=[objective]),
+        avoided_by=lambda number: frozenset(),
     )
-    trial = SimpleNamespace(status=status)
+    machines: Any = None  # asked only of trials that avoid a node
+    trial = SimpleNamespace(status=status, trial_id="t", config={ASSIGNMENT: {"number": 0}})
     controller = SimpleNamespace(get_trials=lambda: [trial])
-    assert (StudyScheduler(study).choose_trial_to_run(controller) is trial) is chosen
+    assert (StudyScheduler(study, machines).choose_trial_to_run(controller) is trial) is chosen

@@ -112,6 +112,11 @@ def refused(folder: Path, *args: Any, **changes: Any) -> str:
             {"keep_checkpoints": "none"},
             "study.keep_checkpoints='none': Input should be 'best', 'completed' or 'all'",
         ),
+        (
+            {"exclude_nodes": "node7"},
+            "study.exclude_nodes='node7': give 'auto', 'never', or a list of nodes, such as "
+            "[node7]",
+        ),
         ({"algorithm": "tpee"}, "study.algorithm='tpee': unknown; did you mean 'tpe'?"),
         (
             {"algorithm": "xyz"},

@@ -78,7 +78,7 @@ class StudyProgress:
                 self._now,
                 epochs=self._now.epochs + is_epoch,
                 total=self._total(),  # a population's copies add to it
-                over=self._now.over or state is TrialState.INTERRUPTED,
+                over=self._now.over or (state is TrialState.INTERRUPTED and not trial.again),
             )
             if self._first_heard is None and (is_epoch or state is not TrialState.RUNNING):
                 self._first_heard = self._clock()

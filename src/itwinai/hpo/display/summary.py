@@ -56,6 +56,7 @@ def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield "study", f"{result.name}, {plural(len(result.trials), 'trial')}"
     yield "ended", _ends(result)
     yield from _failures(result)
+    yield from (("node", str(verdict)) for verdict in result.nodes)
     yield from _logger_failures(result.record.parent)
     several = len(result.objectives) > 1 and bool(result.front)
     yield from _front(result) if several else _best(result)

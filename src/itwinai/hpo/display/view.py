@@ -91,7 +91,8 @@ class Snapshot:
 
 def live_table(now: Snapshot, height: int) -> RenderableType:
     """Draw the trials that fit into ``height`` lines, and the status below them."""
-    shown = visible(now.result, max(1, height - _OTHER_LINES))
+    at_fault = ", ".join(f"{verdict.node} is {verdict.kind}" for verdict in now.result.nodes)
+    shown = visible(now.result, max(1, height - _OTHER_LINES - bool(at_fault)))
     lines: list[RenderableType] = []
     if shown:
         lines.append(_rows(now.result, shown))
@@ -101,6 +102,8 @@ def live_table(now: Snapshot, height: int) -> RenderableType:
     if failed:
         what = f"{name_of(failed[-1])} {OTHER_ENDS[failed[-1].state]}"
         lines.append(_line(f" {what}: {one_line(failed[-1].reason)}", "red"))
+    if at_fault:
+        lines.append(_line(f" {at_fault}", "red"))
     lines.append(_line(f" {counts(now)}", "bold"))
     lines.append(_line(f" {outlook(now)}", "bold"))
     return Group(*lines)

@@ -9,6 +9,7 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.engine.cluster import check_nodes, ray_cluster, starts_embedded
     from itwinai.hpo.engine.group import Shipped
+    from itwinai.hpo.engine.nodes import nodes_without
     from itwinai.hpo.engine.resources import (
         TrialResources,
         check_cores,
@@ -28,6 +29,7 @@ __all__ = [
     "check_cores",
     "check_nodes",
     "ended_like_ctrl_c",
+    "nodes_without",
     "plan_resources",
     "ray_cluster",
     "run_trials",
@@ -45,5 +47,6 @@ __getattr__ = lazily(
         "signals": "ended_like_ctrl_c",
         "worker": "Place Program",
         "group": "Shipped",
+        "nodes": "nodes_without",
     },
 )

@@ -6,7 +6,7 @@ user's own ``Searcher`` or ``TrialScheduler`` object is wrapped, and works as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,7 @@ from itwinai.config.values import plain
 from itwinai.hpo.engine import ends
 from itwinai.hpo.engine.energy import Energy
 from itwinai.hpo.engine.events import Note, Raised
+from itwinai.hpo.engine.nodes import Machines
 from itwinai.hpo.engine.slot import ASSIGNMENT
 from itwinai.hpo.errors import StudyError, UnusedParameterError
 from itwinai.hpo.space import write_domains
@@ -38,17 +39,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     Args:
         study: The study.
         scheduler: Who decides how trials end whose process is gone.
-        room: For how many trials there is room now, so that none is asked for before it can
-            start. None: as many as Tune wants, because a user's scheduler may pause some.
+        machines: They tell for how many trials there is room now, so that none is asked for before
+            it can start. None: as many as Tune wants, because a user's scheduler may pause some.
     """
 
-    def __init__(
-        self, study: Study, scheduler: StudyScheduler, room: Callable[[], int] | None
-    ) -> None:
+    def __init__(self, study: Study, scheduler: StudyScheduler, machines: Machines | None) -> None:
         super().__init__()
         self._study = study
         self._scheduler = scheduler
-        self._room = room
+        self._machines = machines
         self._user = study.algorithm.searcher
         #: The study's number of each trial that Tune has and that has not ended.
         self._numbers: dict[str, int] = {}
@@ -75,8 +74,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Give the next trial's configuration, or say that there is none now, or none any more."""
         held = self._study.held
-        full = held or (self._room is not None and len(self._numbers) >= self._room())
-        assignment = None if full else self._next(trial_id)
+        assignment = None if held or self._is_full else self._next(trial_id)
         if assignment is None:
             if self._numbers or not (held or self._over):
                 return None
@@ -116,6 +114,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return values
 
     @property
+    def _is_full(self) -> bool:
+        if self._machines is None:
+            return False
+        # Those on nodes that are left out take no room of the others.
+        staying = len(self._numbers) - self._study.leaving
+        full = staying >= self._machines.room(self._study.left_out)
+        return full or len(self._numbers) >= self._machines.most
+
+    @property
     def _over(self) -> bool:
         return self._exhausted or self._study.finished
 
@@ -129,10 +136,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         """Close a trial; one that Tune gives up before it has begun goes on as another of Tune's.
 
-        That one had been given a slot whose process was gone already.
+        That one had been given a slot whose process was gone already, or waited in vain.
         """
         number = self._numbers.pop(trial_id, None)
-        if number is not None and error and not self._scheduler.has_ended(number):
+        given_up = error and not self._scheduler.has_ended(trial_id)
+        if number is not None and (given_up or self._scheduler.is_stranded(trial_id)):
             self._orphans.append(number)
         elif number is not None:
             close_trial(self._study, number, result or {})
@@ -155,13 +163,18 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
     Args:
         study: The study.
+        machines: They tell how a trial keeps away from nodes.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, machines: Machines) -> None:
         super().__init__()
         self._study = study
-        #: Trials that have ended although Tune would start them again.
-        self._over: set[int] = set()
+        self._machines = machines
+        #: Tune's trials that have ended although it would start them again.
+        self._over: set[str] = set()
+        #: Those that keep away from nodes, and from which.
+        self._placed: dict[str, tuple[Trial, frozenset[str]]] = {}
+        self._stranded: set[str] = set()
         self._noted: set[str] = set()
         self._user = study.scheduler.ray is not None
         self._inner: TrialScheduler = study.scheduler.ray or FIFOScheduler()
@@ -174,14 +187,19 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Pass on; one that Tune adds again although it has ended is stopped at once."""
+        """Say where it goes, and pass on; one that has ended and is added again is stopped."""
+        self._place(trial)
         self._inner.on_trial_add(tune_controller, trial)
-        if _number(trial) in self._over:
+        if trial.trial_id in self._over:
             tune_controller.stop_trial(trial)
 
-    def has_ended(self, number: int) -> bool:
-        """Whether a trial whose process is gone has ended."""
-        return number in self._over
+    def has_ended(self, trial_id: str) -> bool:
+        """Whether a trial of Tune's whose process is gone has ended."""
+        return trial_id in self._over
+
+    def is_stranded(self, trial_id: str) -> bool:
+        """Whether a trial of Tune's waited for nodes that have gone."""
+        return trial_id in self._stranded
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Decide whether a trial whose process is gone has ended.
@@ -190,21 +208,23 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         """
         number = _number(trial)
         # One that is pending has not begun: the process had ended before.
-        if number not in self._over and trial.status != Trial.PENDING:
+        if trial.trial_id not in self._over and trial.status != Trial.PENDING:
             timeout = self._study.configuration.report_timeout_s
             end = ends.of_lost_process(trial, self._study.directory_of(number), timeout)
             if end is not None:
-                self._end(number, end)
+                self._end(trial, end)
         assignment = self._study.continuation(number)
         trial.set_config({**trial.config, ASSIGNMENT: asdict(assignment)})
+        if trial.status == Trial.ERROR:  # Tune starts it again
+            self._place(trial)
         self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record an epoch and decide."""
         number = _number(trial)
-        note_energy(self._study, number, result)
+        note_place(self._study, number, result)
         if result["event"] == "raised":  # and has spoilt its process, so that Tune will retry it
-            self._end(number, raised_end(self._study, number, result))
+            self._end(trial, raised_end(self._study, number, result))
             return str(TrialScheduler.CONTINUE)
         self._tell_user(result.get("notes", []))
         metrics = dict(result["metrics"])
@@ -222,6 +242,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Close the trial."""
         close_trial(self._study, _number(trial), result)
+        self._placed.pop(trial.trial_id, None)
         self._inner.on_trial_complete(tune_controller, trial, _with_metric(self._study, result))
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -234,10 +255,14 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         A trial that is chosen gets the slot of one that has just ended, and the slot that is
         starting for it would be thrown away.
         """
+        self._give_up_stranded(tune_controller)
         if not self._user:
             return None
         trial = self._inner.choose_trial_to_run(tune_controller)
-        return trial if trial is not None and trial.status == Trial.PAUSED else None
+        if trial is None or trial.status != Trial.PAUSED:
+            return None
+        self._place(trial)
+        return trial
 
     def debug_string(self) -> str:
         """Pass on."""
@@ -256,9 +281,24 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
                 self._noted.add(about)
                 itwinai.logger.warning(text)
 
-    def _end(self, number: int, end: ends.End) -> None:
-        self._study.end(number, *end)
-        self._over.add(number)
+    def _place(self, trial: Trial) -> None:
+        """Keep a trial of Tune's that does not run yet away from nodes, if it is to avoid any."""
+        avoided = self._study.avoided_by(_number(trial))
+        if avoided or trial.trial_id in self._placed:
+            self._placed[trial.trial_id] = trial, avoided
+            trial.update_resources(self._machines.placement(avoided))
+
+    def _give_up_stranded(self, tune_controller: Any) -> None:
+        """Stop trials of Tune's that wait for nodes that have gone; they go on as others."""
+        for trial, avoided in list(self._placed.values()):
+            if trial.status == Trial.PENDING and not self._machines.has_room(avoided):
+                self._stranded.add(trial.trial_id)
+                del self._placed[trial.trial_id]
+                tune_controller.stop_trial(trial)
+
+    def _end(self, trial: Trial, end: ends.End) -> None:
+        self._study.end(_number(trial), *end)
+        self._over.add(trial.trial_id)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -266,7 +306,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
 def close_trial(study: Study, number: int, result: Mapping[str, Any]) -> None:
     """Tell the study how a trial ended, from Tune's last result of it."""
-    note_energy(study, number, result)
+    note_place(study, number, result)
     if result.get("event") == "raised":
         study.tell(number, *raised_end(study, number, result))
     else:
@@ -275,8 +315,10 @@ def close_trial(study: Study, number: int, result: Mapping[str, Any]) -> None:
         study.tell(number, TrialState.COMPLETED)
 
 
-def note_energy(study: Study, number: int, result: Mapping[str, Any]) -> None:
-    """Tell the study what a trial has used, where a result says so."""
+def note_place(study: Study, number: int, result: Mapping[str, Any]) -> None:
+    """Tell the study where a trial runs, and what it has used, where a result says so."""
+    if result.get("nodes"):
+        study.note_nodes(number, result["nodes"])
     energy: Energy | None = result.get("energy")
     if energy is not None:
         study.note_energy(number, energy.since, energy.joules)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import stat
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import itwinai
 from itwinai.constants import TEMPORARY
 from itwinai.environ import environment
 from itwinai.errors import one_line
-from itwinai.hpo.engine.resources import TrialResources, this_machine
+from itwinai.hpo.engine.resources import this_machine
 from itwinai.hpo.engine.watcher import watched
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment, starts_few_processes
@@ -34,10 +32,6 @@ _QUIET_AND_LOCAL = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
-
-
-#: To ask Ray for its nodes takes a millisecond or more; a node that joins can wait that long.
-_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @contextmanager
@@ -63,46 +57,25 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
         ray.init(address=address, **_output(show_output))
         _end_quietly_on_sigterm()
     try:
-        yield nodes_alive()
+        yield _resources_alive()
     finally:
         if not connected:
             ray.shutdown()
 
 
-class Room:
-    """For how many trials the cluster has room now: nodes come and go during a study.
+def _resources_alive() -> list[dict[str, float]]:
+    from itwinai.hpo.engine.nodes import nodes_alive
 
-    Args:
-        resources: What each trial needs.
-    """
-
-    def __init__(self, resources: TrialResources) -> None:
-        self._resources = resources
-        self._trials = 0
-        self._until = -math.inf
-
-    def __call__(self) -> int:
-        """Trials that run at the same time on the nodes that there are, as of a second ago."""
-        now = time.monotonic()
-        if now > self._until:
-            self._trials = self._resources.concurrent(nodes_alive())
-            self._until = now + _SECONDS_BETWEEN_LOOKS
-        return self._trials
+    return [node.resources for node in nodes_alive()]
 
 
-def nodes_alive() -> list[dict[str, float]]:
-    """Resources of each node of the connected cluster."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def check_nodes(folder: str, storage: Path) -> None:
+def check_nodes(folder: str, storage: Path, left_out: Collection[str] = ()) -> None:
     """Refuse a cluster with a node that lacks what all nodes share.
 
     Args:
         folder: Where this program works.
         storage: Where it keeps records and checkpoints.
+        left_out: Nodes, by name or address, that get no trials.
 
     Raises:
         StudyError: With the addresses of those nodes.
@@ -110,13 +83,16 @@ def check_nodes(folder: str, storage: Path) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    from itwinai.hpo.engine.nodes import nodes_alive
+
+    nodes = nodes_alive()
     if len(nodes) < 2:  # it is this program's own
         return
+    nodes = [node for node in nodes if not node.is_among(left_out)]
     look = ray.remote(num_cpus=0)(_look)
-    places = [OnNode(node["NodeID"], soft=False) for node in nodes]
+    places = [OnNode(node.id, soft=False) for node in nodes]
     asked = [look.options(scheduling_strategy=place).remote(folder, storage) for place in places]
-    found = dict(zip((node["NodeManagerAddress"] for node in nodes), ray.get(asked), strict=True))
+    found = dict(zip((node.address for node in nodes), ray.get(asked), strict=True))
     without = [address for address, (is_there, _) in found.items() if not is_there]
     if without:
         raise StudyError(
@@ -173,7 +149,7 @@ def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
                         **_output(show_output),
                     )
                 try:
-                    yield nodes_alive()
+                    yield _resources_alive()
                 finally:
                     ray.shutdown()
         finally:

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from itwinai.environ import paused_collection
 from itwinai.hpo.engine.energy import Held
 from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
+from itwinai.hpo.engine.nodes import this_node
 from itwinai.hpo.engine.worker import Place, Program, Worker
 from itwinai.hpo.trial import Assignment
 
@@ -63,6 +64,11 @@ class Shipped:
 class TrialGroup(Protocol):
     """Runs one trial after another."""
 
+    @property
+    def nodes(self) -> Sequence[str]:
+        """Names of the nodes that its processes are on."""
+        ...
+
     def begin(self, assignment: Assignment) -> None:
         """Start a trial."""
         ...
@@ -95,6 +101,7 @@ class InProcess:
         self._worker = Worker(program, timeout)
         self._place = Place(**_devices(resources), held=Held.of(resources, [_gpus_here()]))
         self._unanswered = False
+        self.nodes: Sequence[str] = [this_node()]
 
     def begin(self, assignment: Assignment) -> None:
         """Start a trial."""
@@ -130,6 +137,10 @@ class RemoteWorker(Worker):
     def host(self) -> str:
         """Address of this process's node."""
         return str(ray.util.get_node_ip_address())
+
+    def node(self) -> str:
+        """Name of this process's node."""
+        return this_node()
 
     def gpus(self) -> list[str]:
         """The GPUs of this process."""
@@ -182,6 +193,7 @@ class Processes:
         self._is_over: bool = False
         self._reports: list[int] = [0] * count
         self._forget_reports()
+        self.nodes: Sequence[str] = []
         self._start_actors()
 
     def begin(self, assignment: Assignment) -> None:
@@ -277,6 +289,7 @@ class Processes:
             for rank in range(self._count)
         ]
         self._hosts: Sequence[str] = ray.get([actor.host.remote() for actor in self._actors])
+        self.nodes = sorted(set(ray.get([actor.node.remote() for actor in self._actors])))
         gpus = ray.get([actor.gpus.remote() for actor in self._actors])
         # Rank 0 measures its own node alone: of a trial on several nothing is, rather than a part.
         self._held = Held.of(self._resources, gpus) if len(set(self._hosts)) == 1 else None

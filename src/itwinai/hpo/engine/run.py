@@ -13,8 +13,8 @@ from ray import tune
 from itwinai import job
 from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
-from itwinai.hpo.engine.cluster import Room
 from itwinai.hpo.engine.group import Shipped
+from itwinai.hpo.engine.nodes import Machines
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.signals import ended_like_ctrl_c
 from itwinai.hpo.engine.slot import TrialSlot
@@ -67,17 +67,18 @@ def _waits(study: Study) -> bool:
 def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool:
     """Run Tune once; return whether it has ended only for what the machines lacked."""
     scratch = study.directory / ".tune"
-    scheduler = StudyScheduler(study)
+    machines = Machines(resources)
+    study.note_room(machines.has_room)
+    scheduler = StudyScheduler(study, machines)
     # Trials that a scheduler of Ray's pauses count for Tune: only the user's own limit holds then.
     pauses = study.scheduler.ray is not None
     limit = study.configuration.max_concurrent_trials if pauses else None
     # By itself Tune starts one slot after the other.
     pending = (limit or 1) if pauses else resources.most
-    room = None if pauses else Room(resources)
-    searcher = StudySearcher(study, scheduler, room)
+    searcher = StudySearcher(study, scheduler, None if pauses else machines)
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
     tuner = tune.Tuner(
-        _slot(program, resources, study.configuration.report_timeout_s),
+        _slot(program, resources, machines, study.configuration.report_timeout_s),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
@@ -108,10 +109,9 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
     return searcher.held_back and not study.has_running
 
 
-def _slot(program: Program, resources: TrialResources, timeout: float | None) -> type[TrialSlot]:
-    bundles = [dict(resources.per_worker)] * resources.workers
-    # With several workers the slot itself only waits; it takes no resources.
-    groups = bundles if resources.workers == 1 else [{}, *bundles]
+def _slot(
+    program: Program, resources: TrialResources, machines: Machines, timeout: float | None
+) -> type[TrialSlot]:
     trainable = tune.with_parameters(
         TrialSlot,
         program=Shipped.of(program),
@@ -119,7 +119,7 @@ def _slot(program: Program, resources: TrialResources, timeout: float | None) ->
         resources=dict(resources.per_worker),
         timeout=timeout,
     )
-    slot: type[TrialSlot] = tune.with_resources(trainable, tune.PlacementGroupFactory(groups))
+    slot: type[TrialSlot] = tune.with_resources(trainable, machines.placement(()))
     return slot
 
 

@@ -110,6 +110,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             "metrics": list(self._metrics.items()),
             "saved": self._saved,
             "energy": event.energy,
+            "nodes": list(self._group.nodes),
         }
         if isinstance(event, Reported):
             return outcome | {"event": "reported", "notes": list(event.notes)}

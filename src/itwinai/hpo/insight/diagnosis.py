@@ -10,6 +10,7 @@ from itwinai.hpo.insight.early import misleading_epochs
 from itwinai.hpo.insight.failing import failing_regions
 from itwinai.hpo.insight.finding import Finding
 from itwinai.hpo.insight.learnt import learn
+from itwinai.hpo.insight.nodes import nodes_at_fault
 from itwinai.hpo.insight.noise import luck_of_the_best
 from itwinai.hpo.insight.waste import duplicates, idle_slots, never_led
 from itwinai.hpo.record import StudyResult
@@ -26,6 +27,7 @@ def diagnose(result: StudyResult) -> list[Finding]:
     """
     model = learn(result)
     return [
+        *nodes_at_fault(result),
         *failing_regions(result),
         *at_bounds(result, model),
         *without_logarithm(result, model),

@@ -11,7 +11,7 @@ from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import Float, Integer, Parameter, to_json
 from itwinai.hpo.trial import POOR, TrialResult, TrialState
 
-Kind = Literal["bound", "logarithm", "failing region", "waste", "noise", "early signal"]
+Kind = Literal["bound", "logarithm", "failing region", "waste", "noise", "early signal", "node"]
 
 Range = Float | Integer
 

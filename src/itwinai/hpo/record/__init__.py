@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         stop_study,
     )
     from itwinai.hpo.record.mending import legible
+    from itwinai.hpo.record.nodes import NodeVerdict
     from itwinai.hpo.record.origin import (
         PIPELINE_FILE,
         is_of_this_job,
@@ -41,6 +42,7 @@ __all__ = [
     "ListedStudy",
     "LiveRecord",
     "MemoryRecord",
+    "NodeVerdict",
     "PIPELINE_FILE",
     "STOP_FILE",
     "Setup",
@@ -81,6 +83,7 @@ __getattr__ = lazily(
         "cost": "Cost",
         "results": "StudyResult",
         "mending": "legible",
+        "nodes": "NodeVerdict",
         "reading": "load_optuna_study load_study read_result",
         "listing": "STOP_FILE ListedStudy is_running list_studies state_of stop_study",
         "exporting": "csv_text export_study plain plain_study plain_trial",

@@ -20,11 +20,13 @@ class Attempt:
         trial: The trial's number.
         began: Seconds since 1970.
         ended: The same; of an attempt without an end it is that of its last epoch.
+        nodes: Names of the nodes on which it ran last; empty if nobody knew.
     """
 
     trial: int
     began: float
     ended: float
+    nodes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, number: int, attempt: FrozenTrial) -> Attempt:
@@ -36,7 +38,8 @@ class Attempt:
             times = [seconds for _, seconds in history.values()]
             # An attempt that goes on with a checkpoint counts on from its seconds.
             seconds = max(times) - (min(times) if len(times) > 1 else 0.0) if times else 0.0
-        return cls(number, began, began + seconds)
+        nodes = tuple(attempt.user_attrs.get(attributes.RAN_ON, ()))
+        return cls(number, began, began + seconds, nodes)
 
 
 def times_of(attempts: Mapping[int, list[FrozenTrial]]) -> tuple[Attempt, ...]:

@@ -24,6 +24,7 @@ THREADS = "threads"
 RUNS = "runs"
 SETUP = "setup"
 EARLY = "ended early"
+NODES = "nodes at fault"
 _START = "start "
 
 #: Of a trial.
@@ -37,6 +38,8 @@ CONTINUES = "continues"
 PARENT = "parent"
 TAUGHT = "taught"
 ENERGY = "energy"
+#: Names of the nodes on which an attempt at it ran last.
+RAN_ON = "ran on"
 _EPOCH = "epoch "
 
 

@@ -82,6 +82,7 @@ def plain_study(result: StudyResult, trials: bool = True) -> dict[str, Any]:
         "objectives": [vars(objective) for objective in result.objectives],
         "epochs": result.epochs,
         "cost": vars(result.cost),
+        "nodes": [vars(verdict) for verdict in result.nodes],
         "best": None if result.best is None else plain_trial(result.best),
         "front": [plain_trial(trial) for trial in result.front] if several else None,
         "trials": [plain_trial(t) for t in result.trials] if trials else len(result.trials),

@@ -18,6 +18,7 @@ from itwinai.hpo.record.attempts import attempts_of, times_of
 from itwinai.hpo.record.cost import cost_of
 from itwinai.hpo.record.journal import FILE_NAME, ReadRecord
 from itwinai.hpo.record.mending import legible
+from itwinai.hpo.record.nodes import verdicts_in
 from itwinai.hpo.record.results import StudyResult
 from itwinai.hpo.space import SearchSpace, from_json
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -100,6 +101,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         attempts=times,
         setup=attributes.Setup.read(attrs.get(attributes.SETUP)),
         starts=attributes.starts_in(attrs),
+        nodes=verdicts_in(attrs.get(attributes.NODES, ())),
     )
 
 

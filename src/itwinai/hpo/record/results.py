@@ -12,6 +12,7 @@ from itwinai.hpo.objectives import Objective, losses_of, pareto_front
 from itwinai.hpo.record.attempts import Attempt
 from itwinai.hpo.record.attributes import Setup, Start
 from itwinai.hpo.record.cost import Cost
+from itwinai.hpo.record.nodes import NodeVerdict
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -48,6 +49,7 @@ class StudyResult:
         seconds_early: Seconds by which the last run ended before its time was over, because no
             trial could have come anywhere in them; None if it did not.
         starts: How each run was started, the first one first; empty in older records.
+        nodes: What was found out about nodes, the first one first.
     """
 
     name: str
@@ -64,6 +66,7 @@ class StudyResult:
     setup: Setup | None = None
     seconds_early: float | None = None
     starts: tuple[Start, ...] = ()
+    nodes: tuple[NodeVerdict, ...] = ()
 
     @property
     def metric(self) -> str:

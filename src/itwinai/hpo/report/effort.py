@@ -83,8 +83,8 @@ def timeline(result: StudyResult) -> Section:
         lead=f"At most {plural(use.slots, 'slot')} ran at once, and {share:.0%} of their time was "
         f"used ({duration(room - spent)} of slots idle).",
         notes=[
-            "The record holds when each trial ran, but not where: each is put into the first slot "
-            "that was free. Times in which nothing ran, as between two runs, do not count as idle."
+            "Each trial is put into the first slot that was free. Times in which nothing ran, as "
+            "between two runs, do not count as idle."
         ],
         charts=[chart] if use.attempts else [],
         data=data,
@@ -271,9 +271,15 @@ def _one_by_one(use: _Use, result: StudyResult) -> tuple[Chart, Table]:
         }
         for attempt, place in use.attempts
     ]
-    head = ["trial", "slot", f"began ({use.unit})", f"ended ({use.unit})"]
+    head = ["trial", "slot", f"began ({use.unit})", f"ended ({use.unit})", "node"]
     table = [
-        [str(attempt.trial), str(row["k"]), f"{row['x']:.2f}", f"{row['y']:.2f}"]
+        [
+            str(attempt.trial),
+            str(row["k"]),
+            f"{row['x']:.2f}",
+            f"{row['y']:.2f}",
+            said(", ".join(attempt.nodes)) or "-",
+        ]
         for (attempt, _), row in zip(use.attempts, rows, strict=True)
     ]
     chart = Chart("When each trial ran", charts.slots(there, use.unit, use.slots), rows)

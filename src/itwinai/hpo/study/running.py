@@ -45,6 +45,8 @@ class RunningTrial:
     started: float = field(default_factory=lambda: time.monotonic())
     #: Joules that each of its processes has used, by source, and by when the process began it.
     energy: dict[float, Mapping[str, float]] = field(default_factory=dict)
+    #: Names of the nodes that it runs on, once they are known.
+    nodes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checkpoint = self.assignment.checkpoint
@@ -55,6 +57,17 @@ class RunningTrial:
     def seconds(self) -> float:
         """Seconds that it has trained in all."""
         return self.earlier + time.monotonic() - self.started
+
+    @property
+    def node(self) -> str | None:
+        """The node that it runs on, if it is one alone."""
+        return self.nodes[0] if len(self.nodes) == 1 else None
+
+    def ran_on(self, nodes: Sequence[str]) -> None:
+        """Write in the record where it runs, if that is new."""
+        if self.nodes != tuple(nodes):
+            self.nodes = tuple(nodes)
+            self.optuna.set_user_attr(attributes.RAN_ON, list(nodes))
 
     def trained(
         self,

@@ -6,7 +6,7 @@ Whoever runs the trials (the Ray engine, a simulation) drives it through :meth:`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import (
     FILE_NAME,
     MemoryRecord,
+    NodeVerdict,
     Setup,
     Start,
     StudyResult,
@@ -31,6 +32,7 @@ from itwinai.hpo.study.facts import keep_fact, seeds_of
 from itwinai.hpo.study.keeping import CheckpointKeeper
 from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
+from itwinai.hpo.study.nodes import NodeWatch
 from itwinai.hpo.study.opening import open_study
 from itwinai.hpo.study.outage import Outage
 from itwinai.hpo.study.outlook import Candidate, Outlook
@@ -118,6 +120,7 @@ class Study:
         self._memory = Memory(configuration.judged, so_far, lessons(self._optuna, self.space))
         self._memory.retell(scheduler.judge)
         self._outlook = Outlook(epochs, scheduler.judge.rungs, so_far)
+        self._nodes = NodeWatch(configuration, self.space, so_far.nodes, self._keep_verdicts)
         self._begun = 0
         self._verdicts = Verdicts(configuration, scheduler, self._memory, self._limits, epochs)
         self._advisor = Advisor(self.algorithm, self._memory)
@@ -162,7 +165,11 @@ class Study:
             return "continue"
         trial.trained(epoch, metrics, checkpoint, self.configuration.objectives)
         self._outlook.heard(trial)
+        self._queue.plan_again(self._nodes.heard(trial))
         trial.ending = trial.ending or self._verdicts.after_epoch(trial)
+        if trial.ending is None and trial.epochs < self.epochs:
+            trial.ending = self._nodes.leaves(trial)
+            trial.again = trial.ending is not None
         self._listener(trial, TrialState.RUNNING)
         return "continue" if trial.ending is None else "stop"
 
@@ -204,6 +211,9 @@ class Study:
         if trial is None:
             return
         state, reason = trial.ending or self._verdicts.at_end(trial, state, reason)
+        elsewhere = None if self.fatal else self._nodes.ended(trial, state, reason)
+        if elsewhere is not None:
+            trial.again, (state, reason) = True, elsewhere
         trial.ended(state, reason)
         if not tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics):
             self._queue.exhausted = True
@@ -221,7 +231,8 @@ class Study:
         else:
             completed = state is TrialState.COMPLETED and not trial.spared
             self.scheduler.judge.ended(number, completed)
-        self._limits.ended(state, reason)
+        if not trial.again:
+            self._limits.ended(state, reason)
         self._listener(trial, state)
 
     def note_energy(self, number: int, since: float, joules: Mapping[str, float]) -> None:
@@ -235,6 +246,16 @@ class Study:
         trial = self._running.get(number)
         if trial is not None:
             trial.energy[since] = joules
+
+    def note_nodes(self, number: int, nodes: Sequence[str]) -> None:
+        """Note on which nodes a running trial's processes are, by name."""
+        trial = self._running.get(number)
+        if trial is not None:
+            trial.ran_on(nodes)
+
+    def note_room(self, has_room: Callable[[Collection[str]], bool]) -> None:
+        """Set who tells whether trials find room without some nodes; until then all are needed."""
+        self._nodes.has_room = has_room
 
     def note_threads(self, threads: int) -> None:
         """Note how many threads each of a trial's processes has, to repeat a trial bit by bit."""
@@ -300,6 +321,21 @@ class Study:
         return self._outage.lasts
 
     @property
+    def left_out(self) -> frozenset[str]:
+        """The nodes, by name or address, that get no trials now."""
+        return self._nodes.left_out
+
+    def avoided_by(self, number: int) -> frozenset[str]:
+        """The nodes on which a trial does not begin: those, and one on which it has failed."""
+        return self._nodes.avoided(number)
+
+    @property
+    def leaving(self) -> int:
+        """How many trials still run on nodes that get no more."""
+        left_out = self._nodes.left_out
+        return sum(trial.node in left_out for trial in self._running.values())
+
+    @property
     def has_running(self) -> bool:
         """Whether a trial has begun and not ended."""
         return bool(self._running)
@@ -342,6 +378,9 @@ class Study:
     def recommend(self) -> int | None:
         """Number of the completed trial that the search algorithm would use, if it has a view."""
         return self._advisor.recommendation()
+
+    def _keep_verdicts(self, verdicts: Sequence[NodeVerdict]) -> None:
+        keep_fact(self._optuna, attributes.NODES, [vars(verdict) for verdict in verdicts])
 
     # -- which trial comes next --------------------------------------------------------------
 

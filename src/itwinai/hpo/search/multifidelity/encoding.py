@@ -168,6 +168,11 @@ class Encoder:
         axes = zip(self._axes.values(), points.T, strict=True)
         return np.hstack([axis.columns(units) for axis, units in axes])
 
+    def columns_of(self, params: Mapping[str, Any]) -> Array:
+        """Return the regression's columns (c,) of one configuration."""
+        columns: Array = self.columns(self.snap(self.encode(params)[None, :]))[0]
+        return columns
+
     def _active(self, points: Array) -> NDArray[np.bool_]:
         return np.column_stack([self._exists(name, points) for name in self._axes])
 
