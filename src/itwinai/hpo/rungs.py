@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+#: What grace periods and rungs count.
+Unit = Literal["epochs", "steps", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -10,7 +14,7 @@ class Bracket:
     """Rungs that the same trials climb.
 
     Attributes:
-        levels: Epochs at each rung, increasing, the end excluded.
+        levels: Progress at each rung, increasing, the end excluded.
         keep: Of the trials at a rung, the share that goes on.
     """
 
@@ -25,7 +29,19 @@ class Rungs:
     Attributes:
         brackets: One or several.
         turns: Trial ``n`` is in the bracket of this index, at position ``n`` modulo their number.
+        unit: What the levels count.
     """
 
     brackets: tuple[Bracket, ...]
     turns: tuple[int, ...] = (0,)
+    unit: Unit = "epochs"
+
+    def in_epochs(self, amount: float) -> Rungs:
+        """The same with levels in epochs, of which each is so much of the unit."""
+        if self.unit == "epochs":
+            return self
+        brackets = [
+            replace(bracket, levels=tuple(level / amount for level in bracket.levels))
+            for bracket in self.brackets
+        ]
+        return Rungs(tuple(brackets), self.turns)

@@ -70,7 +70,7 @@ def _reached(
     return np.asarray(np.cumprod(going_on[:epochs]), float)
 
 
-def _done(trial: TrialResult) -> int:
+def _done(trial: TrialResult) -> float:
     """Epochs that a trial which goes on need not train again."""
     if trial.state is TrialState.INTERRUPTED:
         return 0 if trial.checkpoint is None else trial.checkpoint_epochs
