@@ -78,7 +78,7 @@ class StudyProgress:
             self._now = replace(
                 self._now,
                 epochs=self._now.epochs + gained,
-                first=self._now.first or gained,
+                first=self._now.first if self._now.epochs else gained or 1,
                 total=self._total(),  # a population's copies add to it
                 over=self._now.over or state is TrialState.INTERRUPTED,
             )

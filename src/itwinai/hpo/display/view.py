@@ -66,7 +66,7 @@ class Snapshot:
         elapsed: Seconds since the run began.
         heard: Seconds since the first epoch or end of a trial; None before.
         epochs: Epochs heard of in this run; an earlier run of a resumed study does not count.
-        first: Those of the first report of the run; 0 before.
+        first: Those of the first report of the run.
         budget: Seconds that the run may take, or None.
         over: Whether the run ends, so that there is no time left to estimate.
     """
@@ -77,7 +77,7 @@ class Snapshot:
     elapsed: float = 0.0
     heard: float | None = None
     epochs: float = 0
-    first: float = 0
+    first: float = 1
     budget: float | None = None
     over: bool = False
 
@@ -158,7 +158,6 @@ def recorded(result: StudyResult, runs: bool) -> Snapshot:
         elapsed=cost.elapsed,
         heard=cost.elapsed if cost.epochs else None,
         epochs=cost.epochs,
-        first=1,
         over=not runs,
     )
 
