@@ -227,7 +227,7 @@ def plan_cost(
     """
     configuration = plan.configuration
     resources = plan_resources(configuration, nodes, plan.total)
-    rungs = _in_epochs(plan.scheduler.judge.rungs, epoch_time)
+    rungs = _in_epochs(plan, epoch_time)
     setup = replace(setup_with(plan.setup, resources, nodes), rungs=rungs)
     cores = sum(node.get("CPU", 0) for node in nodes)
     about = (plan.total, plan.epochs)
@@ -250,12 +250,13 @@ def plan_cost(
     return cost
 
 
-def _in_epochs(rungs: Rungs | None, epoch_time: EpochTime | None) -> Rungs | None:
-    """Rungs by epochs; None where nobody knows how much of their unit an epoch is."""
+def _in_epochs(plan: StudyPlan, epoch_time: EpochTime | None) -> Rungs | None:
+    """The rungs by epochs; None where nobody knows how much of their unit an epoch is."""
+    rungs = plan.scheduler.judge.rungs
     if rungs is None or rungs.unit == "epochs":
         return rungs
     amount = epoch_time and (epoch_time.seconds if rungs.unit == "seconds" else epoch_time.steps)
-    return rungs.in_epochs(amount) if amount else None
+    return rungs.in_epochs(amount, plan.epochs) if amount else None
 
 
 def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int) -> Forecast:

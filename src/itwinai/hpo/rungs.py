@@ -36,12 +36,18 @@ class Rungs:
     turns: tuple[int, ...] = (0,)
     unit: Unit = "epochs"
 
-    def in_epochs(self, amount: float) -> Rungs:
-        """The same with levels in epochs, of which each is so much of the unit."""
+    def in_epochs(self, amount: float, end: float) -> Rungs:
+        """The same with levels in epochs, as far as they lie before the end.
+
+        Args:
+            amount: How much of the unit an epoch is.
+            end: Epochs of a full training.
+        """
         if self.unit == "epochs":
             return self
+        each = [[level / amount for level in bracket.levels] for bracket in self.brackets]
         brackets = [
-            replace(bracket, levels=tuple(level / amount for level in bracket.levels))
-            for bracket in self.brackets
+            replace(bracket, levels=tuple(level for level in levels if level < end))
+            for bracket, levels in zip(self.brackets, each, strict=True)
         ]
         return Rungs(tuple(brackets), self.turns)

@@ -328,3 +328,93 @@ def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=r"as in train\(config, trial\)"):
         run(train, tmp_path)
+
+
+# -- in the middle of epochs ---------------------------------------------------------------------
+
+
+class InParts:
+    """Reports each half of an epoch, with a checkpoint; trial 1 loses its process once."""
+
+    def __init__(self, mark: Path | None = None) -> None:
+        self.mark = mark
+
+    def __call__(self, config: Any, trial: Trial) -> None:
+        done, w = trial.load() or (0, 0.0)
+        for half in range(done, 2 * trial.total):
+            w += 0.5 * (config["x"] - w)
+            state = [half + 1, w]
+            trial.report({"loss": (w - 2) ** 2}, state, epoch=(half + 1) / 2, step=10 * (half + 1))
+            if self.mark is not None and trial.number == 1 and half == 2 and not self.mark.exists():
+                self.mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_function_reports_in_the_middle_of_epochs_and_goes_on_there(tmp_path: Path) -> None:
+    whole = run(InParts(), tmp_path / "whole", num_samples=2)
+    mark = tmp_path / "mark"
+    killed = run(InParts(mark), tmp_path / "killed", num_samples=2)
+    assert mark.exists()
+    halves = (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+    for one, other in zip(whole.trials, killed.trials, strict=True):
+        assert one.at == other.at == halves
+        assert one.history == other.history
+    assert killed.trials[1].epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("unit", "grace", "ends"), [("epochs", 0.5, 0.5), ("steps", 15, 1), ("seconds", 1e-6, 0.5)]
+)
+def test_a_function_is_stopped_in_the_middle_of_an_epoch(
+    tmp_path: Path, unit: str, grace: float, ends: float
+) -> None:
+    scheduler = {"name": "asha", "grace_period": grace, "unit": unit, "reduction_factor": 2}
+    points = [{"x": 0.1}]  # worse than the default from the first half on
+    result = run(InParts(), tmp_path, num_samples=2, scheduler=scheduler, points=points)
+    assert result.trials[1].state is TrialState.STOPPED
+    assert result.trials[1].epochs == ends
+
+
+def backwards(config: Any, trial: Trial) -> None:
+    trial.report({"loss": config["x"]}, epoch=0.5)
+    trial.report({"loss": config["x"]}, epoch=0.25)
+
+
+def nowhere(config: Any, trial: Trial) -> None:
+    trial.report({"loss": config["x"]}, epoch=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (backwards, r"trial.report\(epoch=0.25\): the report before was at 0.5"),
+        (nowhere, r"trial.report\(epoch=nan\): give the epochs trained so far"),
+    ],
+)
+def test_a_place_that_makes_no_sense_is_refused(
+    tmp_path: Path, function: Any, message: str
+) -> None:
+    with pytest.raises(TrialsFailedError, match=message):
+        run(function, tmp_path)
+
+
+class Restarting:
+    """Begins its running epoch again, whatever it had of it; trial 0 loses its process once."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __call__(self, config: Any, trial: Trial) -> None:
+        trial.load()
+        for epoch in trial.epochs():
+            for part in (0.25, 0.5, 1.0):
+                trial.report({"loss": config["x"]}, [epoch], epoch=epoch + part)
+                if part == 0.5 and epoch == 1 and not self.mark.exists():
+                    self.mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_function_reports_again_is_passed_over(tmp_path: Path) -> None:
+    result = run(Restarting(tmp_path / "mark"), tmp_path, num_samples=1, epochs=2)
+    assert result.trials[0].at == (0.25, 0.5, 1, 1.25, 1.5, 2)
+    assert result.trials[0].state is TrialState.COMPLETED

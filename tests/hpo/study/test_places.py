@@ -51,12 +51,25 @@ def test_a_trial_is_stopped_and_shown_in_the_middle_of_an_epoch(make_study: Make
     end(study, second)
     result = study.close()
     best, stopped = result.trials
-    assert best.at == tuple(n / 4 for n in (1, 2, 3)) + (1, *(n / 4 for n in range(5, 8)), 2) + (
-        *(n / 4 for n in range(9, 12)),
+    assert best.at == (
+        0.25,
+        0.5,
+        0.75,
+        1,
+        1.25,
+        1.5,
+        1.75,
+        2,
+        2.25,
+        2.5,
+        2.75,
         3,
-        *(n / 4 for n in range(13, 16)),
+        3.25,
+        3.5,
+        3.75,
         4,
     )
+    assert [type(at) for at in best.at[3::4]] == [int] * 4
     assert best.state is TrialState.COMPLETED
     assert len(best.whole_epochs) == 4
     assert (stopped.state, stopped.epochs) == (TrialState.STOPPED, 0.75)

@@ -68,7 +68,7 @@ class Outlook:
         return pace * self._epochs_needed(start, pace)
 
     def _epochs_needed(self, start: Candidate, pace: float) -> float:
-        rungs = self._rungs.in_epochs(self._amount(start, pace))
+        rungs = self._rungs.in_epochs(self._amount(start, pace), self._epochs)
         bracket = rungs.brackets[rungs.turns[start.number % len(rungs.turns)]]
         goals = [level for level in (*bracket.levels, self._epochs) if level > start.epochs]
         if self._between is not None:
