@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ import pytest
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import StudyResult, Trial, TrialState, load_study, tune
-from itwinai.hpo.engine import ray_cluster
-from itwinai.hpo.errors import StudyError, TrialsFailedError
+from itwinai.hpo.engine import Place, ray_cluster
+from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
+from itwinai.hpo.functions.configuration import TrialConfig
+from itwinai.hpo.functions.trial import Task
+from itwinai.hpo.trial import Assignment
+from itwinai.reporting import NullReporter
 
 SPACE = {"x": {"type": "uniform", "lower": 0, "upper": 4}}
 
@@ -363,39 +367,40 @@ def test_a_function_reports_in_the_middle_of_epochs_and_goes_on_there(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("unit", "grace", "ends"), [("epochs", 0.5, 0.5), ("steps", 15, 1), ("seconds", 1e-6, 0.5)]
+    ("unit", "grace", "ends"),
+    [
+        ("steps", 15, 1),
+        pytest.param("epochs", 0.5, 0.5, marks=pytest.mark.exhaustive),
+        pytest.param("seconds", 1e-6, 0.5, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_function_is_stopped_in_the_middle_of_an_epoch(
     tmp_path: Path, unit: str, grace: float, ends: float
 ) -> None:
-    scheduler = {"name": "asha", "grace_period": grace, "unit": unit, "reduction_factor": 2}
+    scheduler = {"name": "asha", "grace_period": grace, "unit": unit, "reduction_factor": 1000}
     points = [{"x": 0.1}]  # worse than the default from the first half on
     result = run(InParts(), tmp_path, num_samples=2, scheduler=scheduler, points=points)
     assert result.trials[1].state is TrialState.STOPPED
     assert result.trials[1].epochs == ends
 
 
-def backwards(config: Any, trial: Trial) -> None:
-    trial.report({"loss": config["x"]}, epoch=0.5)
-    trial.report({"loss": config["x"]}, epoch=0.25)
-
-
-def nowhere(config: Any, trial: Trial) -> None:
-    trial.report({"loss": config["x"]}, epoch=float("nan"))
-
-
 @pytest.mark.parametrize(
-    ("function", "message"),
+    ("places", "message"),
     [
-        (backwards, r"trial.report\(epoch=0.25\): the report before was at 0.5"),
-        (nowhere, r"trial.report\(epoch=nan\): give the epochs trained so far"),
+        ((0.5, 0.25), r"trial.report\(epoch=0.25\): the report before was at 0.5"),
+        ((float("nan"),), r"trial.report\(epoch=nan\): give the epochs trained so far"),
+        ((4.5,), r"trial.report\(\): report 4.5 of 4 epochs"),
     ],
 )
 def test_a_place_that_makes_no_sense_is_refused(
-    tmp_path: Path, function: Any, message: str
+    tmp_path: Path, places: Sequence[float], message: str
 ) -> None:
-    with pytest.raises(TrialsFailedError, match=message):
-        run(function, tmp_path)
+    task = Task(Assignment(0, {}, str(tmp_path)), Place(), TrialConfig({}), None, 4)
+    trial = Trial(task, NullReporter())
+    for epoch in places[:-1]:
+        trial.report({"loss": 1.0}, epoch=epoch)
+    with pytest.raises(ReportError, match=message):
+        trial.report({"loss": 1.0}, epoch=places[-1])
 
 
 class Restarting:

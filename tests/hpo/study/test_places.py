@@ -244,3 +244,20 @@ def test_a_record_whose_line_of_a_part_is_damaged_says_so(make_study: MakeStudy)
     path.write_text(spoilt)
     found = load_study(path).trials[0]
     assert found.at == ()
+
+
+def test_a_trial_that_pauses_beyond_its_checkpoint_goes_on_in_a_later_run(
+    make_study: MakeStudy,
+) -> None:
+    pasha = {"name": "pasha", "grace_period": 0.25, "reduction_factor": 2}
+    study = make_study(scheduler=pasha, num_samples=1, epochs=2)
+    trial = ask(study)
+    tell(study, trial, (0.25, 0.5))
+    study.report(0, {"validation_loss": 0.5}, make_checkpoint(trial, 0), 0.5, saved=0.3)
+    end(study, trial)
+    assert study.close().trials[0].state is TrialState.PAUSED
+    study = make_study(scheduler=pasha, num_samples=1, epochs=2, resume=True)
+    again = ask(study)  # the only one, so that it is trained to its end
+    assert (again.number, again.epochs) == (0, 0.3)
+    assert tell(study, again, (0.5, 0.5)) == "continue"  # it has paused there already
+    assert study.close().trials[0].at == (0.25, 0.5)

@@ -166,12 +166,13 @@ class Trial:
         numbers = _numbers(metrics)
         if epoch is not None and not math.isfinite(epoch):
             raise ReportError(f"trial.report(epoch={epoch}): give the epochs trained so far")
-        self._done = self._after(Progress(epoch))
+        self._done = self._after(Progress(epoch if epoch is None else float(epoch)))
         if self._done <= self._task.assignment.epochs:
             return
         saved = self._save(checkpoint) if checkpoint is not None and self.rank == 0 else None
         newest = self._newest if saved is None else saved
-        stops = self._reporter.report(numbers, newest, Progress(self._done, step))
+        progress = Progress(self._done, step if step is None else int(step))
+        stops = self._reporter.report(numbers, newest, progress)
         self._replace_newest(saved)
         if stops:
             raise TrialStopped

@@ -81,8 +81,8 @@ def _first_epoch(setup: Setup, epochs: int) -> Iterator[str]:
     firsts = [bracket.levels[0] for bracket in setup.rungs.brackets if bracket.levels]
     if firsts and min(firsts) <= 1:
         yield (
-            f"The first rung is after epoch {min(firsts):g}: over 35 tasks the first epoch misled in "
-            "half of them, the third in a third; use grace_period: 3."
+            f"The first rung is after epoch {min(firsts):g}: over 35 tasks the first epoch misled "
+            "in half of them, the third in a third; use grace_period: 3."
         )
 
 

@@ -12,7 +12,7 @@ from itwinai.hpo.record import StudyResult
 from itwinai.hpo.schedulers import Judge, Report
 from itwinai.hpo.search import Observation
 from itwinai.hpo.study.running import RunningTrial
-from itwinai.hpo.trial import OPEN, POOR, TrialResult, TrialState
+from itwinai.hpo.trial import AGAIN, OPEN, POOR, TrialResult, TrialState
 
 #: How a model sees a trial's state; it does not see the states that are missing here.
 _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] = {
@@ -94,6 +94,11 @@ class Memory:
         """Note how a trial ended."""
         self._curves[number].state = state
 
+    @property
+    def told(self) -> dict[int, float]:
+        """Epochs of each trial's last report."""
+        return {number: curve.at[-1] for number, curve in self._curves.items() if curve.reports}
+
     def retell(self, judge: Judge) -> None:
         """Let a scheduler hear all reports, then the ends of those trials that will not go on."""
         for curve in self._curves.values():
@@ -125,7 +130,7 @@ class Memory:
 
     def _curve_of(self, trial: TrialResult) -> _Curve:
         curve = _Curve(trial.params, list(self._reports_of(trial)), trial.state)
-        if trial.state in OPEN:
+        if trial.state in AGAIN:
             curve.reports = curve.until(0 if trial.checkpoint is None else trial.checkpoint_epochs)
         return curve
 

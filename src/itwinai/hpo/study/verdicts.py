@@ -25,7 +25,7 @@ class Verdicts:
     Args:
         configuration: What the study optimises.
         scheduler: Who stops trials early.
-        memory: Where reports are noted.
+        memory: Where reports are noted; the scheduler has heard those of earlier runs.
         limits: What ends the whole study.
         epochs: Epochs of a full training.
     """
@@ -46,7 +46,7 @@ class Verdicts:
         self._epochs = epochs
         self._spares_default = configuration.default_first is True
         #: Epochs of each trial that the scheduler has heard: what runs again, it hears once.
-        self._heard: dict[int, float] = {}
+        self._heard = memory.told
 
     def after_report(self, trial: RunningTrial) -> Ending | None:
         """Return how the trial ends now, or None if it goes on."""
