@@ -139,6 +139,16 @@ def test_a_newer_checkpoint_than_the_record_knows_is_used(tmp_path: Path) -> Non
     assert rest.reports == {2: whole.reports[2]}
 
 
+def test_where_a_job_ends_the_next_report_has_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stop").touch()
+    monkeypatch.setenv("ITWINAI_STOP_FILE", str(tmp_path / "stop"))
+    heard = trained(tmp_path, Listener(stop_at=0.5))
+    assert heard.checkpoints == ["epoch_0_step_2"]
+    assert [progress.saved for progress in heard.progress] == [0.5]
+
+
 def test_without_its_checkpoint_a_trial_reports_only_what_is_new(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", Listener())
     again = trained(tmp_path / "again", Listener(), ("epoch_0_step_2", 0.5))
