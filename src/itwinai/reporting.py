@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,11 +18,39 @@ class TrialStopped(BaseException):
     """
 
 
-class Reporter(Protocol):
-    """Receives the metrics of each epoch, and what the user should know besides."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come with a report.
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
-        """Hand over one epoch's metrics; return True when the training shall end now."""
+    Attributes:
+        epochs: Epochs trained, with the part of the running one; None: to the end of that.
+        steps: Optimizer steps made; None: nobody tells.
+        saved: Epochs that the newest checkpoint holds; None: as many.
+    """
+
+    epochs: float | None = None
+    steps: int | None = None
+    saved: float | None = None
+
+    def after(self, before: float) -> float:
+        """Epochs trained, where the report before was after so many."""
+        return math.floor(before) + 1 if self.epochs is None else self.epochs
+
+
+#: Of a report after a whole epoch.
+END_OF_EPOCH = Progress()
+
+
+class Reporter(Protocol):
+    """Receives the metrics of each report, and what the user should know besides."""
+
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
+        """Hand metrics over, and the newest checkpoint; return True to end the training now."""
         ...
 
     def note(self, about: str, text: str) -> None:
@@ -31,7 +61,12 @@ class Reporter(Protocol):
 class NullReporter:
     """A training outside a study: nobody listens, nobody stops it."""
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
         """Do nothing and go on."""
         return False
 

@@ -225,3 +225,40 @@ def test_what_is_wasteful_is_said_with_its_figure(
 )
 def test_what_is_not_wasteful_is_not_spoken_of(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert planned(tmp_path, **settings).advice == ()
+
+
+def asha(unit: str, grace: float) -> dict[str, Any]:
+    return {"name": "asha", "grace_period": grace, "unit": unit}
+
+
+def test_rungs_in_the_middle_of_epochs_are_planned_as_they_are(tmp_path: Path) -> None:
+    cost = planned(tmp_path, epochs=1, scheduler={"name": "asha", "grace_period": 0.1})
+    assert [rung.level for rung in cost.forecast.rungs] == [0.1, 0.3, 0.9]
+    assert cost.forecast.epochs is not None
+    assert cost.forecast.epochs.expected < 15
+    assert "after epoch 0.1 about" in str(cost)
+
+
+def test_rungs_in_seconds_are_planned_once_the_pace_is_known(tmp_path: Path) -> None:
+    known = planned(tmp_path, scheduler=asha("seconds", 30), seconds=10.0)
+    same = planned(tmp_path, scheduler={"name": "asha", "grace_period": 3}, seconds=10.0)
+    assert known.forecast.rungs == same.forecast.rungs
+    assert known.forecast.epochs == same.forecast.epochs
+    unknown = planned(tmp_path, scheduler=asha("seconds", 30))
+    assert unknown.forecast.epochs is None
+    assert (
+        "rungs       by seconds; after which epochs is not known: give the seconds of an epoch, an "
+        "earlier study, or allow a probe" in str(unknown)
+    )
+    assert "at most 720" in str(unknown)
+
+
+def test_rungs_in_steps_are_planned_once_the_steps_of_an_epoch_are_known(tmp_path: Path) -> None:
+    unknown = planned(tmp_path, scheduler=asha("steps", 300), seconds=10.0)
+    assert "rungs       by steps; after which epochs is not known: allow a probe" in str(unknown)
+    configuration = StudyConfiguration(
+        storage_path=tmp_path, mode="min", num_samples=24, scheduler=asha("steps", 300)
+    )
+    plan = plan_study(configuration, SearchSpace.parse(SPACE), 30, {"lr": 0.01})
+    cost = plan_cost(plan, ONE_MACHINE, EpochTime(10.0, "measured", steps=100))
+    assert [rung.level for rung in cost.forecast.rungs] == [3, 9, 27]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,13 @@ class Training:
         killed: A file that appears when the process of trial 1 is killed, in its third epoch;
             None: never.
         saves: When the trainer saves.
+        every: Steps between two evaluations; None: an epoch.
     """
 
-    def __init__(self, killed: Path | None = None, saves: str = "epoch") -> None:
-        self.killed, self.saves = killed, saves
+    def __init__(
+        self, killed: Path | None = None, saves: str = "epoch", every: int | None = None
+    ) -> None:
+        self.killed, self.saves, self.every = killed, saves, every
 
     def __call__(self, config: Any, trial: Trial) -> None:
         callback = TrialCallback(trial)
@@ -62,7 +65,8 @@ class Training:
             num_train_epochs=4,
             per_device_train_batch_size=16,
             learning_rate=config.lr,
-            eval_strategy="epoch",
+            eval_strategy="epoch" if self.every is None else "steps",
+            eval_steps=self.every,
             save_strategy=self.saves,
             logging_strategy="no",
             report_to="none",
@@ -111,7 +115,7 @@ def run(function: Any, folder: Path, **settings: Any) -> StudyResult:
     settings = {"num_samples": 2, "scheduler": "none", "algorithm": "random", "seed": 3} | settings
     settings = {"resources_per_worker": {"CPU": 0.5}, "max_concurrent_trials": 1} | settings
     known = {"config": {"lr": 1e-2}, "epochs": 4, "metric": "eval_loss", "mode": "min"}
-    return tune(function, SPACE, storage_path=folder, **known, **settings)
+    return tune(function, SPACE, storage_path=folder, **(known | settings))
 
 
 @pytest.mark.exhaustive
@@ -147,10 +151,23 @@ def test_a_trainer_is_stopped_and_one_that_saves_nothing_reports(tmp_path: Path)
     assert not list(tmp_path.glob("study/trials/*/*/"))
 
 
+@pytest.mark.parametrize(
+    ("epochs", "at"), [(4, [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]), (8, range(1, 9))]
+)
+def test_evaluations_by_steps_are_shares_of_the_training(
+    tmp_path: Path, epochs: int, at: Sequence[float]
+) -> None:
+    # 128 sentences in batches of 16: an epoch has eight steps.
+    result = run(Training(saves="no", every=4), tmp_path, epochs=epochs, num_samples=1)
+    assert list(result.trials[0].at) == list(at)
+    assert result.trials[0].state is TrialState.COMPLETED
+
+
 class Holding:
     """A trial with a checkpoint."""
 
     rank = 0
+    total = 4
 
     def __init__(self, folder: Path, content: Any) -> None:
         self.folder, self.content = folder, content
@@ -158,7 +175,7 @@ class Holding:
     def load(self) -> Any:
         return self.content
 
-    def report(self, metrics: Any, checkpoint: Any = None) -> None:
+    def report(self, metrics: Any, checkpoint: Any = None, **place: Any) -> None:
         raise AssertionError
 
 

@@ -84,9 +84,9 @@ def plain_rerun(outcome: Rerun) -> dict[str, Any]:
 
 def show_rerun(outcome: Rerun) -> None:
     """Tell what a rerun gave, and whether it was the recorded trial again."""
-    from itwinai.hpo.display import name_of, plural
+    from itwinai.hpo.display import name_of, number, plural
 
-    epochs = plural(len(outcome.runs[-1].history), "epoch")
+    epochs = plural(max(outcome.runs[-1].at, default=0), "epoch")
     runs = plural(len(outcome.runs), "run")
     typer.echo(f"{name_of(outcome.trial)}: {runs} of {epochs}, {plural(outcome.threads, 'thread')}")
     for name, (mean, deviation) in outcome.metrics.items():
@@ -100,8 +100,9 @@ def show_rerun(outcome: Rerun) -> None:
     if not outcome.differing:
         typer.echo("every epoch's metrics equal the recorded ones to the last bit")
         return
+    places = ", ".join(map(number, outcome.differing))
     typer.echo(
-        f"epochs that differ from the record: {', '.join(map(str, outcome.differing))}. Something "
+        f"epochs that differ from the record: {places}. Something "
         "has changed: the code, the data, the machine, or what the pipeline does not seed."
     )
 

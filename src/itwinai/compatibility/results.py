@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,12 +49,12 @@ class Result:
     @property
     def metrics(self) -> dict[str, Any]:
         """Metrics of the last epoch, and what Ray Tune says with them."""
-        return {**self._row(self.trial.epochs - 1), "config": self.config}
+        return {**self._row(len(self.trial.history) - 1), "config": self.config}
 
     @property
     def metrics_dataframe(self) -> pd.DataFrame:
-        """A row per epoch."""
-        return pd.DataFrame([self._row(epoch) for epoch in range(self.trial.epochs)])
+        """A row per report."""
+        return pd.DataFrame([self._row(place) for place in range(len(self.trial.history))])
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -64,8 +65,9 @@ class Result:
     @property
     def best_checkpoints(self) -> list[tuple[Checkpoint, dict[str, Any]]]:
         """The checkpoints that were kept, with the metrics of their epochs: one, or none."""
-        kept = self.checkpoint
-        return [] if kept is None else [(kept, self._row(self.trial.checkpoint_epochs - 1))]
+        kept, trial = self.checkpoint, self.trial
+        place = bisect_right(trial.at, trial.checkpoint_epochs) - 1
+        return [] if kept is None else [(kept, self._row(place))]
 
     @property
     def error(self) -> Exception | None:
@@ -76,26 +78,26 @@ class Result:
         return RuntimeError(f"trial {trial.number}: {trial.state.value}: {trial.reason}")
 
     def values(self, metric: str, numbers_only: bool = True) -> list[tuple[int, float]]:
-        """The epochs in which a metric was reported, from 0, and its values."""
-        reported = ((e, metric_value(row, metric)) for e, row in enumerate(self.trial.history))
-        known = [(epoch, value) for epoch, value in reported if value is not None]
+        """The reports that had a metric, from 0, and its values."""
+        reported = ((n, metric_value(row, metric)) for n, row in enumerate(self.trial.history))
+        known = [(place, value) for place, value in reported if value is not None]
         return [pair for pair in known if math.isfinite(pair[1]) or not numbers_only]
 
-    def flat(self, epoch: int) -> dict[str, Any]:
-        """A row of the table of all trials: an epoch's metrics, and what the trial was given."""
+    def flat(self, place: int) -> dict[str, Any]:
+        """A row of the table of all trials: a report's metrics, and what the trial was given."""
         given = {f"config/train_loop_config/{n}": v for n, v in self.trial.params.items()}
-        return {**self._row(epoch), **given, "logdir": self.path}
+        return {**self._row(place), **given, "logdir": self.path}
 
-    def _row(self, epoch: int) -> dict[str, Any]:
-        trial, is_known = self.trial, 0 <= epoch < self.trial.epochs
-        metrics = trial.history[epoch] if is_known else {}
+    def _row(self, place: int) -> dict[str, Any]:
+        trial, is_known = self.trial, 0 <= place < len(self.trial.history)
+        metrics = trial.history[place] if is_known else {}
         loss = metric_value(metrics, "loss")
         return {
             **({} if loss is None else {"loss": loss}),
             **metrics,
-            "training_iteration": epoch + 1,
+            "training_iteration": math.floor(trial.at[place]) if is_known else place + 1,
             "trial_id": f"{trial.number:05d}",
-            "time_total_s": trial.seconds[epoch] if 0 <= epoch < len(trial.seconds) else 0.0,
+            "time_total_s": trial.seconds[place] if 0 <= place < len(trial.seconds) else 0.0,
         }
 
 
@@ -195,12 +197,12 @@ class ResultGrid:
         """
         rows = []
         for result in self:
-            epoch = result.trial.epochs - 1
+            place = len(result.trial.history) - 1
             if filter_metric is not None:
                 best = _known("filter_mode", filter_mode, _BEST)
                 values = result.values(filter_metric)
-                epoch = best(values, key=lambda pair: pair[1])[0] if values else epoch
-            rows.append(result.flat(epoch))
+                place = best(values, key=lambda pair: pair[1])[0] if values else place
+            rows.append(result.flat(place))
         return pd.DataFrame(rows)
 
 

@@ -104,8 +104,9 @@ class StudyPlan:
     @property
     def setup(self) -> Setup:
         """Who decides in it; what its trials get is known once resources are planned."""
-        judge = self.scheduler.judge
-        return Setup(self.algorithm.rule, self.scheduler.rule, judge.rungs)
+        rungs = self.scheduler.judge.rungs
+        at_epochs = rungs is not None and rungs.unit == "epochs"
+        return Setup(self.algorithm.rule, self.scheduler.rule, rungs if at_epochs else None)
 
     def open(self, **options: Any) -> Study:
         """Open the study; the options are those of :class:`Study`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.text import Text
@@ -19,10 +20,17 @@ from itwinai.hpo.insight.advice import advice
 from itwinai.hpo.insight.forecast import Forecast, Spread, forecast
 from itwinai.hpo.launch import StudyPlan, setup_with
 from itwinai.hpo.record import Setup, load_study
+from itwinai.hpo.rungs import Rungs, Unit
 
 #: Seconds of an epoch in a study, those of the default configuration being 1: other configurations
 #: are larger or smaller. Measured by ``benchmarks/plan_ratios.py``.
 _PACE = Spread(1.1, 0.7, 1.8)
+
+#: What tells how much of a unit an epoch is.
+_TO_KNOW = {
+    "seconds": "give the seconds of an epoch, an earlier study, or allow a probe",
+    "steps": "allow a probe, or give an earlier study that counted steps",
+}
 
 #: Width of the label in front of each line.
 _LABEL = 12
@@ -36,11 +44,13 @@ class EpochTime:
         seconds: Seconds of one epoch of one trial.
         source: Where that is known from, in words.
         of_default: Whether it is the default configuration's, from which others differ.
+        steps: Optimizer steps of it; None where nobody knows.
     """
 
     seconds: float
     source: str
     of_default: bool = True
+    steps: float | None = None
 
     def __post_init__(self) -> None:
         if not (self.seconds > 0 and math.isfinite(self.seconds)):
@@ -59,6 +69,7 @@ class PlannedCost:
         epochs: Epochs of a full training.
         setup: Who decides in it, and what its trials get.
         choice: What ``auto`` has become and why; maybe empty.
+        unit: What its rungs count.
         forecast: The epochs that are expected.
         epoch_time: How long an epoch takes; None where nobody knows.
         limit: Seconds that a job may take; None: as long as it needs.
@@ -73,6 +84,7 @@ class PlannedCost:
     epochs: int
     setup: Setup
     choice: str
+    unit: Unit
     forecast: Forecast
     epoch_time: EpochTime | None
     limit: float | None
@@ -215,7 +227,8 @@ def plan_cost(
     """
     configuration = plan.configuration
     resources = plan_resources(configuration, nodes, plan.total)
-    setup = setup_with(plan.setup, resources, nodes)
+    rungs = _in_epochs(plan, epoch_time)
+    setup = replace(setup_with(plan.setup, resources, nodes), rungs=rungs)
     cores = sum(node.get("CPU", 0) for node in nodes)
     about = (plan.total, plan.epochs)
     cost = PlannedCost(
@@ -224,7 +237,8 @@ def plan_cost(
         epochs=plan.epochs,
         setup=setup,
         choice=plan.choice,
-        forecast=forecast(setup, *about),
+        unit=plan.scheduler.unit,
+        forecast=_forecast(setup, plan.scheduler.unit, *about),
         epoch_time=epoch_time,
         limit=limit,
         budget=configuration.time_budget_s,
@@ -234,6 +248,21 @@ def plan_cost(
     )
     _ = cost.jobs  # a limit below one epoch is refused here
     return cost
+
+
+def _in_epochs(plan: StudyPlan, epoch_time: EpochTime | None) -> Rungs | None:
+    """The rungs by epochs; None where nobody knows how much of their unit an epoch is."""
+    rungs = plan.scheduler.judge.rungs
+    if rungs is None or rungs.unit == "epochs":
+        return rungs
+    amount = epoch_time and (epoch_time.seconds if rungs.unit == "seconds" else epoch_time.steps)
+    return rungs.in_epochs(amount, plan.epochs) if amount else None
+
+
+def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int) -> Forecast:
+    """What to expect; of rungs at unknown epochs nothing but that there are no more than all."""
+    known = unit == "epochs" or setup.rungs is not None
+    return forecast(setup, trials, epochs) if known else Forecast(trials * epochs, None)
 
 
 def epoch_time_of(study: str | Path) -> EpochTime:
@@ -250,7 +279,9 @@ def epoch_time_of(study: str | Path) -> EpochTime:
             "how long one takes. Name another study, or give the seconds."
         )
     seconds = result.cost.seconds / result.cost.epochs
-    return EpochTime(seconds, f"the mean of study {result.name!r}", of_default=False)
+    steps = [t.steps[-1] / t.epochs for t in result.trials if t.steps and t.steps[-1]]
+    source = f"the mean of study {result.name!r}"
+    return EpochTime(seconds, source, False, fmean(steps) if steps else None)
 
 
 def _checkpoints(plan: StudyPlan, slots: int) -> int:
@@ -296,6 +327,8 @@ def _share(setup: Setup) -> str:
 
 
 def _rungs(cost: PlannedCost) -> Iterator[tuple[str, str]]:
+    if cost.unit != "epochs" and not cost.forecast.rungs:
+        yield "rungs", f"by {cost.unit}; after which epochs is not known: {_TO_KNOW[cost.unit]}"
     for index, rung in enumerate(cost.forecast.rungs):
         line = f"after epoch {rung.level:g} about {rung.go_on:.0f} of {rung.reach:.0f} go on"
         yield ("" if index else "rungs"), line

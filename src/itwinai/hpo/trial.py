@@ -50,6 +50,15 @@ POOR = (TrialState.DIVERGED, TrialState.FAILED, TrialState.OUT_OF_MEMORY, TrialS
 RAPL, NVML = "RAPL", "NVML"
 
 
+def epochs_as_kept(epochs: float) -> float:
+    """Epochs trained as records and trials count them: a part of one to a millionth.
+
+    Whole ones are integers.
+    """
+    rounded = round(epochs, 6)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One trial as it is handed to a slot.
@@ -67,7 +76,7 @@ class Assignment:
     params: dict[str, Any]
     directory: str
     checkpoint: str | None = None
-    epochs: int = 0
+    epochs: float = 0
     seed: int | None = None
 
 
@@ -79,10 +88,12 @@ class TrialResult:
         number: The trial's number, from 0; a continued trial keeps its number.
         state: How it ended.
         params: Hyper-parameter values.
-        history: One mapping of metric names to values per epoch.
+        history: One mapping of metric names to values per report.
         checkpoint: Folder of the last kept checkpoint, or None.
         checkpoint_epochs: Epochs that the checkpoint holds.
-        seconds: Seconds of training after each epoch.
+        seconds: Seconds of training at each report.
+        at: Epochs trained at each report; 1, 2, 3, ... where nothing is given.
+        steps: Optimizer steps made at each report; empty where the study does not count them.
         reason: Why it ended, in words.
         is_default: Whether it ran the configuration's own values, without any search.
         is_audited: Whether it was to run to the last epoch whatever its scheduler said.
@@ -98,8 +109,10 @@ class TrialResult:
     params: Mapping[str, Any]
     history: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
     checkpoint: Path | None = None
-    checkpoint_epochs: int = 0
+    checkpoint_epochs: float = 0
     seconds: tuple[float, ...] = field(default=(), repr=False)
+    at: tuple[float, ...] = field(default=(), repr=False)
+    steps: tuple[int | None, ...] = field(default=(), repr=False)
     reason: str = ""
     is_default: bool = False
     is_audited: bool = False
@@ -108,18 +121,28 @@ class TrialResult:
     seed: int | None = None
     energy: Mapping[str, float] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        if not self.at:
+            object.__setattr__(self, "at", tuple(range(1, len(self.history) + 1)))
+
     @property
-    def epochs(self) -> int:
-        """Epochs trained."""
-        return len(self.history)
+    def epochs(self) -> float:
+        """Epochs trained, the part of the last one included."""
+        return self.at[-1] if self.at else 0
+
+    @property
+    def whole_epochs(self) -> tuple[Mapping[str, float], ...]:
+        """Metrics after each whole epoch; reports in the middle of one are left out."""
+        pairs = zip(self.at, self.history, strict=True)
+        return tuple(metrics for epochs, metrics in pairs if epochs == int(epochs))
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Metrics of the last epoch; empty before the first."""
+        """Metrics of the last report; empty before the first."""
         return self.history[-1] if self.history else {}
 
     def metric(self, name: str) -> float | None:
-        """Value of a metric at the last epoch, or None if it was never reported."""
+        """Value of a metric at the last report, or None if it was never reported."""
         return metric_value(self.metrics, name)
 
 

@@ -184,12 +184,13 @@ class WatchedTrial:
             raise AttributeError(name)
         return getattr(self._trial, name)
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Any = None) -> None:
+    def report(self, metrics: Mapping[str, float], checkpoint: Any = None, **place: Any) -> None:
         """Report, with the number that the study optimises."""
         self._reports += 1
         with _noted(self._trial.folder, self._trial.rank).open("a") as file:
             file.write(".")
-        self._trial.report({**metrics, _CHECKED: self._trial.number}, checkpoint=checkpoint)
+        checked = {**metrics, _CHECKED: self._trial.number}
+        self._trial.report(checked, checkpoint=checkpoint, **place)
         if self._disturbance is not None:
             self._disturbance(self._trial, self._reports)
 

@@ -33,6 +33,11 @@ class Reported(Protocol):
         ...
 
     @property
+    def total(self) -> int:
+        """Epochs of a full training, as the study counts them."""
+        ...
+
+    @property
     def rank(self) -> int:
         """Number of this process among those of the trial."""
         ...
@@ -41,17 +46,25 @@ class Reported(Protocol):
         """What the newest checkpoint holds, or None."""
         ...
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Any = None) -> None:
-        """Report an epoch; ends the training where the study says so."""
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Any = None,
+        *,
+        epoch: float | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Report an epoch, or a part of one; ends the training where the study says so."""
         ...
 
 
 class TrialCallback(TrainerCallback):  # type: ignore[misc]
     """Reports each evaluation of a ``Trainer``, and keeps its checkpoints as those of the trial.
 
-    An evaluation is an epoch of the study. Where the trainer saves at the same steps
-    (``save_strategy`` like ``eval_strategy``), the report takes the files of the checkpoint along,
-    and the trainer's own folder is deleted.
+    Of the epochs that the study counts, the last one ends with the training: whether they are
+    epochs of the data or evaluations, a report is at its share of the training's steps. Where the
+    trainer saves at the same steps (``save_strategy`` like ``eval_strategy``), the report takes the
+    files of the checkpoint along, and the trainer's own folder is deleted.
 
     Args:
         trial: What the function got.
@@ -84,7 +97,7 @@ class TrialCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **kwargs: Any
     ) -> None:
         """Report now, or with the checkpoint that is about to be written."""
-        if not self._training:
+        if not self._training or not state.global_step:
             return
         self._metrics = {
             name: value
@@ -92,7 +105,7 @@ class TrialCallback(TrainerCallback):  # type: ignore[misc]
             if name != "epoch" and not name.endswith(_OF_THE_MACHINE)
         }
         if not control.should_save:
-            self._report(None)
+            self._report(state, None)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report the evaluation of this step with its checkpoint."""
@@ -105,18 +118,20 @@ class TrialCallback(TrainerCallback):  # type: ignore[misc]
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             kept = _read_files(folder)
             shutil.rmtree(folder)
-        self._report(kept)
+        self._report(state, kept)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An evaluation after the training is none of the study's."""
         self._training = False
 
-    def _report(self, checkpoint: dict[str, Any] | None) -> None:
+    def _report(self, state: Any, checkpoint: dict[str, Any] | None) -> None:
         if self.checkpoint is not None:
             shutil.rmtree(self.checkpoint)
             self.checkpoint = None
         metrics, self._metrics = self._metrics, None
-        self._trial.report(metrics or {}, checkpoint)
+        step = state.global_step
+        epoch = self._trial.total * step / state.max_steps
+        self._trial.report(metrics or {}, checkpoint, epoch=epoch, step=step)
 
 
 def _read_files(folder: Path) -> dict[str, Any]:

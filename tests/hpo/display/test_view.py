@@ -193,3 +193,21 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_parts_of_epochs_are_shown_and_count_in_the_estimate() -> None:
+    reports = ({"accuracy": 0.5},) * 2
+    trials = (
+        TrialResult(0, TrialState.COMPLETED, {}, reports, at=(0.5, 1)),
+        TrialResult(1, TrialState.STOPPED, {}, reports, at=(0.125, 0.25)),
+        TrialResult(2, TrialState.RUNNING, {}, reports[:1], at=(0.75,)),
+    )
+    now = replace(moment(epochs=2, first=0.2, heard=18.0), total=3)
+    now = replace(now, result=replace(now.result, epochs=1, trials=trials))
+    console = Console(file=io.StringIO(), width=100)
+    console.print(live_table(now, height=20))
+    assert isinstance(console.file, io.StringIO)
+    assert "0.75/1" in console.file.getvalue()
+    # In tenths, three of the running trial are left, at ten seconds an epoch.
+    assert seconds_left(now) == pytest.approx(3.0)
+    assert "at epoch 0.25/1" in ended_line(now, trials[1])

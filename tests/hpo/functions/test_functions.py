@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ import pytest
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import StudyResult, Trial, TrialState, load_study, tune
-from itwinai.hpo.engine import ray_cluster
-from itwinai.hpo.errors import StudyError, TrialsFailedError
+from itwinai.hpo.engine import Place, ray_cluster
+from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
+from itwinai.hpo.functions.configuration import TrialConfig
+from itwinai.hpo.functions.trial import Task
+from itwinai.hpo.trial import Assignment
+from itwinai.reporting import NullReporter
 
 SPACE = {"x": {"type": "uniform", "lower": 0, "upper": 4}}
 
@@ -335,3 +339,94 @@ def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=r"as in train\(config, trial\)"):
         run(train, tmp_path)
+
+
+# -- in the middle of epochs ---------------------------------------------------------------------
+
+
+class InParts:
+    """Reports each half of an epoch, with a checkpoint; trial 1 loses its process once."""
+
+    def __init__(self, mark: Path | None = None) -> None:
+        self.mark = mark
+
+    def __call__(self, config: Any, trial: Trial) -> None:
+        done, w = trial.load() or (0, 0.0)
+        for half in range(done, 2 * trial.total):
+            w += 0.5 * (config["x"] - w)
+            state = [half + 1, w]
+            trial.report({"loss": (w - 2) ** 2}, state, epoch=(half + 1) / 2, step=10 * (half + 1))
+            if self.mark is not None and trial.number == 1 and half == 2 and not self.mark.exists():
+                self.mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_function_reports_in_the_middle_of_epochs_and_goes_on_there(tmp_path: Path) -> None:
+    whole = run(InParts(), tmp_path / "whole", num_samples=2)
+    mark = tmp_path / "mark"
+    killed = run(InParts(mark), tmp_path / "killed", num_samples=2)
+    assert mark.exists()
+    halves = (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+    for one, other in zip(whole.trials, killed.trials, strict=True):
+        assert one.at == other.at == halves
+        assert one.history == other.history
+    assert killed.trials[1].epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("unit", "grace", "ends"),
+    [
+        ("steps", 15, 1),
+        pytest.param("epochs", 0.5, 0.5, marks=pytest.mark.exhaustive),
+        pytest.param("seconds", 1e-6, 0.5, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_function_is_stopped_in_the_middle_of_an_epoch(
+    tmp_path: Path, unit: str, grace: float, ends: float
+) -> None:
+    scheduler = {"name": "asha", "grace_period": grace, "unit": unit, "reduction_factor": 1000}
+    points = [{"x": 0.1}]  # worse than the default from the first half on
+    result = run(InParts(), tmp_path, num_samples=2, scheduler=scheduler, points=points)
+    assert result.trials[1].state is TrialState.STOPPED
+    assert result.trials[1].epochs == ends
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ((0.5, 0.25), r"trial.report\(epoch=0.25\): the report before was at 0.5"),
+        ((float("nan"),), r"trial.report\(epoch=nan\): give the epochs trained so far"),
+        ((4.5,), r"trial.report\(\): report 4.5 of 4 epochs"),
+    ],
+)
+def test_a_place_that_makes_no_sense_is_refused(
+    tmp_path: Path, places: Sequence[float], message: str
+) -> None:
+    task = Task(Assignment(0, {}, str(tmp_path)), Place(), TrialConfig({}), None, 4)
+    trial = Trial(task, NullReporter())
+    for epoch in places[:-1]:
+        trial.report({"loss": 1.0}, epoch=epoch)
+    with pytest.raises(ReportError, match=message):
+        trial.report({"loss": 1.0}, epoch=places[-1])
+
+
+class Restarting:
+    """Begins its running epoch again, whatever it had of it; trial 0 loses its process once."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __call__(self, config: Any, trial: Trial) -> None:
+        trial.load()
+        for epoch in trial.epochs():
+            for part in (0.25, 0.5, 1.0):
+                trial.report({"loss": config["x"]}, [epoch], epoch=epoch + part)
+                if part == 0.5 and epoch == 1 and not self.mark.exists():
+                    self.mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_function_reports_again_is_passed_over(tmp_path: Path) -> None:
+    result = run(Restarting(tmp_path / "mark"), tmp_path, num_samples=1, epochs=2)
+    assert result.trials[0].at == (0.25, 0.5, 1, 1.25, 1.5, 2)
+    assert result.trials[0].state is TrialState.COMPLETED

@@ -60,8 +60,9 @@ def check_nothing_else_is_read(read: StudyResult, whole: StudyResult) -> None:
     originals = {trial.number: trial for trial in whole.trials}
     for trial in read.trials:
         original = originals[trial.number]
-        for metrics, expected in zip(trial.history, original.history, strict=False):
-            assert repr(metrics) in (repr(expected), "{}")  # NaN equals nothing
+        written = dict(zip(original.at, original.history, strict=True))
+        for epochs, metrics in zip(trial.at, trial.history, strict=True):
+            assert repr(metrics) == repr(written[epochs])  # NaN equals nothing
         assert len(trial.history) <= len(original.history)
         assert trial.params.items() <= original.params.items()
         if trial.state is not original.state:

@@ -137,7 +137,8 @@ def test_a_damaged_line_costs_what_it_held_and_the_damaged_record_is_kept(
     whole.record.write_bytes(b"".join(lines))
 
     (trial,) = load_study(whole.record).trials
-    assert trial.history == (whole.trials[0].history[0], {}, *whole.trials[0].history[2:])
+    history = whole.trials[0].history
+    assert (trial.at, trial.history) == ((1, 3, 4), (history[0], *history[2:]))
     assert f"line {place + 1} (" in caplog.text
     assert "hpo repair" in caplog.text
     (again,) = make_study(resume=True).result().trials

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hand_driven import MakeStudy, ask, report, simulate
+from optuna.pruners import MedianPruner
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.objectives import Objective
@@ -221,3 +222,34 @@ def test_pasha_ends_with_a_trial_that_was_trained_to_the_end(make_study: MakeStu
     assert result.best.state is TrialState.COMPLETED
     assert result.best.epochs == 27
     assert result.cost.epochs < 12 * 27 / 2
+
+
+def hear_at(judge: Judge, number: int, *reports: tuple[float, float]) -> list[str]:
+    """Tell a trial's losses at some places; return all verdicts."""
+    return [judge.hear(Report(number, at, at, (loss,))) for at, loss in reports]
+
+
+def test_trials_are_compared_at_their_first_report_after_a_rung() -> None:
+    judge = judge_of({"name": "asha", "grace_period": 0.1, "reduction_factor": 3, "keep": 0.5})
+    assert set(hear_at(judge, 0, (0.1, 0.5), (0.3, 0.2), (1, 0.2))) == {"continue"}
+    # At its report after the rung at 0.3 it is better than the other was there.
+    assert hear_at(judge, 1, (0.05, 0.9), (0.35, 0.1)) == ["continue", "continue"]
+    assert hear_at(judge, 2, (0.29, 0.1), (0.3, 0.3)) == ["continue", "stop"]
+
+
+def test_the_median_compares_within_tenths_of_an_epoch() -> None:
+    judge = judge_of({"name": "median", "grace_period": 0.5, "min_samples_required": 1})
+    assert set(hear_at(judge, 0, (0.2, 1.0), (0.5, 0.4), (1, 0.4))) == {"continue"}
+    # Of half an epoch, two fifths had a loss of 1, the rest of 0.4: 0.64 on average.
+    assert hear_at(judge, 1, (0.55, 0.63)) == ["continue"]
+    assert hear_at(judge, 2, (0.51, 0.65), (0.58, 0.9)) == ["stop", "continue"]
+
+
+def test_pruners_and_populations_go_by_whole_epochs() -> None:
+    pruner = MedianPruner(n_startup_trials=1, n_warmup_steps=0)
+    judge = judge_of(pruner)
+    hear_at(judge, 0, (0.5, 0.1), (1, 0.1), (2, 0.1))
+    judge.ended(0, completed=True)
+    assert hear_at(judge, 1, (0.5, 0.9), (1, 0.9)) == ["continue", "stop"]
+    population = judge_of({"name": "pbt", "interval": 2})
+    assert hear_at(population, 0, (1.5, 0.1), (2, 0.1)) == ["continue", "pause"]

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import cycle
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.search import Observation
 from itwinai.hpo.search.multifidelity import Proposer
+from itwinai.hpo.search.multifidelity.curves import final_values, scale_of
 from itwinai.hpo.search.multifidelity.priors import length_priors
 from itwinai.hpo.space import SearchSpace
 
 EPOCHS = 9
+WHOLE = range(1, EPOCHS + 1)
 LR = {"type": "float", "lower": 1e-4, "upper": 1.0, "log": True}
 SPACE = SearchSpace.parse(
     {
@@ -208,3 +211,46 @@ def test_a_space_without_any_feasible_point_is_said_to_be_one() -> None:
     space = SPACE.constrained(["lr > 5"])
     with pytest.raises(ConfigurationError, match="constraints"):
         Proposer(space, EPOCHS, 0).propose([])
+
+
+# -- reports in the middle of epochs ---------------------------------------------------------------
+
+
+def falling(base: float, *at: float) -> list[float]:
+    """A value that falls by 1 in each epoch."""
+    return [base + EPOCHS - place for place in at]
+
+
+def test_whole_epochs_are_seen_as_ever() -> None:
+    seen = search(14, cycle([EPOCHS, 2, EPOCHS, 3]))
+    told = [replace(one, at=[float(n) for n in range(1, len(one.curve) + 1)]) for one in seen]
+    for one, other in zip(final_values(seen, EPOCHS), final_values(told, EPOCHS), strict=True):
+        assert one.tobytes() == other.tobytes()
+    proposer = Proposer(SPACE, EPOCHS, 0)
+    assert proposer.propose(told) == proposer.propose(seen)
+
+
+def test_a_part_of_an_epoch_is_no_whole_one() -> None:
+    whole = [Observation({}, falling(base, *WHOLE), "completed") for base in range(12)]
+    halves = [n / 2 for n in range(1, 4)]
+    early = Observation({}, falling(3.0, *halves), "stopped", halves)
+    values, _ = final_values([*whole, early], EPOCHS)
+    scale = scale_of([*whole, early], EPOCHS)
+    assert scale is not None
+    # Its three reports are of one and a half epochs, from which values fall by 7.5.
+    assert scale.absolute(values)[-1] == pytest.approx(3.0, abs=0.6)
+
+
+def test_trials_that_report_at_other_places_tell_of_each_other() -> None:
+    thirds = [n / 3 for n in range(1, 3 * EPOCHS + 1)]
+    complete = [Observation({}, falling(b, *thirds), "completed", thirds) for b in range(12)]
+    short = Observation({}, falling(5.0, 0.25, 0.75), "stopped", (0.25, 0.75))
+    _, variances = final_values([*complete, short], EPOCHS)
+    _, unknown = final_values([short], EPOCHS)
+    assert variances[-1] < unknown[-1] / 3
+
+
+def test_a_value_beyond_the_last_epoch_of_this_study_is_left_out() -> None:
+    longer = Observation({}, falling(1.0, *WHOLE, 9.5), "completed", (*WHOLE, 9.5))
+    shorter = Observation({}, falling(1.0, *WHOLE), "completed")
+    assert final_values([longer, shorter], EPOCHS)[0].tolist() == [0.0, 0.0]

@@ -127,7 +127,8 @@ def train(config: Any, trial: Trial) -> None:
     callbacks: list[Any] = [TrialCallback(trial)]
     if config["mark"] and trial.number == 1:
         callbacks.append(my_points.Killed(config["mark"]))
-    trainer = lightning.Trainer(max_epochs=4, callbacks=callbacks, **trainer_options(trial))
+    options = trainer_options(trial) | {"val_check_interval": config["checks"]}
+    trainer = lightning.Trainer(max_epochs=4, callbacks=callbacks, **options)
     trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callbacks[0].ckpt_path)
     weights = [weight.tolist() for weight in module.parameters()]
     after = {"epochs": trainer.current_epoch, "world": trainer.world_size, "weights": weights}
@@ -140,7 +141,7 @@ def after(folder: Path, trial: int, rank: int = 0) -> Any:
 
 
 def by_callback(folder: Path, config: dict[str, Any] | None = None, **study: Any) -> StudyResult:
-    config = {"lr": 0.05, "plateau": False, "mark": ""} | (config or {})
+    config = {"lr": 0.05, "plateau": False, "mark": "", "checks": 1.0} | (config or {})
     study = STUDY | {"storage_path": folder} | study
     return tune(train, {"lr": LR}, config=config, epochs=4, study=study)
 
@@ -171,7 +172,7 @@ def histories(result: StudyResult | None) -> list[Any]:
 
 @pytest.mark.exhaustive
 def test_the_callback_keeps_all_rules_of_an_integration() -> None:
-    config = {"lr": 0.05, "plateau": False, "mark": ""}
+    config = {"lr": 0.05, "plateau": False, "mark": "", "checks": 1.0}
     assert check_integration(train, config, epochs=4, world_size=1)
 
 
@@ -195,6 +196,16 @@ def test_a_stopped_trial_ends_as_lightning_ends_one(tmp_path: Path) -> None:
     logs = [path.read_text() for path in tmp_path.glob("study/trials/*/log.txt")]
     assert not any("Traceback" in log or "TrialStopped" in log for log in logs)
     assert not (Path.cwd() / "lightning_logs").exists()
+
+
+def test_a_validation_in_the_middle_of_an_epoch_is_a_report(tmp_path: Path) -> None:
+    half = {"scheduler": {"name": "asha", "grace_period": 0.5, "reduction_factor": 2}}
+    points = [{"lr": 1e-5}]
+    result = by_callback(tmp_path, {"checks": 0.5}, num_samples=2, points=points, **half)
+    assert result.trials[0].at == (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+    assert (result.trials[1].state, result.trials[1].epochs) == (TrialState.STOPPED, 0.5)
+    log = (tmp_path / "study/trials/00001/log.txt").read_text()
+    assert "Traceback" not in log
 
 
 def test_the_processes_of_a_trial_train_together(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def _trials(result: StudyResult) -> str:
     head = ["trial", "state", "epochs", *metrics, "curve", *names]
     sparks = Sparks(result, trials)
     rows = [
-        _row(trial, metrics, _svg(sparks.shares(trial), result.epochs), names) for trial in trials
+        _row(trial, metrics, _svg(sparks.shares(trial), trial.at, result.epochs), names)
+        for trial in trials
     ]
     caption = f"the best {len(trials)} of {len(result.trials)} trials"
     cells = "".join(f'<th scope="col" {_CELL}>{_text(name)}</th>' for name in head)
@@ -90,7 +91,7 @@ def _trials(result: StudyResult) -> str:
 
 def _row(trial: TrialResult, metrics: Sequence[str], curve: str, names: Sequence[str]) -> str:
     params = hidden(trial.params)
-    before = [name_of(trial), trial.state.value, str(trial.epochs)]
+    before = [name_of(trial), trial.state.value, number(trial.epochs)]
     before += [score(trial, metric) for metric in metrics]
     after = [number(params[name], 3) if name in params else "-" for name in names]
     cells = [*map(_cell, before), f"<td {_CELL}>{curve}</td>", *map(_cell, after)]
@@ -105,13 +106,14 @@ def _rank(result: StudyResult, trial: TrialResult) -> tuple[bool, bool, float]:
     return not is_best, trial.state is not TrialState.COMPLETED, known
 
 
-def _svg(shares: Sequence[float], epochs: int) -> str:
+def _svg(shares: Sequence[float], at: Sequence[float], epochs: int) -> str:
     """A learning curve; the scale is that of all that are listed."""
-    steps = max(epochs, len(shares), 2) - 1
+    begin = min(1, *at) if at else 1
+    span = max(epochs, 2, *at) - begin
     width, height = _WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN
     points = [
-        f"{_MARGIN + width * epoch / steps:.1f},{_MARGIN + height * (1 - share):.1f}"
-        for epoch, share in enumerate(shares)
+        f"{_MARGIN + width * (place - begin) / span:.1f},{_MARGIN + height * (1 - share):.1f}"
+        for place, share in zip(at, shares, strict=True)
         if math.isfinite(share)
     ]
     if not points:
@@ -119,7 +121,7 @@ def _svg(shares: Sequence[float], epochs: int) -> str:
     # A line of no length is drawn as a point where its ends are round.
     path = f"M{points[0]} L{' '.join(points)}"
     return (
-        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{len(points)} epochs">'
+        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{len(points)} reports">'
         f'<path d="{path}" fill="none" stroke="currentColor" stroke-width="1.5" '
         'stroke-linecap="round" stroke-linejoin="round"/></svg>'
     )

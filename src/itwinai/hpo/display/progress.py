@@ -66,21 +66,23 @@ class StudyProgress:
             yield
 
     def update(self, trial: RunningTrial, state: TrialState) -> None:
-        """Take a trial's start, epoch or end: the listener of a :class:`Study`."""
+        """Take a trial's start, report or end: the listener of a :class:`Study`."""
         if self._now is None:
             return
         with self._lock:
             before = self._trials.pop(trial.assignment.number, None)
             seen = _seen(trial, state, before)
             self._trials[seen.number] = seen  # the latest comes last
-            is_epoch = seen.epochs > (before.epochs if before else trial.assignment.epochs)
+            known = before.epochs if before else trial.assignment.epochs
+            gained = max(0, seen.epochs - known)
             self._now = replace(
                 self._now,
-                epochs=self._now.epochs + is_epoch,
+                epochs=self._now.epochs + gained,
+                first=self._now.first if self._now.epochs else gained or 1,
                 total=self._total(),  # a population's copies add to it
                 over=self._now.over or (state is TrialState.INTERRUPTED and not trial.again),
             )
-            if self._first_heard is None and (is_epoch or state is not TrialState.RUNNING):
+            if self._first_heard is None and (gained or state is not TrialState.RUNNING):
                 self._first_heard = self._clock()
         if state is not TrialState.RUNNING and not self._console.is_interactive:
             self._say(ended_line(self.snapshot(), seen))
@@ -125,10 +127,10 @@ class StudyProgress:
 
 def _seen(trial: RunningTrial, state: TrialState, before: TrialResult | None) -> TrialResult:
     """Add what is new of a trial to what was known of it."""
-    known = before.history if before else ()
-    history = (
-        (*known[: trial.epochs - 1], trial.metrics) if trial.metrics else known[: trial.epochs]
-    )
+    known = zip(before.at, before.history, strict=True) if before else ()
+    reports = {at: metrics for at, metrics in known if at <= trial.epochs}
+    if trial.metrics:
+        reports[trial.epochs] = trial.metrics
     # Optuna copies all attributes at every look, so look only when there is news.
     attrs = trial.optuna.user_attrs if before is None or state is not TrialState.RUNNING else {}
     return TrialResult(
@@ -136,7 +138,8 @@ def _seen(trial: RunningTrial, state: TrialState, before: TrialResult | None) ->
         # A trial whose end is decided is not running any more, though its slot may not know yet.
         state=trial.ending[0] if trial.ending and state is TrialState.RUNNING else state,
         params=trial.assignment.params,
-        history=history,
+        history=tuple(reports.values()),
+        at=tuple(reports),
         reason=attributes.End.read(attrs).reason,
         is_default=before.is_default if before else attributes.DEFAULT in attrs,
     )

@@ -40,12 +40,12 @@ class Sparks:
         if not shares:
             return ""
         width = min(WIDTH, self._epochs)
-        length = max(1, round(width * len(shares) / max(self._epochs, len(shares))))
-        ends = np.ceil(np.linspace(0, len(shares), length + 1)[1:]).astype(int)
-        return "".join(_level(shares[end - 1]) for end in ends)
+        length = max(1, round(width * trial.epochs / max(self._epochs, trial.epochs)))
+        ends = np.searchsorted(trial.at, np.linspace(0, trial.epochs, length + 1)[1:])
+        return "".join(_level(shares[min(end, len(shares) - 1)]) for end in ends)
 
     def shares(self, trial: TrialResult) -> Sequence[float]:
-        """How high the value of each epoch lies in the scale, from 0 to 1; NaN where none is."""
+        """How high the value of each report lies in the scale, from 0 to 1; NaN where none is."""
         span = self._high - self._low
         return [
             min(1.0, max(0.0, (value - self._low) / span if span > 0 else 0.0))

@@ -152,7 +152,7 @@ def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
         after = f"{value} after {plural(best.epochs, 'epoch')}"
         yield "best", f"{name_of(best)}, {after}: {result.why_best}"
     else:
-        furthest = f"{name_of(best)}, {value} at epoch {best.epochs}/{result.epochs}"
+        furthest = f"{name_of(best)}, {value} at epoch {number(best.epochs)}/{result.epochs}"
         yield "best", f"no trial trained to the end; the furthest is {furthest}"
     yield "", parameters(best.params, digits=6)
 
@@ -167,7 +167,7 @@ def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
     else:
         value = f"{name_of(default)}, {scores(result, default)}"
         if default.state is not TrialState.COMPLETED:
-            at = f"at epoch {default.epochs}/{result.epochs}"
+            at = f"at epoch {number(default.epochs)}/{result.epochs}"
             yield "default", f"{value}, {OTHER_ENDS.get(default.state, 'running')} {at}"
             if default.reason:
                 yield "", f"no gain is told, for it did not train to the end: {default.reason}"
@@ -216,9 +216,9 @@ def _epochs(result: StudyResult) -> str:
     cost = result.cost
     saved = cost.full_epochs - cost.epochs
     if saved <= 0:
-        return f"{cost.epochs} run; early stopping saved none"
+        return f"{number(cost.epochs)} run; early stopping saved none"
     return (
-        f"{cost.epochs} run, {cost.full_epochs} without early stopping: "
+        f"{number(cost.epochs)} run, {number(cost.full_epochs)} without early stopping: "
         f"{saved / cost.full_epochs:.0%} saved"
     )
 

@@ -54,7 +54,7 @@ def table_of_trials(result: StudyResult, trials: Iterable[TrialResult], title: s
         [
             f"{trial.number}{' (default)' if trial.is_default else ''}",
             trial.state.value,
-            str(trial.epochs),
+            number(trial.epochs),
             *(_number(trial.metric(metric)) for metric in metrics),
             *(number(trial.params[n]) if n in trial.params else "-" for n in names),
             one_line(trial.reason, longest=100),
@@ -76,7 +76,7 @@ def _hours(spent: Spent) -> list[str]:
     known = spent.unknown == 0
     held = (spent.core_hours, spent.gpu_hours)
     return [
-        *(str(spent.trials), str(spent.epochs)),
+        *(str(spent.trials), number(spent.epochs)),
         *(number(hours, 3) for hours in (spent.hours, spent.trial_hours)),
         *(number(hours, 3) if known else "?" for hours in held),
         *(number(kwh, 3) if kwh else "" for kwh in (spent.rapl_kwh, spent.nvml_kwh)),

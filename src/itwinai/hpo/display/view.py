@@ -66,6 +66,7 @@ class Snapshot:
         elapsed: Seconds since the run began.
         heard: Seconds since the first epoch or end of a trial; None before.
         epochs: Epochs heard of in this run; an earlier run of a resumed study does not count.
+        first: Those of the first report of the run.
         budget: Seconds that the run may take, or None.
         over: Whether the run ends, so that there is no time left to estimate.
     """
@@ -75,7 +76,8 @@ class Snapshot:
     slots: int | None = None
     elapsed: float = 0.0
     heard: float | None = None
-    epochs: int = 0
+    epochs: float = 0
+    first: float = 1
     budget: float | None = None
     over: bool = False
 
@@ -172,7 +174,7 @@ def standing(result: StudyResult) -> str:
 def ended_line(now: Snapshot, trial: TrialResult) -> str:
     """Describe a trial that just ended, and where the study stands, in one line."""
     parts = [
-        f"{name_of(trial)} {trial.state.value} at epoch {trial.epochs}/{now.result.epochs}",
+        f"{name_of(trial)} {trial.state.value} at epoch {_epoch(now.result, trial)}",
         scores(now.result, trial) if trial.epochs else "",
         "" if trial.state is TrialState.COMPLETED else f"({one_line(trial.reason)})",
         parameters(trial.params),
@@ -197,7 +199,7 @@ def best_so_far(result: StudyResult) -> str:
     if best is None:
         return "best -"
     default = ", default" if best.is_default else ""
-    at = "" if best.state is TrialState.COMPLETED else f" at epoch {best.epochs}"
+    at = "" if best.state is TrialState.COMPLETED else f" at epoch {number(best.epochs)}"
     return f"best {score(best, result.metric)} (trial {best.number}{default}{at})"
 
 
@@ -207,10 +209,10 @@ def seconds_left(now: Snapshot) -> float | None:
     Returns:
         Seconds, or None until the pace is known.
     """
-    if now.heard is None or now.epochs < 2:
+    if now.heard is None or now.epochs <= now.first:
         return None
-    # The first epoch began the time that was heard; only the later ones took place within it.
-    seconds = epochs_left(now.result, now.total) * now.heard / (now.epochs - 1)
+    # The first report began the time that was heard; only the later ones took place within it.
+    seconds = epochs_left(now.result, now.total) * now.heard / (now.epochs - now.first)
     return seconds if now.budget is None else min(seconds, max(0.0, now.budget - now.elapsed))
 
 
@@ -229,7 +231,7 @@ def _rows(result: StudyResult, shown: tuple[TrialResult, ...]) -> Table:
     for title, width in (
         (" trial", 10),
         ("state", 13),
-        ("epoch", max(5, 2 * len(str(result.epochs)) + 1)),
+        ("epoch", max(5, *(len(_epoch(result, trial)) for trial in shown), _width(result))),
         ("curve", WIDTH),
         *((metric, max(10, min(20, len(metric)))) for metric in metrics),
     ):
@@ -241,13 +243,23 @@ def _rows(result: StudyResult, shown: tuple[TrialResult, ...]) -> Table:
         table.add_row(
             f" {trial.number}{' default' if trial.is_default else ''}",
             Text(trial.state.value, _STYLES[trial.state]),
-            f"{trial.epochs}/{result.epochs}",
+            _epoch(result, trial),
             sparks.of(trial),
             *(score(trial, metric) for metric in metrics),
             _aligned(trial.params, widths),
             style="bold" if trial.number in best else None,
         )
     return table
+
+
+def _epoch(result: StudyResult, trial: TrialResult) -> str:
+    """How far a trial has come of its training."""
+    return f"{number(trial.epochs)}/{result.epochs}"
+
+
+def _width(result: StudyResult) -> int:
+    """Width of what :func:`_epoch` writes in the end."""
+    return 2 * len(str(result.epochs)) + 1
 
 
 def _marked(result: StudyResult) -> Sequence[TrialResult]:

@@ -12,6 +12,6 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else one_line(str(value))
 
 
-def plural(count: int, word: str) -> str:
+def plural(count: float, word: str) -> str:
     """Write a count of things."""
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return f"{number(count)} {word}{'' if count == 1 else 's'}"

@@ -128,7 +128,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass an epoch on to a user's searcher."""
-        if trial_id in self._users and result.get("event") == "reported":
+        if trial_id in self._users and result.get("event") == "reported" and _is_whole(result):
             self._user.on_trial_result(trial_id, _with_metric(self._study, result))
 
     def on_trial_complete(
@@ -159,7 +159,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
 
 class StudyScheduler(TrialScheduler):  # type: ignore[misc]
-    """Reports every epoch to the study and passes its verdict to Tune.
+    """Passes every report to the study, and its verdict to Tune.
+
+    A user's scheduler hears whole epochs alone, as Tune counts them.
 
     Args:
         study: The study.
@@ -220,16 +222,17 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
         self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Record an epoch and decide."""
+        """Record a report and decide."""
         number = _number(trial)
         note_place(self._study, number, result)
         if result["event"] == "raised":  # and has spoilt its process, so that Tune will retry it
             self._end(trial, raised_end(self._study, number, result))
             return str(TrialScheduler.CONTINUE)
         self._tell_user(result.get("notes", []))
-        metrics = dict(result["metrics"])
-        if self._study.report(number, metrics, result["saved"], result["epoch"]) == "stop":
+        if self._report(number, result) == "stop":
             return str(TrialScheduler.STOP)
+        if not _is_whole(result):
+            return str(TrialScheduler.CONTINUE)
         seen = _with_metric(self._study, result)
         decision = str(self._inner.on_trial_result(tune_controller, trial, seen))
         if decision == TrialScheduler.STOP:
@@ -273,6 +276,16 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the record has it."""
+
+    def _report(self, number: int, result: Mapping[str, Any]) -> str:
+        return self._study.report(
+            number,
+            dict(result["metrics"]),
+            result["saved"],
+            result["epoch"],
+            steps=result["steps"],
+            saved=result["saved_epochs"],
+        )
 
     def _tell_user(self, notes: Sequence[Note]) -> None:
         """Say the first note of all trials about something."""
@@ -337,6 +350,11 @@ def raised_end(study: Study, number: int, result: Mapping[str, Any]) -> ends.End
 
 def _number(trial: Trial) -> int:
     return int(trial.config[ASSIGNMENT]["number"])
+
+
+def _is_whole(result: Mapping[str, Any]) -> bool:
+    """Whether a result is one after a whole epoch."""
+    return bool(result["epoch"] == result["training_iteration"])
 
 
 def _with_metric(study: Study, result: dict[str, Any]) -> dict[str, Any]:

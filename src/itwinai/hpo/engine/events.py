@@ -1,4 +1,4 @@
-"""What a trial's process tells its slot: an epoch, the end, or an error."""
+"""What a trial's process tells its slot: a report, the end, or an error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from itwinai.hpo.engine.energy import Energy
+from itwinai.reporting import END_OF_EPOCH, Progress
 
 #: What a note is about, and its text.
 Note = tuple[str, str]
@@ -13,17 +14,19 @@ Note = tuple[str, str]
 
 @dataclass(frozen=True)
 class Reported:
-    """An epoch has ended.
+    """An epoch has ended, or a part of one.
 
     Attributes:
         metrics: By name.
         checkpoint: Folder of the newest checkpoint, or None.
+        progress: How far the training has come.
         notes: What the user should know, since the last report.
         energy: What was used so far, where that can be measured.
     """
 
     metrics: Mapping[str, float]
     checkpoint: str | None = None
+    progress: Progress = END_OF_EPOCH
     notes: tuple[Note, ...] = ()
     energy: Energy | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +36,12 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
     _group: TrialGroup
     _assignment: Assignment
     _begun: bool
-    _epochs: int
+    _epochs: float
+    _steps: int | None
     _metrics: Mapping[str, float]
     #: The newest checkpoint, and the epochs that it holds.
     _saved: str | None
-    _saved_epochs: int
+    _saved_epochs: float
     _spoilt: bool = False
 
     def setup(
@@ -67,10 +69,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             self._begun = True
         event = self._group.proceed()
         if isinstance(event, Reported):
-            self._metrics = event.metrics
-            self._epochs += 1
-            if event.checkpoint not in (None, self._saved):
-                self._saved, self._saved_epochs = event.checkpoint, self._epochs
+            self._hear(event)
         return self._outcome(event)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -100,15 +99,26 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
         self._assignment = assignment
         self._epochs = self._saved_epochs = assignment.epochs
         self._saved = assignment.checkpoint
-        self._metrics = {}
+        self._metrics, self._steps = {}, None
         self._begun = False
+
+    def _hear(self, report: Reported) -> None:
+        self._metrics, self._steps = report.metrics, report.progress.steps
+        self._epochs = report.progress.after(self._epochs)
+        if report.checkpoint not in (None, self._saved):
+            held = report.progress.saved
+            self._saved = report.checkpoint
+            self._saved_epochs = self._epochs if held is None else held
 
     def _outcome(self, event: Event) -> dict[str, Any]:
         outcome: dict[str, Any] = {
             "epoch": self._epochs,
-            "training_iteration": self._epochs,  # also of a trial that was continued
+            # Of Tune's own, whole: also of a trial that was continued.
+            "training_iteration": math.floor(self._epochs),
+            "steps": self._steps,
             "metrics": list(self._metrics.items()),
             "saved": self._saved,
+            "saved_epochs": self._saved_epochs,
             "energy": event.energy,
             "nodes": list(self._group.nodes),
         }

@@ -30,7 +30,7 @@ from itwinai.hpo.engine.events import Ended, Event, Note, Raised, Reported
 from itwinai.hpo.engine.output import captured_output
 from itwinai.hpo.engine.writes import RelativeWrites
 from itwinai.hpo.trial import Assignment
-from itwinai.reporting import Reporter, TrialStopped
+from itwinai.reporting import END_OF_EPOCH, Progress, Reporter, TrialStopped
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,18 @@ class Worker:
         """Let the trial go on after a report, or end there."""
         self._answers.put(stop)
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
-        """Hand an epoch over and wait for the answer (called by the training)."""
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
+        """Hand a report over and wait for the answer (called by the training)."""
         plain = {name: float(value) for name, value in metrics.items()}
         saved = None if checkpoint is None else str(checkpoint)
         notes, self._notes = tuple(self._notes), []
         with self._deadline.paused():
-            self._events.put(Reported(plain, saved, notes, self._meter.read()))
+            self._events.put(Reported(plain, saved, progress, notes, self._meter.read()))
             return self._answers.get()
 
     def note(self, about: str, text: str) -> None:

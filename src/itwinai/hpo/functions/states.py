@@ -30,7 +30,7 @@ from itwinai.io.manifest import check_manifest, write_manifest
 _STATE, _ARRAYS, _TENSORS = "state.json", "arrays.npz", "tensors.pt"
 
 
-def save_state(folder: Path, state: Any, epochs: int) -> None:
+def save_state(folder: Path, state: Any, epochs: float) -> None:
     """Write a checkpoint folder, with the states of all random numbers.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,9 @@ from itwinai.hpo.engine import Place
 from itwinai.hpo.errors import ReportError, UnusedParameterError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.states import load_state, restore_random, save_state
-from itwinai.hpo.isolation.known import AfterKnown
-from itwinai.hpo.trial import Assignment
+from itwinai.hpo.trial import Assignment, epochs_as_kept
 from itwinai.io.files import delete_folder
-from itwinai.reporting import Reporter, TrialStopped
+from itwinai.reporting import Progress, Reporter, TrialStopped
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,11 @@ class Trial:
         self._reporter = reporter
         self._newest: Path | None = None
         self._random: Any = None
-        self._done = 0
+        #: Epochs of the last report, or of the checkpoint to go on from.
+        self._done = 0.0
         self._begun = False
+        #: Epochs of the last report of this attempt.
+        self._last = 0.0
 
     @property
     def number(self) -> int:
@@ -90,6 +93,11 @@ class Trial:
         return "cuda" if self._task.place.gpus else "cpu"
 
     @property
+    def total(self) -> int:
+        """Epochs of a full training."""
+        return self._task.total
+
+    @property
     def folder(self) -> Path:
         """The trial's own folder, for whatever it writes."""
         folder = Path(self._task.assignment.directory)
@@ -121,56 +129,85 @@ class Trial:
         return state
 
     def epochs(self) -> Iterator[int]:
-        """Numbers of the epochs to train, from 0, or from where :meth:`load` has gone on."""
+        """Numbers of the epochs to train, from 0, or from where :meth:`load` has gone on.
+
+        The first one may be trained in part already.
+        """
         self._put_random_numbers_back()
-        yield from range(self._done, self._task.total)
+        yield from range(math.floor(self._done), self._task.total)
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Any = None) -> None:
-        """Report an epoch, on every rank; it ends the function where the study says so.
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Any = None,
+        *,
+        epoch: float | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Report an epoch, or a part of one, on every rank; it ends the function if the study does.
 
-        Those of rank 0 count.
+        Those of rank 0 count. What the study knows already is passed over.
 
         Args:
             metrics: Numbers, by name.
             checkpoint: What to go on from: plain data, arrays and tensors, in lists, tuples and
                 dictionaries.
+            epoch: Epochs trained, such as 2.25; None: to the end of the running one.
+            step: Optimizer steps made, for a scheduler with ``unit: steps``.
 
         Raises:
-            ReportError: If a metric is no number, or for more reports than epochs.
+            ReportError: If a metric is no number, for more epochs than a full training has, and if
+                a report does not come after the one before.
             UnkeepableError: If loading the checkpoint would run code.
             UnusedParameterError: If the function has not read what its study tunes.
         """
         if not self._begun:
             self._begin()
         numbers = _numbers(metrics)
-        if self._done >= self._task.total:
-            raise ReportError(
-                f"trial.report(): report {self._done + 1} of {self._task.total} epochs. Go through "
-                "trial.epochs(), or say how many epochs a full training has: epochs=..."
-            )
-        self._done += 1
+        if epoch is not None and not math.isfinite(epoch):
+            raise ReportError(f"trial.report(epoch={epoch}): give the epochs trained so far")
+        self._done = self._after(Progress(epoch if epoch is None else float(epoch)))
+        if self._done <= self._task.assignment.epochs:
+            return
         saved = self._save(checkpoint) if checkpoint is not None and self.rank == 0 else None
-        stops = self._reporter.report(numbers, self._newest if saved is None else saved)
+        newest = self._newest if saved is None else saved
+        progress = Progress(self._done, step if step is None else int(step))
+        stops = self._reporter.report(numbers, newest, progress)
         self._replace_newest(saved)
         if stops:
             raise TrialStopped
 
+    def _after(self, progress: Progress) -> float:
+        """Epochs trained at a report."""
+        done, total = epochs_as_kept(progress.after(self._done)), self._task.total
+        if done > total:
+            raise ReportError(
+                f"trial.report(): report {done:g} of {total} epochs. Go through trial.epochs(), or "
+                "say how many epochs a full training has: epochs=..."
+            )
+        if done <= self._last:
+            raise ReportError(
+                f"trial.report(epoch={done:g}): the report before was at {self._last:g}. Report "
+                "the epochs trained so far, which grow from report to report."
+            )
+        self._last = done
+        return done
+
     def _begin(self) -> None:
-        """Before the first report: what is tuned was read, and where the reports count from."""
+        """Before the first report: what is tuned was read."""
         self._begun = True
-        assignment = self._task.assignment
-        unread = self.config.unread(assignment.params)
+        unread = self.config.unread(self._task.assignment.params)
         if unread and self.rank == 0:
             hint = did_you_mean(unread[0], (name for name in self.config if name not in unread))
             raise UnusedParameterError(
                 f"{unread[0]!r} was sampled but never read{hint or '.'} If only some "
                 "configurations need it, read it before the branch."
             )
-        if not self._done:
-            self._reporter = AfterKnown(self._reporter, assignment.epochs)
 
     def _save(self, state: Any) -> Path:
-        path = self.folder / f"epoch_{self._done - 1}"
+        whole = math.floor(self._done)
+        part = epochs_as_kept(self._done - whole)
+        path = self.folder / (f"epoch_{whole}_part_{part}" if part else f"epoch_{whole - 1}")
         save_state(path, state, self._done)
         return path
 

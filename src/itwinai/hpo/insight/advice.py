@@ -78,10 +78,11 @@ def _crowded(setup: Setup, cores: float) -> Iterator[str]:
 def _first_epoch(setup: Setup, epochs: int) -> Iterator[str]:
     if setup.rungs is None or epochs <= 3:
         return
-    if any(bracket.levels[:1] and bracket.levels[0] <= 1 for bracket in setup.rungs.brackets):
+    firsts = [bracket.levels[0] for bracket in setup.rungs.brackets if bracket.levels]
+    if firsts and min(firsts) <= 1:
         yield (
-            "The first rung is after epoch 1: over 35 tasks the first epoch misled in half of "
-            "them, the third in a third; use grace_period: 3."
+            f"The first rung is after epoch {min(firsts):g}: over 35 tasks the first epoch misled "
+            "in half of them, the third in a third; use grace_period: 3."
         )
 
 

@@ -102,10 +102,10 @@ def _curves(result: StudyResult) -> Array:
         for trial in result.trials
         if trial.is_audited
         and trial.state is TrialState.COMPLETED
-        and len(trial.history) == result.epochs
+        and len(trial.whole_epochs) == result.epochs
     ]
     objective = result.objectives[0]
-    curves = [[objective.value(metrics) for metrics in trial.history] for trial in complete]
+    curves = [[objective.value(metrics) for metrics in trial.whole_epochs] for trial in complete]
     known = [curve for curve in curves if None not in curve]
     return np.array(known, float).reshape(len(known), result.epochs)
 

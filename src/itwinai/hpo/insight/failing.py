@@ -154,7 +154,7 @@ def _finding(result: StudyResult, trials: Sequence[TrialResult], count: _Count) 
     return Finding(
         kind="failing region",
         evidence=evidence,
-        cost=f"{count.failed_in} trials and their {spent} epochs came to nothing.",
+        cost=f"{count.failed_in} trials and their {spent:g} epochs came to nothing.",
         remedy=_remedy(region, holds_best),
         patch={} if after is None else changed(region.name, result.space[region.name], after),
     )

@@ -33,7 +33,7 @@ Shares = tuple[tuple[float, ...], ...]
 
 
 #: By epochs, the share that goes on of the trials that still come, once so many have.
-GoingOn = Mapping[int, Callable[[int], float]]
+GoingOn = Mapping[float, Callable[[int], float]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _forecast(row: str, rungs: Rungs | None, trials: int, epochs: int) -> Foreca
     shares = _lifted(nominal, lift)
     going_on = tuple(
         {
-            math.ceil(level): partial(_later_share, bracket.keep, float(come), lift)
+            level: partial(_later_share, bracket.keep, float(come), lift)
             for level, come in zip(bracket.levels, _climbing(size, passing), strict=False)
         }
         for bracket, size, passing in zip(rungs.brackets, sizes, shares, strict=True)
@@ -235,7 +235,7 @@ def _evenly(wanted: float, epochs: int) -> GoingOn:
         return float(np.sum((1 - ending) ** np.arange(epochs)))
 
     share = 1 - _falling_to(wanted, trained, 0.0, 1.0)
-    return dict.fromkeys(range(1, epochs), lambda came: share)
+    return dict.fromkeys(map(float, range(1, epochs)), lambda came: share)
 
 
 def _falling_to(

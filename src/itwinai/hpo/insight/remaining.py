@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +23,9 @@ _GOES_ON = (TrialState.RUNNING, *OPEN)
 _ONE_BRACKET = Rungs((Bracket((), 1.0),))
 _UNKNOWN: tuple[GoingOn, ...] = ({},)
 
+#: Parts of an epoch that are counted where trials report in the middle of one.
+_TENTHS = 10
+
 
 def epochs_left(result: StudyResult, total: int) -> float:
     """Estimate the epochs that a running study still trains.
@@ -36,29 +42,40 @@ def epochs_left(result: StudyResult, total: int) -> float:
     rungs = (setup and setup.rungs) or _ONE_BRACKET
     going_on = _UNKNOWN if setup is None else forecast(setup, total, result.epochs).going_on
     new = sizes_of(rungs, len(result.trials), max(total, len(result.trials)))
-    came = np.array([min(t.epochs, result.epochs) for t in result.trials], int)
+    levels = (level for bracket in going_on for level in bracket)
+    parts = 1 if _are_whole([*levels, *(t.epochs for t in result.trials)]) else _TENTHS
+    most = result.epochs * parts
+    came = np.array([min(int(t.epochs * parts + 1e-6), most) for t in result.trials], int)
     goes_on = np.array([t.state in _GOES_ON for t in result.trials], bool)
-    done = np.array([min(_done(t), result.epochs) for t in result.trials], int)
+    done = np.array([min(int(_done(t) * parts + 1e-6), most) for t in result.trials], int)
     brackets = bracket_of(rungs, np.array([t.number for t in result.trials], int))
     left = 0.0
     for index, prior in enumerate(going_on):
         own = brackets == index
-        reached = _reached(came[own], came[own & ~goes_on], result.epochs, prior)
+        scaled = {math.ceil(level * parts - 1e-6): share for level, share in prior.items()}
+        reached = _reached(came[own], came[own & ~goes_on], most, scaled)
         ahead = np.append(np.cumsum(reached[::-1])[::-1] / reached, 0.0)
         left += new[index] * float(reached.sum()) + float(ahead[done[own & goes_on]].sum())
-    return left
+    return left / parts
+
+
+def _are_whole(places: Iterable[float]) -> bool:
+    return all(place == int(place) for place in places)
 
 
 def _reached(
-    came: NDArray[np.int64], ended: NDArray[np.int64], epochs: int, prior: GoingOn
+    came: NDArray[np.int64],
+    ended: NDArray[np.int64],
+    epochs: int,
+    prior: Mapping[int, Callable[[int], float]],
 ) -> NDArray[np.float64]:
-    """Estimate the share of the trials that trains each epoch, from the first to the last.
+    """Estimate the share of the trials that trains each epoch, or each part of one.
 
     Args:
-        came: Epochs of all trials that have begun.
-        ended: Epochs of those that have ended.
-        epochs: Epochs of a full training.
-        prior: What was expected.
+        came: Epochs, or parts, of all trials that have begun.
+        ended: Those of the ones that have ended.
+        epochs: Those of a full training.
+        prior: What was expected after some of them.
     """
     seen = np.bincount(came, minlength=epochs + 1)[::-1].cumsum()[::-1]
     ends = np.bincount(ended, minlength=epochs + 1)
@@ -70,7 +87,7 @@ def _reached(
     return np.asarray(np.cumprod(going_on[:epochs]), float)
 
 
-def _done(trial: TrialResult) -> int:
+def _done(trial: TrialResult) -> float:
     """Epochs that a trial which goes on need not train again."""
     if trial.state is TrialState.INTERRUPTED:
         return 0 if trial.checkpoint is None else trial.checkpoint_epochs

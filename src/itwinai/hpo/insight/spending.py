@@ -45,7 +45,7 @@ class Spent:
 
     studies: int = 0
     trials: int = 0
-    epochs: int = 0
+    epochs: float = 0
     hours: float = 0.0
     trial_hours: float = 0.0
     core_hours: float = 0.0

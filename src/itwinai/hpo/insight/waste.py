@@ -42,7 +42,7 @@ def never_led(result: StudyResult) -> Iterator[Finding]:
         kind="waste",
         evidence=f"No trial was stopped early, and of the {len(worse)} that were in the worse half "
         f"after epoch {third} none ended among the best {_BEST}.",
-        cost=f"{saved} of {result.cost.epochs} epochs trained them to their end.",
+        cost=f"{saved} of {result.cost.epochs:g} epochs trained them to their end.",
         remedy="Let a scheduler stop such trials.",
         patch={"study": {"scheduler": "auto"}},
     )
@@ -60,7 +60,7 @@ def duplicates(result: StudyResult) -> Iterator[Finding]:
     yield Finding(
         kind="waste",
         evidence=f"{len(repeated)} of {len(trials)} trials had the values of an earlier one.",
-        cost=f"{sum(trial.epochs for trial in repeated)} epochs tried nothing new.",
+        cost=f"{sum(trial.epochs for trial in repeated):g} epochs tried nothing new.",
         remedy=f"The space has {different} points, which so many trials try."
         if exhausted
         else "Give the search more values to choose from, or fewer trials.",
@@ -90,7 +90,7 @@ def _curves(result: StudyResult) -> Array:
     """Losses (n, epochs) of the trials that trained to the last epoch."""
     objective = result.objectives[0]
     complete = [t for t in result.trials if t.state is TrialState.COMPLETED]
-    curves = [[objective.loss(m) for m in t.history] for t in complete if t.parent is None]
+    curves = [[objective.loss(m) for m in t.whole_epochs] for t in complete if t.parent is None]
     known = [c for c in curves if len(c) == result.epochs and None not in c]
     return np.array(known, float).reshape(len(known), result.epochs)
 

@@ -19,7 +19,7 @@ class Attempt:
     Attributes:
         trial: The trial's number.
         began: Seconds since 1970.
-        ended: The same; of an attempt without an end it is that of its last epoch.
+        ended: The same; of an attempt without an end it is that of its last report.
         nodes: Names of the nodes on which it ran last; empty if nobody knew.
     """
 
@@ -35,7 +35,7 @@ class Attempt:
         seconds = attributes.End.read(attempt.user_attrs).seconds
         if seconds is None:
             history = attributes.history_of(attempt.user_attrs)
-            times = [seconds for _, seconds in history.values()]
+            times = [entry.seconds for entry in history.values()]
             # An attempt that goes on with a checkpoint counts on from its seconds.
             seconds = max(times) - (min(times) if len(times) > 1 else 0.0) if times else 0.0
         nodes = tuple(attempt.user_attrs.get(attributes.RAN_ON, ()))

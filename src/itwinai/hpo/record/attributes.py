@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -161,23 +161,40 @@ class Seeds:
         return int(np.random.default_rng([self.entropy, number]).integers(2**31))
 
 
-def epoch_key(epoch: int) -> str:
-    """Name of the attribute that holds an epoch's metrics."""
-    return f"{_EPOCH}{epoch}"
+class Entry(NamedTuple):
+    """A report.
+
+    Attributes:
+        metrics: By name.
+        seconds: Of training.
+        steps: Optimizer steps made; None where the study does not count them.
+    """
+
+    metrics: dict[str, float]
+    seconds: float
+    steps: int | None = None
 
 
-def history_of(attrs: Mapping[str, Any]) -> dict[int, tuple[dict[str, float], float]]:
-    """Collect metrics and seconds of a trial's epochs, by epoch."""
-    return {
-        int(key.removeprefix(_EPOCH)): (entry[0], entry[1])
-        for key, entry in attrs.items()
-        if key.startswith(_EPOCH)
-    }
+def epoch_key(epochs: float) -> str:
+    """Name of the attribute that holds the report after so many epochs."""
+    return f"{_EPOCH}{epochs}"
 
 
-def epochs_in(attrs: Mapping[str, Any]) -> int:
-    """Count a trial's epochs."""
-    return sum(key.startswith(_EPOCH) for key in attrs)
+def history_of(attrs: Mapping[str, Any]) -> dict[float, Entry]:
+    """Collect a trial's reports, by the epochs trained."""
+    return {_epochs_of(k): Entry(*entry) for k, entry in attrs.items() if k.startswith(_EPOCH)}
+
+
+def epochs_trained(attrs: Mapping[str, Any]) -> float:
+    """Epochs that an attempt has trained: from its checkpoint to its last report."""
+    begin, _ = attrs.get(CONTINUES, (0, None))
+    reports = [_epochs_of(key) for key in attrs if key.startswith(_EPOCH)]
+    return max(reports) - begin if reports else 0
+
+
+def _epochs_of(key: str) -> float:
+    number = key.removeprefix(_EPOCH)
+    return int(number) if number.isdecimal() else float(number)
 
 
 def summed(energy: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -214,7 +231,7 @@ class Plan:
     number: int | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
-    epochs: int = 0
+    epochs: float = 0
     is_default: bool = False
     is_audited: bool = False
     parent: int | None = None

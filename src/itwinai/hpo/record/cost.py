@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from itwinai.hpo.record import attributes
 from itwinai.hpo.record.attempts import Attempt
-from itwinai.hpo.trial import TrialResult, TrialState
+from itwinai.hpo.trial import TrialResult, TrialState, epochs_as_kept
 
 #: Ends of trials that would have trained on without early stopping.
 _CUT_SHORT = (TrialState.STOPPED, TrialState.PAUSED)
@@ -26,9 +26,9 @@ class Cost:
         elapsed: Seconds in which at least one trial ran.
     """
 
-    epochs: int
+    epochs: float
     seconds: float
-    full_epochs: int
+    full_epochs: float
     elapsed: float
 
 
@@ -47,10 +47,11 @@ def cost_of(
         epochs: Epochs of a full training.
     """
     every = [attempt for of_trial in attempts for attempt in of_trial]
+    full = sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials)
     return Cost(
-        epochs=sum(attributes.epochs_in(attempt.user_attrs) for attempt in every),
+        epochs=epochs_as_kept(sum(attributes.epochs_trained(a.user_attrs) for a in every)),
         seconds=sum(attributes.End.read(attempt.user_attrs).seconds or 0.0 for attempt in every),
-        full_epochs=sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials),
+        full_epochs=epochs_as_kept(full),
         elapsed=_elapsed(times),
     )
 

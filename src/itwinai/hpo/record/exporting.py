@@ -196,10 +196,10 @@ def _for_optuna(
 
 
 def _curve(trial: TrialResult, objectives: Sequence[Objective]) -> dict[int, float]:
-    """The objective after each epoch, of all attempts; Optuna takes none of several objectives."""
+    """The objective after each whole epoch, of all attempts; Optuna takes none of several."""
     if len(objectives) > 1:
         return {}
-    values = enumerate((objectives[0].value(metrics) for metrics in trial.history), start=1)
+    values = enumerate((objectives[0].value(metrics) for metrics in trial.whole_epochs), start=1)
     return {epoch: v for epoch, v in values if v is not None and math.isfinite(v)}
 
 

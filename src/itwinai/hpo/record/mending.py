@@ -25,7 +25,7 @@ Entry = dict[str, Any]
 _HELD = (
     (rb'"study_name"', "the study's name"),
     (rb'"user_attr":\{"itwinai"', "the study's search space and objectives"),
-    (rb'"user_attr":\{"epoch (\d+)"', "epoch %s"),
+    (rb'"user_attr":\{"epoch (\d+(?:\.\d+)?)"', "epoch %s"),
     (rb'"param_name":"([^"]*)"', "the value of %s"),
     (rb'"intermediate_value"', "the objective at an epoch"),
     (rb'"datetime_start"', "the begin"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -113,36 +114,35 @@ def _merge(
     seeds: attributes.Seeds,
     folder: Path,
 ) -> TrialResult:
-    """Make one trial of its attempts: the last one's end, everybody's epochs.
+    """Make one trial of its attempts: the last one's end, everybody's reports.
 
-    A trial that began with another one's checkpoint has that one's epochs as well.
+    A trial that began with another one's checkpoint has that one's reports as well.
     """
     last = attempts[-1]
     plan = attributes.Plan.read(last.user_attrs)
-    history: dict[int, Any] = {}
+    history: dict[float, attributes.Entry] = {}
     if plan.parent in earlier:
-        model = earlier[plan.parent]
-        history = dict(enumerate(zip(model.history, model.seconds, strict=True), start=1))
+        copied = attributes.Plan.read(attempts[0].user_attrs).epochs
+        history = _reports(earlier[plan.parent], copied)
     for attempt in attempts:
         begin = attributes.Plan.read(attempt.user_attrs).epochs
-        history = {epoch: entry for epoch, entry in history.items() if epoch <= begin}
-        history |= attributes.history_of(attempt.user_attrs)
+        history = _continued(history, begin, attributes.history_of(attempt.user_attrs))
+    entries = [history[epochs] for epochs in sorted(history)]
+    steps = tuple(entry.steps for entry in entries)
     epochs, checkpoint = last.user_attrs.get(
         attributes.CHECKPOINT, last.user_attrs.get(attributes.CONTINUES, (0, None))
     )
     params = space.existing(space.decode(last.params) | space.restore(plan.given))
     lost = [name for name in space if name not in params and space.exists(name, params)]
     state, reason = _end_of(last, lost)
-    # An epoch before others whose line was damaged is one without metrics.
-    begin = 0 if plan.parent in earlier else attributes.Plan.read(attempts[0].user_attrs).epochs
-    span = range(min([begin + 1, *history]), max(history, default=0) + 1)
-    entries = [history.get(epoch, ({}, 0.0)) for epoch in span]
     return TrialResult(
         number=number,
         state=state,
         params=params,
-        history=tuple(metrics for metrics, _ in entries),
-        seconds=tuple(seconds for _, seconds in entries),
+        history=tuple(entry.metrics for entry in entries),
+        seconds=tuple(entry.seconds for entry in entries),
+        at=tuple(sorted(history)),
+        steps=steps if any(steps) else (),
         checkpoint=None if checkpoint is None else _existing(Path(checkpoint), folder),
         checkpoint_epochs=epochs,
         reason=reason,
@@ -153,6 +153,27 @@ def _merge(
         seed=seeds.of_trial(number),
         energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),
     )
+
+
+def _reports(trial: TrialResult, until: float) -> dict[float, attributes.Entry]:
+    """The reports of a trial's first epochs, by the epochs trained."""
+    steps = trial.steps or (None,) * len(trial.history)
+    entries = zip(trial.at, trial.history, trial.seconds, steps, strict=True)
+    return {at: attributes.Entry(dict(m), s, n) for at, m, s, n in entries if at <= until}
+
+
+def _continued(
+    history: Mapping[float, attributes.Entry],
+    begin: float,
+    reports: Mapping[float, attributes.Entry],
+) -> dict[float, attributes.Entry]:
+    """The reports of earlier attempts as far as one went on with them, and its own.
+
+    In the middle of an epoch it may have gone on with a newer checkpoint than the record knew.
+    """
+    until = min(math.floor(begin) + 1, *reports) if reports else begin
+    kept = {at: entry for at, entry in history.items() if at <= begin or at < until}
+    return {**kept, **reports}
 
 
 def _end_of(trial: FrozenTrial, lost: list[str]) -> tuple[TrialState, str]:

@@ -163,7 +163,7 @@ class StudyResult:
                 table[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
         return table
 
-    def _rank(self, trial: TrialResult) -> tuple[bool, bool, int, float, int]:
+    def _rank(self, trial: TrialResult) -> tuple[bool, bool, float, float, int]:
         loss = self.objectives[0].loss(trial.metrics)
         assert loss is not None
         complete = trial.state is TrialState.COMPLETED

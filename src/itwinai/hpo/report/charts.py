@@ -85,9 +85,9 @@ def history(states: Sequence[TrialState], values: Sequence[float], metric: str) 
 
 
 def curves(
-    states: Sequence[TrialState], values: Sequence[float], metric: str, rungs: Sequence[int]
+    states: Sequence[TrialState], values: Sequence[float], metric: str, rungs: Sequence[float]
 ) -> Spec:
-    """Values of trials after each epoch; rows of n, e, v, s, w (how bold), l (whether last), t."""
+    """Values of trials at each report; rows of n, e, v, s, w (how bold), l (whether last), t."""
     x = _counted("e", "epoch")
     y = _quantitative("v", metric, scale=scale_of(values))
     lines = {

@@ -72,7 +72,7 @@ def _table(known: Sequence[Known]) -> Table:
             "-" if winner is None else number(winner.recorded),
             "-" if winner is None or winner.expected is None else interval(winner.expected),
             str(len(result.trials)),
-            str(result.cost.epochs),
+            number(result.cost.epochs),
             duration(result.cost.seconds),
         ]
         for name, result, winner in known

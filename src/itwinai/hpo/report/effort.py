@@ -132,10 +132,10 @@ def cost(result: StudyResult) -> Section:
     share = f"{saved / spent.full_epochs:.0%}" if saved > 0 else "none"
     stopped = duration(times.get(TrialState.STOPPED, 0.0))
     rows = [
-        [state.value, str(len(own[state])), str(sum(t.epochs for t in own[state])), duration(t)]
+        [state.value, str(len(own[state])), number(sum(t.epochs for t in own[state])), duration(t)]
         for state, t in times.items()
     ]
-    total = ["all", str(len(result.trials)), str(spent.epochs), duration(spent.seconds)]
+    total = ["all", str(len(result.trials)), number(spent.epochs), duration(spent.seconds)]
     return Section(
         key="cost",
         title="Cost",

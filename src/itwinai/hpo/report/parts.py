@@ -149,7 +149,8 @@ def point_of(result: StudyResult, trial: TrialResult, value: float) -> Row:
 def told(result: StudyResult, trial: TrialResult) -> str:
     """What is shown of a trial when it is pointed at."""
     metrics = [f"{said(o.metric)} {or_dash(trial.metric(o.metric))}" for o in result.objectives]
-    return f"{name_of(trial)}, {trial.state.value} at epoch {trial.epochs}: {', '.join(metrics)}"
+    where = f"{trial.state.value} at epoch {number(trial.epochs)}"
+    return f"{name_of(trial)}, {where}: {', '.join(metrics)}"
 
 
 def states_of(shown: Scored) -> list[TrialState]:

@@ -51,7 +51,13 @@ def history(result: StudyResult) -> Section:
             "Trials in their order",
             ["trial", "state", "epochs", metric, "best so far"],
             [
-                [name_of(t), t.state.value, str(t.epochs), number(v), or_dash(bests.get(t.number))]
+                [
+                    name_of(t),
+                    t.state.value,
+                    number(t.epochs),
+                    number(v),
+                    or_dash(bests.get(t.number)),
+                ]
                 for t, v in shown
             ],
         ),
@@ -70,7 +76,7 @@ def curves(result: StudyResult) -> Section:
     ]
     metric = said(result.metric)
     spec = charts.curves(states_of(shown), [row["v"] for row in rows], metric, rungs)
-    caption = f"{metric} after each epoch; the best trial is drawn bold, dashed lines are rungs"
+    caption = f"{metric} at each report; the best trial is drawn bold, dashed lines are rungs"
     return Section(
         key="curves",
         title="Learning curves",
@@ -151,9 +157,9 @@ def _stops(result: StudyResult) -> str:
     return f"{full}, and {len(stopped)} were stopped early, after {mean:.1f} epochs on average."
 
 
-def _rungs_note(rungs: Sequence[int]) -> Iterator[str]:
+def _rungs_note(rungs: Sequence[float]) -> Iterator[str]:
     if rungs:
-        yield f"Trials were stopped at these epochs above all: {', '.join(map(str, rungs))}."
+        yield f"Trials were stopped at these epochs above all: {', '.join(map(number, rungs))}."
 
 
 def _best_so_far(result: StudyResult) -> Iterator[tuple[int, float]]:
@@ -169,7 +175,8 @@ def _best_so_far(result: StudyResult) -> Iterator[tuple[int, float]]:
 def _curve(result: StudyResult, trial: TrialResult, is_best: bool) -> Iterator[Row]:
     objective = result.objectives[0]
     values = [objective.value(metrics) for metrics in trial.history]
-    known = [(e, v) for e, v in enumerate(values, 1) if v is not None and math.isfinite(v)]
+    pairs = zip(trial.at, values, strict=True)
+    known = [(e, v) for e, v in pairs if v is not None and math.isfinite(v)]
     step = max(1, -(-len(known) // _STEPS))
     look = {"w": 3.5, "o": 1.0} if is_best else {"w": 1.2, "o": 0.5}
     for epoch, value in [*known[:-1:step], *known[-1:]]:
@@ -182,9 +189,9 @@ def _curve_summary(result: StudyResult, trial: TrialResult) -> list[str]:
     values = [v for v in map(objective.value, trial.history) if v is not None and math.isfinite(v)]
     choose = min if result.mode == "min" else max
     three = [values[0], choose(values), values[-1]] if values else [None] * 3
-    return [name_of(trial), trial.state.value, str(trial.epochs), *map(or_dash, three)]
+    return [name_of(trial), trial.state.value, number(trial.epochs), *map(or_dash, three)]
 
 
-def _rungs(result: StudyResult) -> list[int]:
+def _rungs(result: StudyResult) -> list[float]:
     ends = Counter(t.epochs for t in result.trials if t.state is TrialState.STOPPED)
     return sorted(epoch for epoch, _ in ends.most_common(_RUNGS))

@@ -21,7 +21,7 @@ from itwinai.hpo.launch import StudyPlan
 from itwinai.hpo.planning import EpochTime, PlannedCost, epoch_time_of, plan_cost
 from itwinai.hpo.retraining.subject import Subject
 from itwinai.hpo.trial import Assignment
-from itwinai.reporting import TrialStopped
+from itwinai.reporting import END_OF_EPOCH, Progress, TrialStopped
 
 
 def planned_cost(
@@ -100,7 +100,8 @@ def _probe(
             "probe: the training reported no epoch, so it does not tell how long one takes. "
             "Give epoch_seconds."
         )
-    return EpochTime(heard.seconds, "measured: an epoch of the default configuration"), heard.bytes
+    source = "measured: an epoch of the default configuration"
+    return EpochTime(heard.seconds, source, steps=heard.steps), heard.bytes
 
 
 class _Epochs:
@@ -109,14 +110,25 @@ class _Epochs:
     def __init__(self) -> None:
         self._times = [time.perf_counter()]
         self.bytes: float | None = None
+        #: Optimizer steps of an epoch, where the training tells them.
+        self.steps: float | None = None
 
     @property
     def seconds(self) -> float | None:
         """How long the last epoch took; None if none was reported."""
         return None if len(self._times) < 2 else self._times[-1] - self._times[-2]
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
+        epochs = progress.after(len(self._times) - 1)
+        if epochs < len(self._times):
+            return False  # in the middle of one
         self._times.append(time.perf_counter())
+        self.steps = None if progress.steps is None else progress.steps / epochs
         if checkpoint is not None:
             files = [path for path in checkpoint.rglob("*") if path.is_file()]
             self.bytes = float(sum(path.stat().st_size for path in files))

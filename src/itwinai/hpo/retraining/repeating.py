@@ -18,9 +18,9 @@ from itwinai.hpo.engine import Place, Program, visible_gpus
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import StudyResult, load_study
 from itwinai.hpo.retraining.subject import Studied, Subject
-from itwinai.hpo.trial import FAILURES, Assignment, TrialResult
+from itwinai.hpo.trial import FAILURES, Assignment, TrialResult, epochs_as_kept
 from itwinai.io.ownership import why_leads_out
-from itwinai.reporting import TrialStopped
+from itwinai.reporting import END_OF_EPOCH, Progress, TrialStopped
 
 Metrics = Mapping[str, float]
 
@@ -31,12 +31,14 @@ class Run:
 
     Attributes:
         seed: Its random seed.
-        history: Metrics of each epoch.
+        history: Metrics of each report.
+        at: Epochs trained at each report.
         checkpoint: Folder of its last checkpoint, or None if it was not kept.
     """
 
     seed: int | None
     history: tuple[Metrics, ...]
+    at: tuple[float, ...]
     checkpoint: Path | None = None
 
 
@@ -57,16 +59,13 @@ class Rerun:
     threads: int
 
     @property
-    def differing(self) -> tuple[int, ...]:
-        """Of a repetition: the epochs, from 1, whose metrics are not the recorded ones."""
+    def differing(self) -> tuple[float, ...]:
+        """Of a repetition: the epochs after which the metrics are not the recorded ones."""
         if not self.is_repetition:
             return ()
-        recorded, repeated = self.trial.history, self.runs[0].history
-        return tuple(
-            epoch
-            for epoch in range(1, max(len(recorded), len(repeated)) + 1)
-            if _bits(recorded, epoch) != _bits(repeated, epoch)
-        )
+        recorded, repeated = (_bits(one.at, one.history) for one in (self.trial, self.runs[0]))
+        places = sorted({*recorded, *repeated})
+        return tuple(at for at in places if recorded.get(at) != repeated.get(at))
 
     @property
     def metrics(self) -> dict[str, tuple[float, float | None]]:
@@ -122,12 +121,13 @@ def rerun(
         _check_repeatable(subject, result, chosen, own)
     place = Place(cpus=threads or result.threads or 1, gpus=visible_gpus())
     # A trial that failed shall have the chance to fail again.
-    until = None if epochs or chosen.state in FAILURES else chosen.epochs
+    until = None if epochs or chosen.state in FAILURES else len(chosen.history)
+    length = epochs or round(chosen.epochs, 3)
     with _folder(result, chosen, keep=not is_repetition) as folder:
         runs = tuple(
             _train(
                 subject.program(seed, epochs or subject.epochs),
-                _assignment(chosen, seed, folder / f"epochs_{epochs or chosen.epochs}-seed_{seed}"),
+                _assignment(chosen, seed, folder / f"epochs_{length}-seed_{seed}"),
                 place,
                 until,
             )
@@ -151,18 +151,25 @@ def _assignment(trial: TrialResult, seed: int | None, folder: Path) -> Assignmen
 
 
 class _Listener:
-    """Hears a training's epochs, and stops it where the trial ended."""
+    """Hears a training's reports, and stops it where the trial ended."""
 
     def __init__(self, until: int | None) -> None:
         self._until = until
         self.history: list[Metrics] = []
+        self.at: list[float] = []
         self.checkpoint: Path | None = None
 
-    def report(self, metrics: Metrics, checkpoint: Path | None = None) -> bool:
+    def report(
+        self,
+        metrics: Metrics,
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
         self.history.append(dict(metrics))
+        self.at.append(epochs_as_kept(progress.after(self.at[-1] if self.at else 0)))
         self.checkpoint = checkpoint
         values = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
-        itwinai.logger.info("epoch %d  %s", len(self.history), values)
+        itwinai.logger.info("epoch %g  %s", self.at[-1], values)
         return len(self.history) == self._until
 
     def note(self, about: str, text: str) -> None:
@@ -178,7 +185,8 @@ def _train(program: Program, assignment: Assignment, place: Place, until: int | 
     for path in folder.glob("*"):
         if path != listener.checkpoint:
             shutil.rmtree(path, ignore_errors=True)
-    return Run(assignment.seed, tuple(listener.history), listener.checkpoint)
+    reports = tuple(listener.history), tuple(listener.at)
+    return Run(assignment.seed, *reports, listener.checkpoint)
 
 
 def _trial(result: StudyResult, number: int | None) -> TrialResult:
@@ -223,11 +231,10 @@ def _fresh_seeds(seed: int | None, count: int) -> list[int]:
     return [int(number) for number in sequence.generate_state(count) >> 1]
 
 
-def _bits(history: Sequence[Metrics], epoch: int) -> dict[str, str] | None:
-    """All bits of an epoch's metrics; NaN is itself here."""
-    if epoch > len(history):
-        return None
-    return {name: float(value).hex() for name, value in history[epoch - 1].items()}
+def _bits(at: Sequence[float], history: Sequence[Metrics]) -> dict[float, dict[str, str]]:
+    """All bits of the metrics, by the epochs trained; NaN is itself here."""
+    reports = zip(at, history, strict=True)
+    return {e: {n: float(value).hex() for n, value in metrics.items()} for e, metrics in reports}
 
 
 def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

@@ -1,4 +1,4 @@
-"""What every scheduler is: it hears each trial's epochs and says who goes on."""
+"""What every scheduler is: it hears each trial's reports and says who goes on."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from itwinai.hpo.objectives import Losses
-from itwinai.hpo.rungs import Rungs
+from itwinai.hpo.rungs import Rungs, Unit
 
-#: What becomes of a trial after an epoch. A paused one may go on later, from its checkpoint.
+#: What becomes of a trial after a report. A paused one may go on later, from its checkpoint.
 Verdict = Literal["continue", "stop", "pause"]
-
-#: What grace periods and rungs count.
-Unit = Literal["epochs", "seconds"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """One epoch of one trial.
+    """One report of one trial.
 
     Attributes:
         number: The trial.
-        epoch: Epochs it has trained, from 1.
+        epoch: Epochs it has trained, the part of the running one included.
         seconds: Seconds it has trained.
-        losses: Its objectives after this epoch, lower being better.
+        losses: Its objectives then, lower being better.
+        steps: Optimizer steps it has made; None where nobody has told them.
     """
 
     number: int
-    epoch: int
+    epoch: float
     seconds: float
     losses: Losses
+    steps: int | None = None
 
     def progress(self, unit: Unit) -> float:
-        """How far the trial has come."""
-        return self.epoch if unit == "epochs" else self.seconds
+        """How far the trial has come; steps that nobody has told are none."""
+        amounts = {"epochs": self.epoch, "steps": self.steps or 0, "seconds": self.seconds}
+        return amounts[unit]
 
 
 class Judge:
@@ -48,11 +48,11 @@ class Judge:
 
     @property
     def rungs(self) -> Rungs | None:
-        """Where it compares trials; None where that is not at certain epochs."""
+        """Where it compares trials; None where that is not at certain places."""
         return None
 
     def hear(self, report: Report) -> Verdict:
-        """Take a trial's epoch, and say what becomes of the trial."""
+        """Take a trial's report, and say what becomes of the trial."""
         return "continue"
 
     def began(self, number: int) -> None:

@@ -41,9 +41,9 @@ class Population(Judge):
         """Let a member pause at the end of its turn."""
         if report.epoch % self._interval or report.epoch >= self._epochs:
             return "continue"
-        turn = self._turns.setdefault(report.epoch, {})
-        turn[report.number] = report.losses
-        self._paused[report.number] = report.epoch
+        epoch = int(report.epoch)  # a part of one is never a multiple
+        self._turns.setdefault(epoch, {})[report.number] = report.losses
+        self._paused[report.number] = epoch
         return "pause"
 
     def began(self, number: int) -> None:

@@ -16,7 +16,7 @@ class OptunaPruner(Judge):
     there are several), and one that was continued after an interruption is a single trial.
 
     Args:
-        pruner: The pruner; its steps are epochs.
+        pruner: The pruner; its steps are whole epochs.
     """
 
     def __init__(self, pruner: BasePruner) -> None:
@@ -24,10 +24,12 @@ class OptunaPruner(Judge):
         self._trials: dict[int, optuna.Trial] = {}
 
     def hear(self, report: Report) -> Verdict:
-        """Report to the pruner and ask it."""
+        """Report a whole epoch to the pruner and ask it."""
+        if report.epoch != int(report.epoch):
+            return "continue"
         trial = self._trials.get(report.number) or self._study.ask()
         self._trials[report.number] = trial
-        trial.report(report.losses[0], report.epoch)
+        trial.report(report.losses[0], int(report.epoch))
         return "stop" if trial.should_prune() else "continue"
 
     def ended(self, number: int, completed: bool) -> None:

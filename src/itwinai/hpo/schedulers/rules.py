@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from itwinai.hpo.objectives import Losses
-from itwinai.hpo.schedulers.judge import Judge, Report, Unit, Verdict
+from itwinai.hpo.rungs import Unit
+from itwinai.hpo.schedulers.judge import Judge, Report, Verdict
 from itwinai.hpo.schedulers.rungs import Rung
 
 
@@ -11,7 +14,8 @@ class Median(Judge):
     """Median stopping rule (Golovin et al. 2017, section 3.2.1).
 
     A trial stops whose best loss so far is worse than the median of the others' running averages up
-    to the same epoch.
+    to the same epoch. Where there are reports within epochs, trials are compared at their first one
+    in each tenth of an epoch.
 
     Args:
         grace: Progress before which no trial stops.
@@ -23,20 +27,26 @@ class Median(Judge):
         self._grace = grace
         self._least = least
         self._unit = unit
+        #: By tenths of an epoch.
         self._averages: dict[int, Rung] = {}
-        self._sums: dict[int, Losses] = {}
+        #: Of each trial, the epochs that it has trained, and its losses summed up over them.
+        self._sums: dict[int, tuple[float, Losses]] = {}
         self._best: dict[int, Losses] = {}
 
     def hear(self, report: Report) -> Verdict:
         """Compare a trial's best with the others' averages."""
         number, epoch, losses = report.number, report.epoch, report.losses
-        total = self._sums.get(number, (0.0,) * len(losses))
-        self._sums[number] = tuple(a + b for a, b in zip(total, losses, strict=True))
+        before, total = self._sums.get(number, (0, (0.0,) * len(losses)))
+        weight = epoch - before
+        total = tuple(a + b * weight for a, b in zip(total, losses, strict=True))
+        self._sums[number] = epoch, total
         self._best[number] = _elementwise_best(self._best.get(number, losses), losses)
-        rung = self._averages.setdefault(epoch, Rung())
+        if _tenths(epoch) == _tenths(before):
+            return "continue"
+        rung = self._averages.setdefault(_tenths(epoch), Rung())
         others = len(rung)
         better = rung.better_than(self._best[number])
-        rung.enter(tuple(value / epoch for value in self._sums[number]))
+        rung.enter(tuple(value / epoch for value in total))
         if others < self._least or report.progress(self._unit) < self._grace:
             return "continue"
         return "stop" if better > others / 2 else "continue"
@@ -62,7 +72,7 @@ class Patience(Judge):
         self._least = least
         self._grace = grace
         self._unit = unit
-        self._best: dict[int, tuple[Losses, int]] = {}
+        self._best: dict[int, tuple[Losses, float]] = {}
 
     def hear(self, report: Report) -> Verdict:
         """Note an improvement, or count the epochs since the last."""
@@ -97,6 +107,10 @@ class Threshold(Judge):
         """Compare with the bound."""
         early = report.progress(self._unit) < self._grace
         return "continue" if early or report.losses[0] <= self._worst else "stop"
+
+
+def _tenths(epochs: float) -> int:
+    return math.floor(round(10 * epochs, 6))
 
 
 def _elementwise_best(one: Losses, other: Losses) -> Losses:

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from itwinai.hpo.objectives import Losses, dominated_by
-from itwinai.hpo.rungs import Bracket, Rungs
-from itwinai.hpo.schedulers.judge import Judge, Report, Unit, Verdict
+from itwinai.hpo.rungs import Bracket, Rungs, Unit
+from itwinai.hpo.schedulers.judge import Judge, Report, Verdict
 
 #: With several objectives, so many of a rung's newest entries are compared.
 _COMPARED = 500
@@ -61,11 +61,9 @@ class SuccessiveHalving(Judge):
         self._passed: dict[int, int] = {}
 
     @property
-    def rungs(self) -> Rungs | None:
-        """One bracket; None where its levels are seconds."""
-        if self._unit == "seconds":
-            return None
-        return Rungs((Bracket(self._levels, self._keep),))
+    def rungs(self) -> Rungs:
+        """One bracket."""
+        return Rungs((Bracket(self._levels, self._keep),), unit=self._unit)
 
     def hear(self, report: Report) -> Verdict:
         """Stop a trial that is not among the better share of those at its rung."""
@@ -107,13 +105,14 @@ class Hyperband(Judge):
             SuccessiveHalving(levels[start:], 1 / factor, unit) for start in range(len(levels) + 1)
         ]
         self._turns = _turns(len(levels), factor)
+        self._unit = unit
 
     @property
-    def rungs(self) -> Rungs | None:
-        """All brackets; None where their levels are seconds."""
+    def rungs(self) -> Rungs:
+        """All brackets."""
         each = [bracket.rungs for bracket in self._brackets]
-        brackets = tuple(bracket for rungs in each if rungs for bracket in rungs.brackets)
-        return Rungs(brackets, tuple(self._turns)) if brackets else None
+        brackets = tuple(bracket for rungs in each for bracket in rungs.brackets)
+        return Rungs(brackets, tuple(self._turns), self._unit)
 
     def hear(self, report: Report) -> Verdict:
         """Ask the trial's bracket."""

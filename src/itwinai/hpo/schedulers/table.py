@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.pruners import BasePruner
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from itwinai.config.model import StrictModel, validate
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.options import check_object, name_and_options
-from itwinai.hpo.schedulers.judge import Judge, Unit
+from itwinai.hpo.rungs import Unit
+from itwinai.hpo.schedulers.judge import Judge
 from itwinai.hpo.schedulers.population import Population
 from itwinai.hpo.schedulers.pruner import OptunaPruner
 from itwinai.hpo.schedulers.rules import Median, Patience, Threshold
 from itwinai.hpo.schedulers.rungs import Hyperband, Pasha, SuccessiveHalving
 
-#: Rungs in seconds have no natural end; so many are enough for any training.
+#: Rungs in steps or seconds have no natural end; so many are enough for any training.
 _MOST_RUNGS = 20
 
 
@@ -64,8 +65,16 @@ class GraceOptions(SchedulerOptions):
     grace_period: float | None = Field(default=None, gt=0)
     #: Progress of a full training; in epochs only ever the trainer's own number.
     max_t: float | None = Field(default=None, gt=0)
-    #: What grace period and rungs count: ``epochs``, or ``seconds`` of training.
+    #: What grace period and rungs count: ``epochs``, optimizer ``steps`` or ``seconds``.
     unit: Unit = "epochs"
+
+    @model_validator(mode="after")
+    def _steps_have_a_begin(self) -> GraceOptions:
+        if self.unit == "steps" and self.grace_period is None:
+            raise ValueError(
+                "unit: steps needs a grace_period, the optimizer steps that every trial makes"
+            )
+        return self
 
     def grace(self, epochs: int) -> float:
         """The grace period."""
@@ -85,7 +94,7 @@ class RungOptions(GraceOptions):
         """Progress at each rung, the end excluded."""
         end = self.max_t or (epochs if self.unit == "epochs" else float("inf"))
         grace, factor = self.grace(epochs), self.reduction_factor
-        levels = [grace * factor**rung for rung in range(_MOST_RUNGS)]
+        levels = [round(grace * factor**rung, 6) for rung in range(_MOST_RUNGS)]
         return [level for level in levels if level < end]
 
 
@@ -193,12 +202,14 @@ class Scheduler:
         name: Name for the user.
         judge: Its rule.
         rule: Its row in the table of combinations.
+        unit: What its grace period and rungs count.
         ray: A Ray Tune ``TrialScheduler`` that judges in the rule's place, or None.
     """
 
     name: str
     judge: Judge
     rule: str
+    unit: Unit = "epochs"
     ray: Any = None
 
 
@@ -216,9 +227,10 @@ def build_scheduler(value: Any, setting: Setting) -> Scheduler:
         return _from_ray(value, setting.epochs)
     name, options = name_and_options("study.scheduler", value, SCHEDULERS)
     model = validate(SCHEDULERS[name], options, f"study.scheduler({name})")
-    if isinstance(model, GraceOptions) and model.unit == "epochs":
+    unit = model.unit if isinstance(model, GraceOptions) else "epochs"
+    if isinstance(model, GraceOptions) and unit == "epochs":
         check_limits(name, setting.epochs, model.grace_period, model.max_t)
-    return Scheduler(name, model.judge(setting), name)
+    return Scheduler(name, model.judge(setting), name, unit)
 
 
 #: What to use in place of those of Ray's schedulers that cannot work here.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from itwinai.hpo.objectives import Losses, Objective, losses_of
+from itwinai.hpo.objectives import Objective, losses_of
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.schedulers import Judge, Report
 from itwinai.hpo.search import Observation
 from itwinai.hpo.study.running import RunningTrial
-from itwinai.hpo.trial import OPEN, POOR, TrialResult, TrialState
+from itwinai.hpo.trial import AGAIN, OPEN, POOR, TrialResult, TrialState
 
 #: How a model sees a trial's state; it does not see the states that are missing here.
 _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] = {
@@ -24,16 +25,24 @@ _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] 
 }
 
 
-#: Values and metrics, epoch by epoch, of a completed trial of another study.
-Lesson = tuple[Mapping[str, Any], Sequence[Mapping[str, float]]]
+#: Values of a completed trial of another study, and its metrics by the epochs trained.
+Lesson = tuple[Mapping[str, Any], Mapping[float, Mapping[str, float]]]
 
 
 @dataclass
 class _Curve:
     params: Mapping[str, Any]
-    losses: list[Losses] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
     state: TrialState = TrialState.RUNNING
+
+    @property
+    def at(self) -> list[float]:
+        """Epochs trained at each report."""
+        return [report.epoch for report in self.reports]
+
+    def until(self, epochs: float) -> list[Report]:
+        """The reports of its first epochs."""
+        return self.reports[: bisect_right(self.at, epochs)]
 
 
 class Memory:
@@ -41,8 +50,8 @@ class Memory:
 
     Args:
         judged: The objectives.
-        result: The study so far. Epochs after the checkpoint from which an interrupted trial will
-            go on are left out: it will report them again.
+        result: The study so far. What came after the checkpoint from which an interrupted trial
+            will go on is left out: it will report that again.
         lessons: Values and metrics of another study's completed trials.
     """
 
@@ -56,25 +65,22 @@ class Memory:
 
     def begun(self, trial: RunningTrial) -> float:
         """Note that a trial begins, or goes on after some epochs; return their seconds."""
-        number, parent, epochs = trial.assignment.number, trial.plan.parent, trial.epochs
+        number, parent = trial.assignment.number, trial.plan.parent
         model = self._curves.get(number) or self._curves.get(-1 if parent is None else parent)
         curve = _Curve(trial.assignment.params)
         if model is not None:
-            curve.losses, curve.seconds = model.losses[:epochs], model.seconds[:epochs]
+            curve.reports = [replace(r, number=number) for r in model.until(trial.epochs)]
         self._curves[number] = curve
-        return curve.seconds[-1] if curve.seconds else 0.0
+        return curve.reports[-1].seconds if curve.reports else 0.0
 
-    def heard(self, number: int, losses: Losses, seconds: float) -> Report:
-        """Note an epoch of a trial."""
-        curve = self._curves[number]
-        curve.losses.append(losses)
-        curve.seconds.append(seconds)
-        return Report(number, len(curve.losses), seconds, losses)
+    def heard(self, report: Report) -> None:
+        """Note a report of a trial."""
+        self._curves[report.number].reports.append(report)
 
     @property
     def knows_losses(self) -> bool:
         """Whether a trial of this study has reported all objectives once."""
-        return any(curve.losses for curve in self._curves.values())
+        return any(curve.reports for curve in self._curves.values())
 
     def params(self, number: int) -> Mapping[str, Any]:
         """A trial's values."""
@@ -88,10 +94,16 @@ class Memory:
         """Note how a trial ended."""
         self._curves[number].state = state
 
+    @property
+    def told(self) -> dict[int, float]:
+        """Epochs of each trial's last report."""
+        return {number: curve.at[-1] for number, curve in self._curves.items() if curve.reports}
+
     def retell(self, judge: Judge) -> None:
-        """Let a scheduler hear all epochs, then the ends of those trials that will not go on."""
-        for report in self._reports():
-            judge.hear(report)
+        """Let a scheduler hear all reports, then the ends of those trials that will not go on."""
+        for curve in self._curves.values():
+            for report in curve.reports:
+                judge.hear(report)
         for number, curve in self._curves.items():
             if curve.state not in OPEN:
                 judge.ended(number, curve.state is TrialState.COMPLETED)
@@ -100,32 +112,35 @@ class Memory:
         """The trials as a model of one objective sees them, by number; learnt ones first."""
         return {
             number: Observation(
-                curve.params, [losses[0] for losses in curve.losses], _SEEN[curve.state]
+                curve.params,
+                [report.losses[0] for report in curve.reports],
+                _SEEN[curve.state],
+                curve.at,
             )
             for number, curve in {**self._lessons, **self._curves}.items()
             if curve.state in _SEEN
         }
 
-    def _reports(self) -> Iterator[Report]:
-        for number, curve in self._curves.items():
-            entries = zip(curve.losses, curve.seconds, strict=True)
-            for epoch, (losses, seconds) in enumerate(entries, start=1):
-                yield Report(number, epoch, seconds, losses)
-
-    def _learnt(self, params: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> _Curve:
-        losses = [losses_of(self._judged, metrics) for metrics in history]
-        known = [entry for entry in losses if entry is not None]
-        return _Curve(params, known, state=TrialState.COMPLETED)
+    def _learnt(
+        self, params: Mapping[str, Any], history: Mapping[float, Mapping[str, float]]
+    ) -> _Curve:
+        losses = {at: losses_of(self._judged, metrics) for at, metrics in history.items()}
+        known = [Report(-1, at, 0.0, loss) for at, loss in losses.items() if loss is not None]
+        return _Curve(params, known, TrialState.COMPLETED)
 
     def _curve_of(self, trial: TrialResult) -> _Curve:
-        epochs = trial.epochs
-        if trial.state in OPEN:
-            epochs = trial.checkpoint_epochs if trial.checkpoint is not None else 0
-        curve = _Curve(trial.params, state=trial.state)
-        for metrics, seconds in zip(trial.history[:epochs], trial.seconds[:epochs], strict=True):
+        curve = _Curve(trial.params, list(self._reports_of(trial)), trial.state)
+        if trial.state in AGAIN:
+            curve.reports = curve.until(0 if trial.checkpoint is None else trial.checkpoint_epochs)
+        return curve
+
+    def _reports_of(self, trial: TrialResult) -> Iterator[Report]:
+        """The reports up to the first that lacks an objective."""
+        steps = trial.steps or (None,) * len(trial.history)
+        for at, metrics, seconds, made in zip(
+            trial.at, trial.history, trial.seconds, steps, strict=True
+        ):
             losses = losses_of(self._judged, metrics)
             if losses is None:
-                break
-            curve.losses.append(losses)
-            curve.seconds.append(seconds)
-        return curve
+                return
+            yield Report(trial.number, at, seconds, losses, made)

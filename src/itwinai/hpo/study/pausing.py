@@ -36,7 +36,7 @@ class PausedTrials:
     def plan_copy(self, model: int, running: RunningTrial | None) -> None:
         """Queue a copy of a trial that pauses, runs or has ended."""
         source = running or self._trials.get(model)
-        checkpoint, epochs = None, 0
+        checkpoint, epochs = None, 0.0
         # From a checkpoint of its last epoch there would be nothing left to train.
         if source is not None and source.checkpoint_epochs < self._epochs:
             checkpoint, epochs = source.checkpoint, source.checkpoint_epochs

@@ -29,11 +29,13 @@ class RunningTrial:
     #: What was known of it before it was asked for.
     plan: attributes.Plan
     optuna: optuna.Trial
-    epochs: int = field(init=False)
+    epochs: float = field(init=False)
+    #: Optimizer steps made, where the training tells them.
+    steps: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     checkpoint: Path | None = field(init=False)
     #: Epochs that the checkpoint holds.
-    checkpoint_epochs: int = field(init=False)
+    checkpoint_epochs: float = field(init=False)
     #: Set once the study has decided how the trial ends; the engine then only confirms.
     ending: Ending | None = None
     #: Whether it runs again in this run of the study, because its machine lacked something.
@@ -71,22 +73,30 @@ class RunningTrial:
 
     def trained(
         self,
-        epoch: int,
+        epochs: float,
         metrics: Mapping[str, float],
-        checkpoint: str | None,
+        checkpoint: tuple[str, float] | None,
         objectives: Sequence[Objective],
     ) -> None:
-        """Write an epoch in the record, and the checkpoint if there is a new one."""
-        self.epochs, self.metrics = epoch, dict(metrics)
+        """Write a report in the record, and the checkpoint with its epochs if it is a new one."""
+        self.epochs, self.metrics = epochs, dict(metrics)
         entry = [self.metrics, round(self.seconds, 3)]
-        self.optuna.set_user_attr(attributes.epoch_key(epoch), entry)
-        if checkpoint is not None and Path(checkpoint) != self.checkpoint:
-            self.checkpoint, self.checkpoint_epochs = Path(checkpoint), epoch
-            self.optuna.set_user_attr(attributes.CHECKPOINT, [epoch, checkpoint])
+        if self.steps is not None:
+            entry.append(self.steps)
+        self.optuna.set_user_attr(attributes.epoch_key(epochs), entry)
+        self.saved(checkpoint)
         value = objectives[0].value(self.metrics)
-        # Optuna's tools show the curve; with several objectives it takes none.
-        if len(objectives) == 1 and value is not None and math.isfinite(value):
-            self.optuna.report(value, epoch)
+        if value is None or not math.isfinite(value):
+            return
+        # Optuna's tools show the curve, by whole steps; with several objectives it takes none.
+        if len(objectives) == 1 and epochs == int(epochs):
+            self.optuna.report(value, int(epochs))
+
+    def saved(self, checkpoint: tuple[str, float] | None) -> None:
+        """Write its newest checkpoint in the record, and the epochs that it holds, if it is new."""
+        if checkpoint is not None and Path(checkpoint[0]) != self.checkpoint:
+            self.checkpoint, self.checkpoint_epochs = Path(checkpoint[0]), checkpoint[1]
+            self.optuna.set_user_attr(attributes.CHECKPOINT, [*reversed(checkpoint)])
 
     def continuation(self) -> Assignment:
         """How it goes on if its worker is lost: from its newest checkpoint."""

@@ -1,4 +1,4 @@
-"""The study: asks for trials, hears their epochs, decides who goes on, and remembers.
+"""The study: asks for trials, hears their reports, decides who goes on, and remembers.
 
 Whoever runs the trials (the Ray engine, a simulation) drives it through :meth:`Study.ask`,
 :meth:`Study.report` and :meth:`Study.tell`; every step is in the record before it has an effect.
@@ -43,7 +43,7 @@ from itwinai.hpo.study.telling import tell_optuna
 from itwinai.hpo.study.total import total_trials
 from itwinai.hpo.study.verdicts import Verdicts
 from itwinai.hpo.study.warm_start import lessons, teach
-from itwinai.hpo.trial import AGAIN, Assignment, TrialState
+from itwinai.hpo.trial import AGAIN, Assignment, TrialState, epochs_as_kept
 
 Answer = Literal["continue", "stop"]
 
@@ -148,25 +148,38 @@ class Study:
         return trial.assignment
 
     def report(
-        self, number: int, metrics: Mapping[str, float], checkpoint: str | None, epoch: int
+        self,
+        number: int,
+        metrics: Mapping[str, float],
+        checkpoint: str | None,
+        epoch: float,
+        steps: int | None = None,
+        saved: float | None = None,
     ) -> Answer:
-        """Take one epoch's metrics of a trial and say whether it goes on.
+        """Take a report of a trial and say whether it goes on.
 
         Args:
             number: The trial.
             metrics: All that it reported.
-            checkpoint: Its newest checkpoint, or None. A path not reported before is one that holds
-                all epochs trained so far; the same path again is the same checkpoint.
-            epoch: Epochs it has trained. One that the record holds already, reported again by a
-                trial whose worker was lost, is heard but not recorded twice.
+            checkpoint: Its newest checkpoint, or None; the same path again is the same checkpoint.
+            epoch: Epochs it has trained, the part of the running one included. What the record
+                holds already, reported again by a trial whose worker was lost, is heard but not
+                recorded twice.
+            steps: Optimizer steps it has made; None: nobody tells. They are recorded only where the
+                scheduler counts them.
+            saved: Epochs that the checkpoint holds; None: as many as were trained.
         """
-        trial = self._running[number]
+        trial, epoch = self._running[number], epochs_as_kept(epoch)
+        held = epoch if saved is None else epochs_as_kept(saved)
+        newest = None if checkpoint is None else (checkpoint, held)
         if epoch <= trial.epochs:
+            trial.saved(newest)
             return "continue"
-        trial.trained(epoch, metrics, checkpoint, self.configuration.objectives)
+        trial.steps = steps if self.scheduler.unit == "steps" else None
+        trial.trained(epoch, metrics, newest, self.configuration.objectives)
         self._outlook.heard(trial)
         self._queue.plan_again(self._nodes.heard(trial))
-        trial.ending = trial.ending or self._verdicts.after_epoch(trial)
+        trial.ending = trial.ending or self._verdicts.after_report(trial)
         if trial.ending is None and trial.epochs < self.epochs:
             trial.ending = self._nodes.leaves(trial)
             trial.again = trial.ending is not None

@@ -1,4 +1,4 @@
-"""What becomes of a trial after an epoch, and how it has ended."""
+"""What becomes of a trial after a report, and how it has ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from itwinai.errors import did_you_mean
 from itwinai.hpo.config import StudyConfiguration
-from itwinai.hpo.errors import MissingMetricError
+from itwinai.hpo.errors import MissingMetricError, StudyError
 from itwinai.hpo.objectives import Objective, losses_of
 from itwinai.hpo.schedulers import Report, Scheduler, Verdict
 from itwinai.hpo.study.limits import Limits
@@ -25,7 +25,7 @@ class Verdicts:
     Args:
         configuration: What the study optimises.
         scheduler: Who stops trials early.
-        memory: Where epochs are noted.
+        memory: Where reports are noted; the scheduler has heard those of earlier runs.
         limits: What ends the whole study.
         epochs: Epochs of a full training.
     """
@@ -46,9 +46,9 @@ class Verdicts:
         self._epochs = epochs
         self._spares_default = configuration.default_first is True
         #: Epochs of each trial that the scheduler has heard: what runs again, it hears once.
-        self._heard: dict[int, int] = {}
+        self._heard = memory.told
 
-    def after_epoch(self, trial: RunningTrial) -> Ending | None:
+    def after_report(self, trial: RunningTrial) -> Ending | None:
         """Return how the trial ends now, or None if it goes on."""
         if self._limits.fatal is not None:
             return TrialState.INTERRUPTED, "the study ended"
@@ -57,26 +57,30 @@ class Verdicts:
             if value is None:
                 return self._not_reported(objective, trial)
             if not math.isfinite(value):
-                reason = f"{objective.metric} became {value} in epoch {trial.epochs}"
+                reason = f"{objective.metric} became {value} in epoch {_few(trial.epochs)}"
                 return TrialState.DIVERGED, reason
+        if self._scheduler.unit == "steps" and trial.steps is None:
+            return self._without_steps()
         return self._by_progress(trial)
 
     def at_end(self, trial: RunningTrial, state: TrialState, reason: str) -> Ending:
         """Return how a trial has ended; a completed one has reported something."""
         if state is TrialState.COMPLETED and not trial.metrics:
             return self._not_reported(self._objectives[0], trial)
-        last = trial.epochs >= self._epochs
-        usual = "trained to the last epoch" if last else f"ended itself after epoch {trial.epochs}"
+        usual = f"ended itself after epoch {_few(trial.epochs)}"
+        if trial.epochs >= self._epochs:
+            usual = "trained to the last epoch"
         return state, reason or usual
 
     def by_scheduler(self, trial: RunningTrial) -> str:
         """The reason of a trial that its scheduler ends or pauses."""
-        return f"{self._scheduler.name} after epoch {trial.epochs}"
+        return f"{self._scheduler.name} after epoch {_few(trial.epochs)}"
 
     def _by_progress(self, trial: RunningTrial) -> Ending | None:
         losses = losses_of(self._judged, trial.metrics)
         assert losses is not None
-        report = self._memory.heard(trial.assignment.number, losses, trial.seconds)
+        report = Report(trial.assignment.number, trial.epochs, trial.seconds, losses, trial.steps)
+        self._memory.heard(report)
         verdict = "continue" if trial.spared else self._verdict(report)
         if verdict == "stop" and self._spares(trial):
             trial.spared, verdict = True, "continue"
@@ -97,10 +101,19 @@ class Verdicts:
         self._heard[report.number] = report.epoch
         return self._scheduler.judge.hear(report)
 
+    def _without_steps(self) -> Ending:
+        reason = (
+            f"study.scheduler({self._scheduler.name}).unit=steps: a report did not say how many "
+            "optimizer steps were made. Give them, as in trial.report(metrics, step=...), or count "
+            "epochs"
+        )
+        self._limits.fail(StudyError(reason))
+        return TrialState.FAILED, reason
+
     def _not_reported(self, objective: Objective, trial: RunningTrial) -> Ending:
         metric, metrics = f"study.metric={objective.metric!r}", trial.metrics
         if self._memory.knows_losses:
-            where = f"the report of epoch {trial.epochs}" if trial.epochs else "this trial"
+            where = f"the report of epoch {_few(trial.epochs)}" if trial.epochs else "this trial"
             reason = f"{metric} is missing in {where}, though earlier reports had it. {_ADVICE}"
             return TrialState.FAILED, reason
         reason = f"{metric} was never reported{_instead(objective.metric, metrics)}"
@@ -108,7 +121,12 @@ class Verdicts:
         return TrialState.FAILED, reason
 
 
-#: What to do where not every epoch has the metric.
+def _few(epochs: float) -> float:
+    """Epochs in a sentence."""
+    return round(epochs, 3)
+
+
+#: What to do where not every report has the metric.
 _ADVICE = "Report it each time, or report only the epochs that have it"
 
 

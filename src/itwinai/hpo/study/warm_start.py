@@ -84,12 +84,15 @@ def teach(study: optuna.Study, source: StudyResult, space: SearchSpace) -> None:
         study.tell(asked, [value for value in values if value is not None])
 
 
-def lessons(study: optuna.Study, space: SearchSpace) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Values and history of the trials that a study was told of."""
+def lessons(
+    study: optuna.Study, space: SearchSpace
+) -> Iterator[tuple[dict[str, Any], dict[float, Any]]]:
+    """Values of the trials that a study was told of, and their metrics by the epochs trained."""
     for trial in study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,)):
         lesson = trial.user_attrs.get(attributes.TAUGHT)
         if lesson is not None:
-            yield space.decode(trial.params), lesson["history"]
+            reports = lesson.get("reports") or enumerate(lesson["history"], start=1)
+            yield space.decode(trial.params), dict(reports)
 
 
 def _within(space: SearchSpace, known: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -105,5 +108,8 @@ def _within(space: SearchSpace, known: Mapping[str, Any]) -> dict[str, Any] | No
 
 
 def _lesson(source: StudyResult, trial: TrialResult) -> dict[str, Any]:
+    about = {"study": str(Path(source.record).parent), "trial": trial.number}
     history = [dict(metrics) for metrics in trial.history]
-    return {"study": str(Path(source.record).parent), "trial": trial.number, "history": history}
+    if trial.at == tuple(range(1, len(history) + 1)):
+        return {**about, "history": history}
+    return {**about, "reports": list(zip(trial.at, history, strict=True))}

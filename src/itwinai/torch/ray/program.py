@@ -5,6 +5,7 @@ These processes load this module, and nothing of the study that drives them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from itwinai.hpo.isolation.leftovers import Leftovers
 from itwinai.hpo.isolation.undoing import put_back
 from itwinai.hpo.trial import Assignment
 from itwinai.loggers import RunContext
-from itwinai.reporting import Reporter
+from itwinai.reporting import END_OF_EPOCH, Progress, Reporter
 from itwinai.torch.checkpoints.files import check_whole, newest_within, run_of
 from itwinai.torch.checkpoints.keeping import KeepNewest
 from itwinai.torch.optimization.factories import SCHEDULE_KEYS
@@ -103,7 +104,7 @@ class TrainerProgram:
         )
         trainer.checkpoints.newest = continued
         trainer.from_checkpoint = continued or trainer.from_checkpoint
-        trainer.reports = 0 if continued is None else assignment.epochs
+        trainer.reported = 0 if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
         trainer.train_in_this_process(*datasets)
 
@@ -126,11 +127,14 @@ def _sound_checkpoint(assignment: Assignment) -> Path | None:
 
 
 def _within_next_epoch(assignment: Assignment, recorded: Path | None) -> Path | None:
-    """Return a checkpoint in the middle of the epoch after those on record, which knows no such."""
+    """Return the newest checkpoint in the middle of the epoch after the whole ones on record.
+
+    The record may know none of them, or an earlier one.
+    """
     if recorded is None and assignment.epochs:
         return None
     run = None if recorded is None else run_of(recorded)
-    return newest_within(Path(assignment.directory), assignment.epochs, run)
+    return newest_within(Path(assignment.directory), math.floor(assignment.epochs), run)
 
 
 class ReadingCheck:
@@ -149,14 +153,24 @@ class ReadingCheck:
         self._reports = 0
         trainer.effects = Effects(trainer.config)
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> bool:
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
         """Pass a report on.
 
         Raises:
-            UnusedParameterError: At the first report, if a sampled name was never read, or is not
-                what the optimizer uses; at the second, if it is one of a schedule that has not gone
-                on.
+            UnusedParameterError: After the first whole epoch, if a sampled name was never read, or
+                is not what the optimizer uses; after the second, if it is one of a schedule that
+                has not gone on.
         """
+        if progress.epochs is None or progress.epochs == int(progress.epochs):
+            self._check()
+        return self._reporter.report(metrics, checkpoint, progress)
+
+    def _check(self) -> None:
         effects = self._trainer.effects
         overwritten = effects.overwritten(self._sampled)
         if overwritten:
@@ -172,7 +186,6 @@ class ReadingCheck:
         if in_vain:
             known = [name for name in self._trainer.config.snapshot() if name not in unread]
             raise UnusedParameterError(_unused(in_vain[0], known))
-        return self._reporter.report(metrics, checkpoint)
 
     def note(self, about: str, text: str) -> None:
         """Pass a note on."""

@@ -78,8 +78,8 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
         checkpoint_every_steps: Optimizer steps, over all epochs, between two checkpoints in the
             middle of epochs, ``epoch_<n>_step_<k>``; None: there are none.
         validate_every_steps: Optimizer steps between two evaluations on the validation set in the
-            middle of epochs, whose results are logged as ``validation_<name>_step``; None: there
-            are none.
+            middle of epochs, whose results are logged as ``validation_<name>_step``, and reported
+            to a study; None: there are none.
 
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.

@@ -99,6 +99,11 @@ def check_metrics(trainer: LocalTrainer, metrics: Iterable[str], validates: bool
     reported = [f"{stage}_{name}" for name in ("loss", *trainer.metrics) for stage in stages]
     for metric in metrics:
         full = full_name(metric)
+        if trainer.validate_every_steps is not None and full.startswith("train_"):
+            raise ConfigurationError(
+                f"study.metric={metric!r}: an evaluation in the middle of an epoch does not tell "
+                "it. Leave validate_every_steps out, or optimise a metric of the validation."
+            )
         # A metric of several numbers adds a word to its name.
         if any(f"{full}_".startswith(f"{name}_") for name in reported):
             continue

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import itwinai
+from itwinai import job
 from itwinai.torch.training import hooks
 from itwinai.torch.training.protocol import Stage, Training
 
@@ -22,6 +23,16 @@ def run_hook(training: Training, stage: Stage) -> None:
         training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)
     if training.overrides(hook):
         agree_on_metrics(training)
+
+
+def job_ends(training: Training) -> bool:
+    """Whether the job asks to stop; rank 0 decides for all.
+
+    A training alone ends then. A trial ends when its study says so, which heard the same.
+    """
+    if not job.may_stop():
+        return False
+    return bool(training.strategy.broadcast_obj(job.stop_requested(), src_rank=0))
 
 
 def agree_on_metrics(training: Training) -> None:

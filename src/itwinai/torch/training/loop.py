@@ -14,7 +14,7 @@ from itwinai.errors import ConfigurationError, NotANumberError
 from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.training import hooks, state
-from itwinai.torch.training.agreement import run_hook
+from itwinai.torch.training.agreement import job_ends, run_hook
 from itwinai.torch.training.job_watch import JobWatch
 from itwinai.torch.training.protocol import Training
 from itwinai.torch.training.reporting import report_epoch
@@ -74,10 +74,10 @@ def end_epoch(training: Training) -> None:
     if loss is not None:
         training.log(loss, "global_validation_loss_epoch", step=epoch)
     training.effects.look(certain=True)
-    job_ends = epoch + 1 < training.epochs and _job_ends(training)
-    state.save_due(training, always=job_ends)
+    ends = epoch + 1 < training.epochs and job_ends(training)
+    state.save_due(training, always=ends)
     _show(training)
-    if job_ends and isinstance(training.reporter, NullReporter):
+    if ends and isinstance(training.reporter, NullReporter):
         done = f"epoch {epoch + 1}/{training.epochs}"
         raise job.JobEnds(f"the training goes on after {done} in the next job")
     if training.profiler is not None:
@@ -128,13 +128,3 @@ def _show(training: Training) -> None:
     if isinstance(training.reporter, NullReporter) and training.strategy.is_main_worker:
         values = "  ".join(f"{name}={value:.4g}" for name, value in training.epoch_metrics.items())
         itwinai.logger.info("epoch %d/%d  %s", training.current_epoch + 1, training.epochs, values)
-
-
-def _job_ends(training: Training) -> bool:
-    """Whether the job asks to stop; rank 0 decides for all.
-
-    A training alone ends then. A trial ends when its study says so, which heard the same.
-    """
-    if not job.may_stop():
-        return False
-    return bool(training.strategy.broadcast_obj(job.stop_requested(), src_rank=0))

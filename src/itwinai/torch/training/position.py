@@ -57,6 +57,8 @@ class Position:
         self._metrics: EpochMetrics | None = None
         #: Random numbers of this rank when the epoch's data began.
         self._random: Mapping[str, Any] | None = None
+        #: Batches of the whole epoch, where that is known.
+        self._whole: int | None = None
         self._resumed: _Resumed | None = None
 
     @property
@@ -68,6 +70,19 @@ class Position:
     def keeps_place(self) -> bool:
         """Whether a training could go on where this one stands."""
         return self._source.keeps_place
+
+    @property
+    def share(self) -> float | None:
+        """The part of the epoch's data that this rank has had; None where nobody knows."""
+        return self.batches / self._whole if self._whole else None
+
+    def epochs_after(self, reported: float) -> float | None:
+        """Epochs that a checkpoint of this place holds; None of one at the end of an epoch.
+
+        Args:
+            reported: Epochs of the last report.
+        """
+        return math.floor(reported) + (self.share or 0.0) if self.is_saved else None
 
     def begin_epoch(self) -> None:
         """Stand at the begin of an epoch, unless there is one to go on in."""
@@ -95,6 +110,8 @@ class Position:
         else:
             self._random = resumed.begin
             resumed.replay(self._source, of_loaders)
+        left = self._source.left(self.batches)
+        self._whole = None if left is None else self.batches + left
         return self._source
 
     def took_batch(self, ends_step: bool) -> None:

@@ -94,8 +94,12 @@ class Training(Built, Protocol):
     #: Place of the current batch in its optimizer step.
     turn: Turn
     logger: Logger | None
-    #: Who hears the metrics of each epoch.
+    #: Who hears the metrics of each epoch, and of evaluations in the middle of one.
     reporter: Reporter
+    #: Epochs reported, those before a checkpoint that it continues included.
+    reported: float
+    #: Epochs that the newest checkpoint holds, if it is one in the middle of an epoch.
+    saved_within: float | None
     #: Whether the seconds of each report are logged.
     time_ray: bool
     #: Which checkpoints are written, and kept.

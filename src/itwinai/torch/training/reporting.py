@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from itwinai.reporting import NullReporter, Reporter
+from itwinai.reporting import NullReporter, Progress, Reporter
 from itwinai.torch.training.protocol import Training
 from itwinai.torch.type import described
 
 
-def report_as_one(training: Training, metrics: Mapping[str, Any]) -> bool:
+def report_as_one(training: Training, metrics: Mapping[str, Any], share: float = 1) -> bool:
     """Report once for all ranks; return on each whether the training shall end.
 
     Args:
         training: Whose ranks stop at the same step.
         metrics: Numbers, or tensors of one element; what is no number is named, and left out.
+        share: The part of the running epoch that is trained; all of it unless told otherwise.
     """
     reporter, checkpoints = training.reporter, training.checkpoints
     if isinstance(reporter, NullReporter):
         return False
-    stop = False
+    stop, training.reported = False, math.floor(training.reported) + share
     if training.strategy.is_main_worker:
-        stop = reporter.report(_numbers(metrics, reporter), checkpoints.newest)
+        steps, saved = training.optimizer_steps or None, training.saved_within
+        progress = Progress(training.reported, steps, saved)
+        stop = reporter.report(_numbers(metrics, reporter), checkpoints.newest, progress)
         # Whoever is told to stop cannot know whether that was the report's own consequence.
         if not stop:
             checkpoints.recorded()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import itwinai
 from itwinai import job
 from itwinai.errors import ConfigurationError
+from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.training import state
-from itwinai.torch.training.agreement import run_hook
+from itwinai.torch.training.agreement import job_ends, run_hook
 from itwinai.torch.training.protocol import Training
+from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.source import check_keeps_place
 
 
@@ -64,6 +68,7 @@ def end_batch(training: Training) -> None:
 
     Raises:
         JobEnds: If the job asked a training alone to stop, which it can do here.
+        TrialStopped: If the study ends this trial.
     """
     ends_step = training.turn.is_last
     training.position.took_batch(ends_step)
@@ -93,13 +98,28 @@ def _end_step(training: Training) -> None:
         done = f"epoch {training.current_epoch + 1}/{training.epochs}, step {position.steps}"
         raise job.JobEnds(f"the training goes on after {done} in the next job")
     steps, every = training.optimizer_steps, training.validate_every_steps
-    if every is not None and steps % every == 0:
-        _validate(training)
-    if training.checkpoints.due_at_step(steps):
+    found = _validate(training) if every is not None and steps % every == 0 else None
+    reports = found is not None and _reports(training)
+    ends = reports and position.keeps_place and job_ends(training)
+    if ends or training.checkpoints.due_at_step(steps):
         state.save_within_epoch(training)
+    if found is not None and reports and report_as_one(training, found, position.share or 0.0):
+        raise TrialStopped
 
 
-def _validate(training: Training) -> None:
+def _reports(training: Training) -> bool:
+    """Whether a study hears of an evaluation here; after the last step it hears of the epoch."""
+    share = training.position.share
+    if share is None and not isinstance(training.reporter, NullReporter):
+        training.reporter.note(
+            "validate_every_steps",
+            "warning: the training set has no length, so nothing tells how far an epoch has come "
+            "after a step: the study hears whole epochs. Give the data set a __len__.",
+        )
+    return share is not None and share < 1 and not isinstance(training.reporter, NullReporter)
+
+
+def _validate(training: Training) -> Mapping[str, float]:
     """Evaluate in the middle of an epoch, whose metrics and batches do not notice it."""
     where, metrics, turn = training.whereabouts, training.epoch_metrics, training.turn
     hook, batch = where.hook, where.batch
@@ -107,8 +127,10 @@ def _validate(training: Training) -> None:
     training.epoch_metrics, training.is_within_epoch = {}, True
     try:
         run_hook(training, "validation")
+        found = training.epoch_metrics
     finally:
         training.epoch_metrics, training.is_within_epoch = metrics, False
         training.turn, where.hook, where.batch = turn, hook, batch
     for module, mode in modes:
         module.training = mode
+    return found

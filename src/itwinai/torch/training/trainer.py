@@ -8,6 +8,7 @@ own: epochs in ``loop``, batches in ``batches``, what the configuration builds i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -98,8 +99,8 @@ class LocalTrainer(Trainer, LogMixin):
         checkpoint_every_steps: Optimizer steps, over all epochs, between two checkpoints in the
             middle of epochs, ``epoch_<n>_step_<k>``; None: there are none.
         validate_every_steps: Optimizer steps between two evaluations on the validation set in the
-            middle of epochs, whose results are logged as ``validation_<name>_step``; None: there
-            are none.
+            middle of epochs, whose results are logged as ``validation_<name>_step``, and reported
+            to a study; None: there are none.
 
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
@@ -131,8 +132,10 @@ class LocalTrainer(Trainer, LogMixin):
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
     reports_test = False
-    #: Reports of an own ``train()``, those before a checkpoint that it continues included.
-    reports = 0
+    #: Epochs reported, those before a checkpoint that it continues included.
+    reported: float = 0
+    #: Epochs that the newest checkpoint holds, if it is one in the middle of an epoch.
+    saved_within: float | None = None
     #: The running ``torch.profiler.profile``, if the training is profiled.
     profiler: Any = None
     #: What its logged run belongs to, such as a study's.
@@ -505,9 +508,9 @@ class LocalTrainer(Trainer, LogMixin):
             return
         given = (checkpoint_file, checkpoint_dir, checkpoint_data)
         if any(part is not None for part in given) and self.strategy.is_main_worker:
-            path = Path(self.checkpoints_location) / f"report_{self.reports}"
+            path = Path(self.checkpoints_location) / f"report_{math.floor(self.reported)}"
             self.checkpoints.written(files.keep_with_trial(path, *given))
-        self.reports += 1
+            self.saved_within = None
         if report_as_one(self, metrics):
             raise TrialStopped
 
@@ -538,6 +541,7 @@ class LocalTrainer(Trainer, LogMixin):
             self.open_logger.log_checkpoint(path)
         if writes and checkpoints_root is None:
             self.checkpoints.written(path)
+            self.saved_within = self.position.epochs_after(self.reported)
         return path if writes else None
 
     def load_checkpoint(self) -> None:

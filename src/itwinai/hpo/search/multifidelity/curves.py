@@ -23,14 +23,20 @@ class Observation:
 
     Attributes:
         params: The active hyper-parameters, the user's values.
-        curve: The metric after each epoch from the first, lower is better; it may end in NaN or
-            infinity (the training diverged).
+        curve: The metric at each report, lower is better; it may end in NaN or infinity (the
+            training diverged).
         state: ``completed`` was trained to the last epoch, ``stopped`` ended before.
+        at: Epochs trained at each report; 1, 2, 3, ... where nothing is given.
     """
 
     params: Mapping[str, Any]
     curve: Sequence[float]
     state: Literal["running", "completed", "stopped", "diverged"]
+    at: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if not self.at:
+            object.__setattr__(self, "at", range(1, len(self.curve) + 1))
 
     @property
     def finished(self) -> bool:
@@ -88,8 +94,7 @@ class Scale:
 
 def scale_of(observations: Sequence[Observation], epochs: int) -> Scale | None:
     """Return the scale of :func:`final_values`; None if no trial has reported anything."""
-    table = _table(observations, epochs)
-    lengths = np.isfinite(table).sum(axis=1)
+    table, lengths = _table(observations, epochs)
     return _scale(table, lengths) if lengths.any() else None
 
 
@@ -109,8 +114,7 @@ def final_values(observations: Sequence[Observation], epochs: int) -> tuple[Arra
         nothing, and the variances (n,) of the predictions. Diverged trials get the worst
         value.
     """
-    table = _table(observations, epochs)
-    lengths = np.isfinite(table).sum(axis=1)
+    table, lengths = _table(observations, epochs)
     if not lengths.any():
         return np.full(len(lengths), np.nan), np.zeros(len(lengths))
     table = _scale(table, lengths).relative(table)
@@ -123,13 +127,30 @@ def final_values(observations: Sequence[Observation], epochs: int) -> tuple[Arra
     return np.where(diverged, np.nanmax(table), values), np.where(diverged, 0, variances)
 
 
-def _table(observations: Sequence[Observation], epochs: int) -> Array:
-    """Return the curves (n, epochs) up to their first value that is no number, NaN from there."""
-    table = np.full((len(observations), epochs), np.nan)
-    for row, observation in zip(table, observations, strict=True):
-        curve = np.asarray(observation.curve[:epochs], dtype=float)
-        row[: len(curve)] = np.where(np.logical_and.accumulate(np.isfinite(curve)), curve, np.nan)
-    return table
+def _table(observations: Sequence[Observation], epochs: int) -> tuple[Array, NDArray[np.intp]]:
+    """Return the curves as a table, and how many of its columns each has come to.
+
+    Its columns (c of them) are the whole epochs, and the places within epochs where a trial has
+    reported last. The others' values there lie on the line between their reports around it.
+
+    Returns:
+        Values (n, c) up to the first that is no number, NaN from there; lengths (n,).
+    """
+    curves = [_finite(observation, epochs) for observation in observations]
+    places = np.array(sorted({*range(1, epochs + 1), *(at[-1] for at, _ in curves if len(at))}))
+    table, lengths = np.full((len(curves), len(places)), np.nan), np.zeros(len(curves), np.intp)
+    for row, (at, values) in enumerate(curves):
+        if len(at):
+            table[row] = np.interp(places, at, values, left=np.nan, right=np.nan)
+            lengths[row] = np.searchsorted(places, at[-1]) + 1
+    return table, lengths
+
+
+def _finite(observation: Observation, epochs: int) -> tuple[Array, Array]:
+    """Return where and what a trial has reported, up to its first value that is no number."""
+    at, values = np.asarray(observation.at, float), np.asarray(observation.curve, float)
+    known = np.logical_and.accumulate(np.isfinite(values) & (at <= epochs))
+    return at[known], values[known]
 
 
 def _scale(table: Array, lengths: NDArray[np.intp]) -> Scale:
@@ -140,10 +161,10 @@ def _scale(table: Array, lengths: NDArray[np.intp]) -> Scale:
 
 def _lines(table: Array, lengths: NDArray[np.intp], ends: set[int]) -> dict[int, Line]:
     """Return for each length of a curve the line from its latest value to the final one."""
-    epochs = table.shape[1]
-    lines = {epochs: Line()}
-    for length in sorted({*lengths.tolist(), *ends} - {0, epochs}, reverse=True):
-        later = min(end for end in {*ends, epochs} if end > length)
+    whole = table.shape[1]
+    lines = {whole: Line()}
+    for length in sorted({*lengths.tolist(), *ends} - {0, whole}, reverse=True):
+        later = min(end for end in {*ends, whole} if end > length)
         lines[length] = _regression(table[:, length - 1], table[:, later - 1]).then(lines[later])
     return lines
 

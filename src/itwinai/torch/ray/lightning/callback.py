@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,9 @@ _NOT_KEPT = {
 class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbacks, for Lightning
     """Reports a training to its trial, keeps Lightning's checkpoints, and ends it when told to.
 
-    Each epoch that was validated is reported, or each one where there is no validation, with all
-    that was logged. Lightning takes it for a ``ModelCheckpoint`` and adds none of its own.
+    Each validation is reported, or each epoch where there is none, with all that was logged; one in
+    the middle of an epoch (``val_check_interval``) without a checkpoint. Lightning takes it for a
+    ``ModelCheckpoint`` and adds none of its own.
 
     Args:
         trial: The trial, as the function has it.
@@ -87,17 +89,28 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
                 pl_module.lr_scheduler_step(config.scheduler, self._metrics[config.monitor])
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Note that there is something to report."""
+        """Report in the middle of an epoch; at its end, note that there is something to report."""
         self._validated = not trainer.sanity_checking
+        share = _share(trainer)
+        if self._validated and share < 1:
+            self._validated = False
+            self._report(trainer, share, None)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the epoch."""
         if trainer.enable_validation and not self._validated:
             return
         self._validated = False
+        self._report(trainer, 1, self._checkpoint(trainer))
+
+    def _report(self, trainer: Any, share: float, checkpoint: Mapping[str, Any] | None) -> None:
+        """Report what was logged after a part of the running epoch."""
         self._metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        epoch = (trainer.current_epoch + share) / (trainer.check_val_every_n_epoch or 1)
         try:
-            self._trial.report(self._metrics, checkpoint=self._checkpoint(trainer))
+            self._trial.report(
+                self._metrics, checkpoint=checkpoint, epoch=epoch, step=trainer.global_step
+            )
         except TrialStopped:
             if self._stopped:  # it has gone on, as its min_epochs may want
                 raise
@@ -125,6 +138,12 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
                 "keep. Give it state_dict_type='full', or take another strategy"
             )
         return kept.checkpoint
+
+
+def _share(trainer: Any) -> float:
+    """The part of the running epoch that is trained; all of it where its length is not known."""
+    batches, loop = trainer.num_training_batches, trainer.fit_loop.epoch_loop
+    return (loop.batch_idx + 1) / batches if math.isfinite(batches) else 1
 
 
 class _Kept(CheckpointIO):  # type: ignore[misc]
