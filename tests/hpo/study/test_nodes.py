@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from hand_driven import MakeStudy, make_checkpoint
+from rich.console import Console, RenderableType
 
 from itwinai.hpo.display.summary import summary
+from itwinai.hpo.display.view import live_table, recorded
 from itwinai.hpo.insight import diagnose
 from itwinai.hpo.record import load_study
+from itwinai.hpo.report import report_study
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
 
@@ -149,7 +152,17 @@ def test_a_slow_node_is_named_and_left_out_and_no_epoch_is_trained_twice(
     assert "node2 is slow and gets no more trials" in str(summary(result))
     (finding,) = [finding for finding in diagnose(result) if finding.kind == "node"]
     assert finding.patch == {"study": {"exclude_nodes": ["node2"]}}
+    assert "node2 is slow" in drawn(live_table(recorded(result, runs=True), 30))
+    page = report_study(result, file=study.directory / "report.html").read_text()
+    assert "node2 is slow: epochs take 3.5 times" in page
     assert finding.cost.startswith("3 trials spent ")
+
+
+def drawn(table: RenderableType) -> str:
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
 
 
 def test_without_checkpoints_its_trial_trains_to_its_end_there(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import (
     Place,
+    nodes_without,
     plan_resources,
     ray_cluster,
     starts_embedded,
@@ -49,7 +50,7 @@ def planned_cost(
             "epoch_seconds, probe and like each tell how long an epoch takes: give one of them"
         )
     plan = subject.checked_plan()
-    nodes = _machines()
+    nodes = _machines(plan.configuration.excluded)
     known = None if epoch_seconds is None else EpochTime(epoch_seconds, "as given")
     size = subject.checkpoint_bytes()
     if like is not None:
@@ -60,13 +61,13 @@ def planned_cost(
     return plan_cost(plan, nodes, known, limit, size)
 
 
-def _machines() -> list[dict[str, float]]:
+def _machines(left_out: Sequence[str]) -> list[dict[str, float]]:
     """Resources of the machines that the study would run on; no Ray is started to find out."""
     if starts_embedded():
         gpus = visible_gpus()
         return [this_machine() | ({"GPU": float(gpus)} if gpus else {})]
     with ray_cluster() as nodes:
-        return nodes
+        return nodes_without(left_out, can_grow=True) if left_out else nodes
 
 
 def _probe(

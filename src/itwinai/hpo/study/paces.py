@@ -16,16 +16,26 @@ from itwinai.hpo.study.slowness import Array, Pace, Slowness, slowness
 #: has cost so many seconds.
 _RATIO, _LEAST, _SECONDS = 2.0, 1.5, 10.0
 #: What counts, because a node may have become slow: its newest trials, and of each the newest
-#: epochs.
-_TRIALS, _EPOCHS = 12, 50
+#: reports.
+_TRIALS, _REPORTS = 12, 50
 
 
 @dataclass
 class _Stay:
-    """A trial on a node: its hyper-parameters as numbers, and the seconds of its epochs there."""
+    """A trial on a node: its hyper-parameters as numbers, and epochs and seconds of its reports."""
 
     point: Array
-    epochs: deque[float] = field(default_factory=lambda: deque(maxlen=_EPOCHS))
+    reports: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_REPORTS))
+
+    @property
+    def pace(self) -> float:
+        """Seconds per epoch."""
+        return median(seconds / epochs for epochs, seconds in self.reports)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it has trained there."""
+        return sum(seconds for _, seconds in self.reports)
 
 
 class Paces:
@@ -40,21 +50,21 @@ class Paces:
     def __init__(self, space: SearchSpace) -> None:
         self._encoder = Encoder(space)
         #: Node, epochs and seconds of each running trial at its last report.
-        self._last: dict[int, tuple[str, int, float]] = {}
+        self._last: dict[int, tuple[str, float, float]] = {}
         #: By node and trial, of each node the newest last.
         self._stays: defaultdict[str, dict[int, _Stay]] = defaultdict(dict)
 
     def heard(self, trial: RunningTrial, node: str) -> None:
         """Take note of an epoch."""
         number = trial.assignment.number
-        there, epochs, seconds = self._last.get(number, ("", 0, 0.0))
+        there, epochs, seconds = self._last.get(number, ("", 0.0, 0.0))
         self._last[number] = (node, trial.epochs, trial.seconds)
         if there != node or trial.epochs <= epochs or trial.seconds <= seconds:
             return
         stays = self._stays[node]
         stay = stays.pop(number, None)
         stay = stay or _Stay(self._encoder.columns_of(trial.assignment.params))
-        stay.epochs.append((trial.seconds - seconds) / (trial.epochs - epochs))
+        stay.reports.append((trial.epochs - epochs, trial.seconds - seconds))
         stays[number] = stay
         if len(stays) > _TRIALS:
             del stays[next(iter(stays))]
@@ -75,9 +85,9 @@ class Paces:
             return None
         stays = [(name, stay) for name in sorted(nodes) for stay in self._stays[name].values()]
         found = slowness(
-            node, [Pace(name, median(stay.epochs), stay.point) for name, stay in stays]
+            node, [Pace(name, stay.pace, stay.point) for name, stay in stays]
         )
         if found is None or found.ratio < _RATIO or found.least < _LEAST:
             return None
-        there = sum(sum(stay.epochs) for stay in self._stays[node].values())
+        there = sum(stay.seconds for stay in self._stays[node].values())
         return found if there * (1 - 1 / found.ratio) >= _SECONDS else None

@@ -22,7 +22,7 @@ class _Failure:
 
     node: str
     trial: TrialResult
-    epochs: int
+    epochs: float
     reason: str
     again: bool
 

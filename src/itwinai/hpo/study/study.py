@@ -180,7 +180,8 @@ class Study:
         self._outlook.heard(trial)
         self._queue.plan_again(self._nodes.heard(trial))
         trial.ending = trial.ending or self._verdicts.after_report(trial)
-        if trial.ending is None and trial.epochs < self.epochs:
+        # To a scheduler of Ray's a trial that goes on elsewhere would be another one.
+        if trial.ending is None and trial.epochs < self.epochs and self.scheduler.ray is None:
             trial.ending = self._nodes.leaves(trial)
             trial.again = trial.ending is not None
         self._listener(trial, TrialState.RUNNING)
