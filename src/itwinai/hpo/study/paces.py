@@ -84,9 +84,7 @@ class Paces:
         if len(nodes) < 2:
             return None
         stays = [(name, stay) for name in sorted(nodes) for stay in self._stays[name].values()]
-        found = slowness(
-            node, [Pace(name, stay.pace, stay.point) for name, stay in stays]
-        )
+        found = slowness(node, [Pace(name, stay.pace, stay.point) for name, stay in stays])
         if found is None or found.ratio < _RATIO or found.least < _LEAST:
             return None
         there = sum(stay.seconds for stay in self._stays[node].values())
