@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,22 @@ from itwinai.hpo.trial import TrialState
 PROGRAM = Path(__file__).with_name("job_program.py")
 
 
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ITWINAI_")}
+    return {**clean, "OMP_NUM_THREADS": "1", **variables}
+
+
+def begun(folder: Path, kind: str, **variables: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(PROGRAM), kind]
+    return subprocess.Popen(command, cwd=folder, env=environment(variables))
+
+
 def run(folder: Path, kind: str = "training", ranks: int = 1, **variables: str) -> int:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ITWINAI_")}
     done = subprocess.run(
         [sys.executable, *(launcher if ranks > 1 else []), str(PROGRAM), kind],
         cwd=folder,
-        env={**clean, "OMP_NUM_THREADS": "1", **variables},
+        env=environment(variables),
         capture_output=True,
         text=True,
         timeout=150,
@@ -118,3 +128,23 @@ def test_a_study_ends_with_the_job_and_goes_on_in_the_next_one(tmp_path: Path) -
     assert [len(trial.history) for trial in result.trials] == [5] * 3
     # The first trial has saved the epoch that was not due, so none was trained twice.
     assert result.cost.epochs == 3 * 5
+
+
+def test_a_trial_saves_in_the_middle_of_an_epoch_that_outlasts_its_job(tmp_path: Path) -> None:
+    long = {"SAMPLES": str(8 * 150), "PAUSE": "0.05", "WAY": "file"}
+    with begun(tmp_path, "study", **in_job(tmp_path, 1), **long) as driver:
+        trial = tmp_path / "studies" / "study" / "trials" / "00000"
+        while not (saved := list(trial.glob("epoch_1_step_*"))):
+            assert driver.poll() is None, "the study has ended"
+        driver.kill()  # as a job's limit does
+    step = int(saved[0].name.rpartition("_")[2])
+    assert step < 150
+
+    assert run(tmp_path, "study", **in_job(tmp_path, 2), SAMPLES=long["SAMPLES"]) == 0
+    lines = (tmp_path / "steps.txt").read_text().splitlines()
+    steps = [tuple(map(int, line.split())) for line in lines]
+    killed = steps[0][0]
+    assert next(index for process, index in steps if process != killed) == step
+    result = load_study(tmp_path / "studies" / "study")
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETED] * 3
+    assert [len(trial.history) for trial in result.trials] == [5] * 3

@@ -43,7 +43,7 @@ def run_epochs(training: Training) -> None:
 
 def remaining_epochs(training: Training) -> Iterator[int]:
     """Begin one epoch after the other, until the last one or until early stopping is due."""
-    if job.may_stop() and isinstance(training.reporter, NullReporter):
+    if job.may_stop():
         training.job_watch = JobWatch(training.strategy)
     for epoch in range(training.current_epoch, training.epochs):
         if training.early_stopping.is_due:

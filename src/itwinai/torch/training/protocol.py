@@ -84,7 +84,7 @@ class Training(Built, Protocol):
     validate_every_steps: int | None
     #: Whether such an evaluation runs.
     is_within_epoch: bool
-    #: Hears that the job ends, of a training alone in a job.
+    #: Hears that the job ends, where there is one.
     job_watch: JobWatch | None
     #: Epochs between two evaluations on the test set; None: never.
     test_every: int | None

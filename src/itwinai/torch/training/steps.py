@@ -93,15 +93,18 @@ def _asked(training: Training) -> list[str]:
 
 def _end_step(training: Training) -> None:
     watch, position = training.job_watch, training.position
-    if watch is not None and watch.hears_end() and position.keeps_place:
+    hears_end = watch is not None and watch.hears_end() and position.keeps_place
+    if hears_end and isinstance(training.reporter, NullReporter):
         state.save_within_epoch(training)
         done = f"epoch {training.current_epoch + 1}/{training.epochs}, step {position.steps}"
         raise job.JobEnds(f"the training goes on after {done} in the next job")
+    if hears_end:
+        training.job_watch = None  # a trial saves, and goes on until its study ends it
     steps, every = training.optimizer_steps, training.validate_every_steps
     found = _validate(training) if every is not None and steps % every == 0 else None
     reports = found is not None and _reports(training)
     ends = reports and position.keeps_place and job_ends(training)
-    if ends or training.checkpoints.due_at_step(steps):
+    if hears_end or ends or training.checkpoints.due_at_step(steps):
         state.save_within_epoch(training)
     if found is not None and reports and report_as_one(training, found, position.share or 0.0):
         raise TrialStopped
