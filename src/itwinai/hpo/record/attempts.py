@@ -19,7 +19,7 @@ class Attempt:
     Attributes:
         trial: The trial's number.
         began: Seconds since 1970.
-        ended: The same; of an attempt without an end it is that of its last report.
+        ended: The same; of an attempt without an end it is that of its last epoch.
     """
 
     trial: int
