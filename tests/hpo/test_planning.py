@@ -262,3 +262,9 @@ def test_rungs_in_steps_are_planned_once_the_steps_of_an_epoch_are_known(tmp_pat
     plan = plan_study(configuration, SearchSpace.parse(SPACE), 30, {"lr": 0.01})
     cost = plan_cost(plan, ONE_MACHINE, EpochTime(10.0, "measured", steps=100))
     assert [rung.level for rung in cost.forecast.rungs] == [3, 9, 27]
+
+
+def test_a_grace_period_in_seconds_makes_no_rungs(tmp_path: Path) -> None:
+    cost = planned(tmp_path, scheduler={"name": "median", "grace_period": 60, "unit": "seconds"})
+    assert "rungs" not in str(cost)
+    assert cost.forecast == planned(tmp_path, scheduler="median").forecast

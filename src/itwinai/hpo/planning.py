@@ -227,7 +227,7 @@ def plan_cost(
     """
     configuration = plan.configuration
     resources = plan_resources(configuration, nodes, plan.total)
-    rungs = _in_epochs(plan, epoch_time)
+    rungs, unit = _in_epochs(plan, epoch_time), _unit_of(plan.scheduler.judge.rungs)
     setup = replace(setup_with(plan.setup, resources, nodes), rungs=rungs)
     cores = sum(node.get("CPU", 0) for node in nodes)
     about = (plan.total, plan.epochs)
@@ -237,8 +237,8 @@ def plan_cost(
         epochs=plan.epochs,
         setup=setup,
         choice=plan.choice,
-        unit=plan.scheduler.unit,
-        forecast=_forecast(setup, plan.scheduler.unit, *about),
+        unit=unit,
+        forecast=_forecast(setup, unit, *about),
         epoch_time=epoch_time,
         limit=limit,
         budget=configuration.time_budget_s,
@@ -257,6 +257,10 @@ def _in_epochs(plan: StudyPlan, epoch_time: EpochTime | None) -> Rungs | None:
         return rungs
     amount = epoch_time and (epoch_time.seconds if rungs.unit == "seconds" else epoch_time.steps)
     return rungs.in_epochs(amount, plan.epochs) if amount else None
+
+
+def _unit_of(rungs: Rungs | None) -> Unit:
+    return "epochs" if rungs is None else rungs.unit
 
 
 def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int) -> Forecast:
@@ -327,7 +331,7 @@ def _share(setup: Setup) -> str:
 
 
 def _rungs(cost: PlannedCost) -> Iterator[tuple[str, str]]:
-    if cost.unit != "epochs" and not cost.forecast.rungs:
+    if cost.unit != "epochs" and cost.forecast.epochs is None:
         yield "rungs", f"by {cost.unit}; after which epochs is not known: {_TO_KNOW[cost.unit]}"
     for index, rung in enumerate(cost.forecast.rungs):
         line = f"after epoch {rung.level:g} about {rung.go_on:.0f} of {rung.reach:.0f} go on"

@@ -251,6 +251,9 @@ def test_trials_that_report_at_other_places_tell_of_each_other() -> None:
 
 
 def test_a_value_beyond_the_last_epoch_of_this_study_is_left_out() -> None:
-    longer = Observation({}, falling(1.0, *WHOLE, 9.5), "completed", (*WHOLE, 9.5))
+    longer = Observation({}, falling(2.0, *WHOLE, 9.5), "completed", (*WHOLE, 9.5))
     shorter = Observation({}, falling(1.0, *WHOLE), "completed")
-    assert final_values([longer, shorter], EPOCHS)[0].tolist() == [0.0, 0.0]
+    values, _ = final_values([longer, shorter], EPOCHS)
+    scale = scale_of([longer, shorter], EPOCHS)
+    assert scale is not None
+    assert scale.absolute(values).tolist() == pytest.approx([2.0, 1.0])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from small_trainings import make_data, options
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -193,7 +192,7 @@ def test_a_metric_that_only_whole_epochs_tell_is_refused(tmp_path: Path) -> None
         trainer.execute(*DATA[:2])
 
 
-@pytest.mark.parametrize("unit", ["epochs", "steps"])
+@pytest.mark.parametrize("unit", ["epochs", pytest.param("steps", marks=pytest.mark.exhaustive)])
 def test_the_processes_of_a_trial_end_together_in_the_middle_of_an_epoch(
     tmp_path: Path, unit: str
 ) -> None:
@@ -222,6 +221,5 @@ def test_the_processes_of_a_trial_end_together_in_the_middle_of_an_epoch(
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETED, TrialState.STOPPED]
     assert result.trials[0].at == (0.25, 0.5, 0.75, 1)
     assert result.trials[1].epochs == 0.5
-    log = (tmp_path / "study/trials/00001/log.txt").read_text()
-    assert "Traceback" not in log
-    assert torch.isfinite(torch.tensor(result.trials[1].metric("validation_loss")))
+    logs = [path.read_text() for path in tmp_path.glob("study/trials/*/log*.txt")]
+    assert not any("Traceback" in log for log in logs)

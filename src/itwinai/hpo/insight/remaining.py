@@ -42,8 +42,7 @@ def epochs_left(result: StudyResult, total: int) -> float:
     rungs = (setup and setup.rungs) or _ONE_BRACKET
     going_on = _UNKNOWN if setup is None else forecast(setup, total, result.epochs).going_on
     new = sizes_of(rungs, len(result.trials), max(total, len(result.trials)))
-    levels = (level for bracket in going_on for level in bracket)
-    parts = 1 if _are_whole([*levels, *(t.epochs for t in result.trials)]) else _TENTHS
+    parts = _parts(result.trials)
     most = result.epochs * parts
     came = np.array([min(int(t.epochs * parts + 1e-6), most) for t in result.trials], int)
     goes_on = np.array([t.state in _GOES_ON for t in result.trials], bool)
@@ -59,8 +58,10 @@ def epochs_left(result: StudyResult, total: int) -> float:
     return left / parts
 
 
-def _are_whole(places: Iterable[float]) -> bool:
-    return all(place == int(place) for place in places)
+def _parts(trials: Iterable[TrialResult]) -> int:
+    """Into how many parts an epoch is divided: by the first and last reports of the trials."""
+    places = [place for trial in trials for place in (*trial.at[:1], trial.epochs)]
+    return 1 if all(place == int(place) for place in places) else _TENTHS
 
 
 def _reached(

@@ -102,11 +102,11 @@ def _end_step(training: Training) -> None:
         training.job_watch = None  # a trial saves, and goes on until its study ends it
     steps, every = training.optimizer_steps, training.validate_every_steps
     found = _validate(training) if every is not None and steps % every == 0 else None
-    reports = found is not None and _reports(training)
-    ends = reports and position.keeps_place and job_ends(training)
+    heard = found if found is not None and _reports(training) else None
+    ends = heard is not None and position.keeps_place and job_ends(training)
     if hears_end or ends or training.checkpoints.due_at_step(steps):
         state.save_within_epoch(training)
-    if found is not None and reports and report_as_one(training, found, position.share or 0.0):
+    if heard is not None and report_as_one(training, heard, position.share or 0.0):
         raise TrialStopped
 
 
