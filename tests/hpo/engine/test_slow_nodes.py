@@ -134,21 +134,23 @@ def test_a_node_whose_processes_are_stopped_and_continued_is_left_out(
 class FailOn:
     """Raises on one node."""
 
-    def __init__(self, node: str) -> None:
-        self._node = node
+    def __init__(self, node: str, error: Exception) -> None:
+        self._node, self._error = node, error
 
     def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
         """Raise, if this is the one."""
         if this_node() == self._node:
-            raise RuntimeError("no CUDA device")
+            raise self._error
         time.sleep(0.02)
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("error", [RuntimeError("no CUDA device"), MemoryError()])
 def test_trials_that_fail_on_a_broken_node_run_again_elsewhere(
-    tmp_path: Path, nodes: Nodes
+    tmp_path: Path, nodes: Nodes, error: Exception
 ) -> None:
-    program = ToyProgram(FailOn("node2"))
+    """The second one needs new processes as well."""
+    program = ToyProgram(FailOn("node2", error))
     study = run_toy_study(configured(tmp_path, 4), nodes, program)
     result = load_study(study.directory)
     assert states(result) == ["completed"] * 4
