@@ -23,7 +23,7 @@ from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.trial import Task
 from itwinai.hpo.trial import Assignment
-from itwinai.reporting import NullReporter
+from itwinai.reporting import END_OF_EPOCH, NullReporter, Progress
 
 SPACE = {"x": {"type": "uniform", "lower": 0, "upper": 4}}
 
@@ -410,23 +410,28 @@ def test_a_place_that_makes_no_sense_is_refused(
         trial.report({"loss": 1.0}, epoch=places[-1])
 
 
-class Restarting:
-    """Begins its running epoch again, whatever it had of it; trial 0 loses its process once."""
+class Hearing(NullReporter):
+    """Notes the places of the reports that come."""
 
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
+    def __init__(self) -> None:
+        self.heard: list[float | None] = []
 
-    def __call__(self, config: Any, trial: Trial) -> None:
-        trial.load()
-        for epoch in trial.epochs():
-            for part in (0.25, 0.5, 1.0):
-                trial.report({"loss": config["x"]}, [epoch], epoch=epoch + part)
-                if part == 0.5 and epoch == 1 and not self.mark.exists():
-                    self.mark.touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def report(
+        self,
+        metrics: Any,
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
+        self.heard.append(progress.epochs)
+        return False
 
 
 def test_what_a_function_reports_again_is_passed_over(tmp_path: Path) -> None:
-    result = run(Restarting(tmp_path / "mark"), tmp_path, num_samples=1, epochs=2)
-    assert result.trials[0].at == (0.25, 0.5, 1, 1.25, 1.5, 2)
-    assert result.trials[0].state is TrialState.COMPLETED
+    task = Task(Assignment(0, {}, str(tmp_path), epochs=1.5), Place(), TrialConfig({}), None, 4)
+    study = Hearing()
+    trial = Trial(task, study)
+    # It begins its running epoch, or all of them, again.
+    for epoch in (0.25, 1, 1.25, 1.5, 1.75, 2):
+        trial.report({"loss": 1.0}, [epoch], epoch=epoch)
+    assert study.heard == [1.75, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_1"]

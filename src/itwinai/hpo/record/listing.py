@@ -79,7 +79,7 @@ def is_running(directory: Path) -> bool:
 
 
 def stop_study(directory: str | Path) -> None:
-    """Ask a running study to stop: its trials are interrupted after their current epoch.
+    """Ask a running study to stop: its trials are interrupted at their next report.
 
     Raises:
         StudyError: If there is no such study, or it is not running.
