@@ -29,10 +29,10 @@ class InAJob(RayTorchTrainer):
         return super().train_epoch()
 
     def train_step(self, batch: Any, batch_idx: int) -> Any:
-        if self.current_epoch == 1 and "WAY" in os.environ:
+        if self.current_epoch == 1 and os.environ.get("WAY") in ("file", "signal"):
             time.sleep(float(os.environ.get("PAUSE", 0)))
         if self.current_epoch == 1 and self.strategy.is_main_worker:
-            with open("steps.txt", "a") as file:
+            with (self.run_directory / "steps.txt").open("a") as file:
                 file.write(f"{os.getpid()} {batch_idx}\n")
         return super().train_step(batch, batch_idx)
 
@@ -50,7 +50,7 @@ def main(kind: str) -> None:
     trainer = InAJob(
         config={"batch_size": 8, "num_workers_dataloader": 0, "shuffle_train": True},
         epochs=EPOCHS,
-        checkpoint_every=EPOCHS if kind == "study" else None,
+        checkpoint_every=int(os.environ.get("EVERY", EPOCHS)) if kind == "study" else None,
         model=MLP,
         random_seed=3,
         study=study if kind == "study" else None,

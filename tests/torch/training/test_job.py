@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,18 +131,20 @@ def test_a_study_ends_with_the_job_and_goes_on_in_the_next_one(tmp_path: Path) -
     assert result.cost.epochs == 3 * 5
 
 
+@pytest.mark.exhaustive
 def test_a_trial_saves_in_the_middle_of_an_epoch_that_outlasts_its_job(tmp_path: Path) -> None:
-    long = {"SAMPLES": str(8 * 150), "PAUSE": "0.05", "WAY": "file"}
+    long = {"SAMPLES": str(8 * 100), "PAUSE": "0.1", "WAY": "file", "EVERY": "1"}
     with begun(tmp_path, "study", **in_job(tmp_path, 1), **long) as driver:
         trial = tmp_path / "studies" / "study" / "trials" / "00000"
         while not (saved := list(trial.glob("epoch_1_step_*"))):
             assert driver.poll() is None, "the study has ended"
+            time.sleep(0.05)
         driver.kill()  # as a job's limit does
     step = int(saved[0].name.rpartition("_")[2])
-    assert step < 150
+    assert step < 100
 
-    assert run(tmp_path, "study", **in_job(tmp_path, 2), SAMPLES=long["SAMPLES"]) == 0
-    lines = (tmp_path / "steps.txt").read_text().splitlines()
+    assert run(tmp_path, "study", **in_job(tmp_path, 2), **long | {"WAY": "none"}) == 0
+    lines = (trial / "steps.txt").read_text().splitlines()
     steps = [tuple(map(int, line.split())) for line in lines]
     killed = steps[0][0]
     assert next(index for process, index in steps if process != killed) == step
