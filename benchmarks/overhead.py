@@ -44,6 +44,7 @@ class Comparison:
 
 COMPARISONS = (
     Comparison("1 worker per trial", "ours-1", "peer-1", "Ray Tune, function trainable"),
+    Comparison("1 worker, a function", "function-1", "peer-1", "Ray Tune, function trainable"),
     Comparison("2 workers per trial", "ours-2", "peer-2", "Ray Tune with Ray Train TorchTrainer"),
 )
 
@@ -158,6 +159,36 @@ def ours(trials: int, folder: Path, workers: int) -> Measured:
     return Measured(seconds / trials, trials, _warm(result.record))
 
 
+def function(trials: int, folder: Path) -> Measured:
+    """A study of a function, whose processes never load PyTorch."""
+    from itwinai.hpo import tune
+
+    start = time.perf_counter()
+    result = tune(
+        report_as_function,
+        space={"x": {"type": "uniform", "lower": 0.0, "upper": 1.0}},
+        config={"x": 0.5},
+        epochs=REPORTS,
+        metric="validation_loss",
+        mode="min",
+        num_samples=trials,
+        algorithm="random",
+        scheduler="none",
+        storage_path=folder,
+        resources_per_worker={"CPU": 1},
+        max_concurrent_trials=AT_ONCE,
+    )
+    seconds = time.perf_counter() - start
+    assert [trial.epochs for trial in result.trials] == [REPORTS] * trials
+    return Measured(seconds / trials, trials, _warm(result.record))
+
+
+def report_as_function(config: Any, trial: Any) -> None:
+    """A trial of itwinai."""
+    for epoch in trial.epochs():
+        trial.report({"validation_loss": config.x + epoch})
+
+
 def _warm(record: Path) -> float | None:
     """Seconds per trial between the first trial's end and the last one's."""
     import optuna
@@ -226,6 +257,7 @@ def report_in_train(config: dict[str, Any]) -> None:
 
 VARIANTS: dict[str, Callable[[int, Path], Measured]] = {
     "ours-1": lambda trials, folder: ours(trials, folder, workers=1),
+    "function-1": function,
     "peer-1": lambda trials, folder: tune_peer(trials, folder, report_in_tune),
     "ours-2": lambda trials, folder: ours(trials, folder, workers=2),
     "peer-2": lambda trials, folder: tune_peer(trials, folder, train_in_tune),

@@ -253,3 +253,12 @@ def test_pruners_and_populations_go_by_whole_epochs() -> None:
     assert hear_at(judge, 1, (0.5, 0.9), (1, 0.9)) == ["continue", "stop"]
     population = judge_of({"name": "pbt", "interval": 2})
     assert hear_at(population, 0, (1.5, 0.1), (2, 0.1)) == ["continue", "pause"]
+
+
+def test_a_trial_that_runs_again_after_its_end_is_at_a_rung_once() -> None:
+    judge = judge_of({"name": "asha", "grace_period": 1, "reduction_factor": 2})
+    assert hear_at(judge, 0, (1, 0.9)) == ["continue"]
+    judge.ended(0, completed=False)  # its node turned out to be at fault
+    assert hear_at(judge, 0, (1.5, 0.1)) == ["continue"]
+    # Better than the other was at the rung, though not than it is now.
+    assert hear_at(judge, 1, (1, 0.5)) == ["continue"]

@@ -257,3 +257,22 @@ def test_a_value_beyond_the_last_epoch_of_this_study_is_left_out() -> None:
     scale = scale_of([longer, shorter], EPOCHS)
     assert scale is not None
     assert scale.absolute(values).tolist() == pytest.approx([2.0, 1.0])
+
+
+@pytest.mark.parametrize("trials", [20, 80])
+def test_places_that_differ_cost_no_certainty(trials: int) -> None:
+    rng = np.random.default_rng(0)
+    levels = rng.normal(size=trials + 10)
+    complete = [
+        Observation({}, [level + 1 / at for at in WHOLE], "completed") for level in levels[trials:]
+    ]
+
+    def variance(places: list[float]) -> float:
+        stopped = [
+            Observation({}, [level + 1, level + 1 / at], "stopped", (1, at))
+            for level, at in zip(levels, places, strict=False)
+        ]
+        return float(final_values([*stopped, *complete], EPOCHS)[1][:trials].mean())
+
+    together, apart = [1.5] * trials, list(np.linspace(1.1, 1.9, trials))
+    assert variance(apart) < 2 * variance(together)

@@ -210,6 +210,9 @@ def test_a_resumed_study_keeps_what_it_knows_of_nodes_unless_told_otherwise(
         study.note_room(lambda without: True)
         assert study.left_out == left_out
         assert [verdict.node for verdict in study.close().nodes] == ["node2"]
+    study = make_study(num_samples=20, resume=True, exclude_nodes=["node2"])
+    assert study.left_out == {"node2"}
+    assert [verdict.left_out for verdict in study.close().nodes] == [True]
 
 
 def test_a_broken_node_costs_no_trial(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from hand_driven import MakeStudy, ask, make_checkpoint, run_trial
 
@@ -15,7 +16,14 @@ from itwinai.hpo.display.notebook import ShownStudy
 from itwinai.hpo.display.sparks import Sparks
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.display.view import live_table, recorded
-from itwinai.hpo.record import StudyResult, attributes, load_optuna_study, load_study, plain_study
+from itwinai.hpo.record import (
+    StudyResult,
+    attributes,
+    export_study,
+    load_optuna_study,
+    load_study,
+    plain_study,
+)
 from itwinai.hpo.report.trials import curves
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
@@ -87,7 +95,7 @@ def test_a_trial_is_stopped_and_shown_in_the_middle_of_an_epoch(make_study: Make
     assert list(whole) == [1, 2, 3, 4]
 
 
-def test_curves_are_drawn_at_the_places_of_their_reports(make_study: MakeStudy) -> None:
+def test_curves_stand_at_the_places_of_their_reports(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(scheduler=ASHA)
     first, second = ask(study), ask(study)
     tell(study, first, (0.5, 0.6), (1, 0.4), (2.5, 0.3), (4, 0.1))
@@ -98,6 +106,9 @@ def test_curves_are_drawn_at_the_places_of_their_reports(make_study: MakeStudy) 
     drawn = curves(result)
     points = [(row["n"], row["e"]) for row in drawn.charts[0].data]
     assert points == [(0, 0.5), (0, 1), (0, 2.5), (0, 4), (1, 0.75)]
+    storage = f"sqlite:///{export_study(result, 'optuna', tmp_path / 'study.db')}"
+    exported = optuna.load_study(study_name=result.name, storage=storage)
+    assert exported.trials[0].intermediate_values == {1: 0.4, 4: 0.1}
     assert drawn.notes == ["Trials were stopped at these epochs above all: 0.75."]
     # A character for each epoch: of its first report there or later.
     assert Sparks(result, result.trials).of(result.trials[0]) == "▃▂▁▁"

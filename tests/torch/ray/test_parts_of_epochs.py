@@ -115,6 +115,32 @@ def test_what_a_checkpoint_holds_is_told_with_it(tmp_path: Path) -> None:
     rare = trained(tmp_path / "rare", Listener(), checkpoint_every_steps=3, checkpoint_every=2)
     assert rare.checkpoints == [None, "epoch_0_step_3", "epoch_1_step_2", "epoch_1"]
     assert [progress.saved for progress in rare.progress] == [None, 0.75, 1.5, None]
+    # After its last step an epoch is not over.
+    last = trained(tmp_path / "last", Listener(), checkpoint_every_steps=4, checkpoint_every=2)
+    assert last.checkpoints == [None, "epoch_0_step_4", "epoch_0_step_4", "epoch_1"]
+    assert [progress.saved for progress in last.progress] == [None, 0.999999, 0.999999, None]
+
+
+def test_a_checkpoint_after_the_last_step_is_gone_on_with_to_the_same_epochs(
+    tmp_path: Path,
+) -> None:
+    saving = {"checkpoint_every_steps": 4, "checkpoint_every": 2}
+    whole = trained(tmp_path / "whole", Listener(), **saving)
+    folder = tmp_path / "lost"
+    trained(folder, Listener(lost_at=1.5), **saving)
+    rest = trained(folder, Listener(), ("epoch_0_step_4", 0.999999), **saving)
+    assert rest.reports == {at: whole.reports[at] for at in (1, 1.5, 2)}
+
+
+def test_a_checkpoint_that_the_record_does_not_know_counts_as_one_of_its_epoch(
+    tmp_path: Path,
+) -> None:
+    saving = {"checkpoint_every_steps": 2, "checkpoint_every": 2, "validate_every_steps": None}
+    folder = tmp_path / "lost"
+    trained(folder, Listener(lost_at=1), **saving)
+    rest = trained(folder, Listener(stop_at=1), ("epoch_0_step_2", 0.5), **saving)
+    assert list(rest.reports) == [1]
+    assert all(progress.saved < 1 for progress in rest.progress)
 
 
 def test_a_trial_goes_on_in_the_middle_of_an_epoch_to_the_same_bits(tmp_path: Path) -> None:

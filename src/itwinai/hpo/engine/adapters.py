@@ -250,6 +250,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Pass on."""
+        self._placed.pop(trial.trial_id, None)
         self._inner.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
@@ -304,7 +305,8 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def _give_up_stranded(self, tune_controller: Any) -> None:
         """Stop trials of Tune's that wait for nodes that have gone; they go on as others."""
         for trial, avoided in list(self._placed.values()):
-            if trial.status == Trial.PENDING and not self._machines.has_room(avoided):
+            waits = trial.status == Trial.PENDING and not self._machines.has_room(avoided)
+            if waits and self._machines.has_room(self._study.avoided_by(_number(trial))):
                 self._stranded.add(trial.trial_id)
                 del self._placed[trial.trial_id]
                 tune_controller.stop_trial(trial)

@@ -10,14 +10,14 @@ from itwinai.hpo.record import NodeVerdict, StudyResult
 
 def nodes_at_fault(result: StudyResult) -> Iterator[Finding]:
     """Tell what the study has found out about nodes, and what it has done."""
-    named = [verdict.node for verdict in result.nodes]
+    named = [verdict.node for verdict in result.nodes if verdict.left_out]
     for verdict in result.nodes:
         yield Finding(
             kind="node",
             evidence=f"{verdict.node} is {verdict.kind}: {verdict.evidence}.",
             cost=_cost(verdict, result),
             remedy="Have it looked at, and leave it out of further studies until then.",
-            patch={"study": {"exclude_nodes": named}},
+            patch={"study": {"exclude_nodes": named}} if verdict.left_out else {},
         )
 
 

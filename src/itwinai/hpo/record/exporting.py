@@ -199,7 +199,8 @@ def _curve(trial: TrialResult, objectives: Sequence[Objective]) -> dict[int, flo
     """The objective after each whole epoch, of all attempts; Optuna takes none of several."""
     if len(objectives) > 1:
         return {}
-    values = enumerate((objectives[0].value(metrics) for metrics in trial.whole_epochs), start=1)
+    reports = zip(trial.at, trial.history, strict=True)
+    values = ((int(at), objectives[0].value(metrics)) for at, metrics in reports if at == int(at))
     return {epoch: v for epoch, v in values if v is not None and math.isfinite(v)}
 
 

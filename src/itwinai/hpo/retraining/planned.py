@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -109,15 +110,19 @@ class _Epochs:
     """Hears a training's first two epochs, and stops it there."""
 
     def __init__(self) -> None:
-        self._times = [time.perf_counter()]
+        #: Epochs and seconds at the begin and at each report.
+        self._marks = [(0.0, time.perf_counter())]
         self.bytes: float | None = None
         #: Optimizer steps of an epoch, where the training tells them.
         self.steps: float | None = None
 
     @property
     def seconds(self) -> float | None:
-        """How long the last epoch took; None if none was reported."""
-        return None if len(self._times) < 2 else self._times[-1] - self._times[-2]
+        """How long an epoch took at last; None if none was reported."""
+        if len(self._marks) < 2:
+            return None
+        (before, began), (epochs, ended) = self._marks[-2:]
+        return (ended - began) / (epochs - before)
 
     def report(
         self,
@@ -125,15 +130,16 @@ class _Epochs:
         checkpoint: Path | None = None,
         progress: Progress = END_OF_EPOCH,
     ) -> bool:
-        epochs = progress.after(len(self._times) - 1)
-        if epochs < len(self._times):
+        before = self._marks[-1][0]
+        epochs = progress.after(before)
+        if epochs < math.floor(before) + 1:
             return False  # in the middle of one
-        self._times.append(time.perf_counter())
+        self._marks.append((epochs, time.perf_counter()))
         self.steps = None if progress.steps is None else progress.steps / epochs
         if checkpoint is not None:
             files = [path for path in checkpoint.rglob("*") if path.is_file()]
             self.bytes = float(sum(path.stat().st_size for path in files))
-        return len(self._times) > 2
+        return len(self._marks) > 2
 
     def note(self, about: str, text: str) -> None:
         """The training has logged it."""

@@ -58,6 +58,7 @@ class SuccessiveHalving(Judge):
         self._rungs = [Rung() for _ in levels]
         self._keep = keep
         self._unit = unit
+        #: By trial, the rungs that it has entered: one that has ended may yet run again.
         self._passed: dict[int, int] = {}
 
     @property
@@ -69,10 +70,6 @@ class SuccessiveHalving(Judge):
         """Stop a trial that is not among the better share of those at its rung."""
         index = self.reached(report)
         return "continue" if index is None or self.goes_on(index, report.losses) else "stop"
-
-    def ended(self, number: int, completed: bool) -> None:
-        """Forget the trial; its losses stay."""
-        self._passed.pop(number, None)
 
     def reached(self, report: Report) -> int | None:
         """The rung that a trial has just reached, counted from 0, or None."""
@@ -117,10 +114,6 @@ class Hyperband(Judge):
     def hear(self, report: Report) -> Verdict:
         """Ask the trial's bracket."""
         return self._of(report.number).hear(report)
-
-    def ended(self, number: int, completed: bool) -> None:
-        """Tell the trial's bracket."""
-        self._of(number).ended(number, completed)
 
     def _of(self, number: int) -> SuccessiveHalving:
         return self._brackets[self._turns[number % len(self._turns)]]
@@ -179,7 +172,6 @@ class Pasha(Judge):
 
     def ended(self, number: int, completed: bool) -> None:
         """Note whether any trial was trained to its end."""
-        self._halving.ended(number, completed)
         self._paused.pop(number, None)
         self._any_completed = self._any_completed or completed
 

@@ -42,7 +42,7 @@ class NodeWatch:
         self._automatic = configuration.exclude_nodes == "auto"
         self._paces = Paces(space)
         self._tries = SecondTries()
-        self._known = {v.node: replace(v, left_out=v.left_out and self._automatic) for v in known}
+        self._known = {v.node: replace(v, left_out=self._stays_out(v)) for v in known}
         self._keep = keep
         if self._known:
             self._keep(list(self._known.values()))
@@ -92,6 +92,9 @@ class NodeWatch:
         if not self._tries.failed(trial, node, reason, elsewhere):
             return None
         return TrialState.LOST, f"failed on {node}, is tried elsewhere: {reason}"
+
+    def _stays_out(self, verdict: NodeVerdict) -> bool:
+        return verdict.node in self._named or (verdict.left_out and self._automatic)
 
     @property
     def _found(self) -> frozenset[str]:

@@ -180,8 +180,9 @@ class Study:
         self._outlook.heard(trial)
         self._queue.plan_again(self._nodes.heard(trial))
         trial.ending = trial.ending or self._verdicts.after_report(trial)
-        # To a scheduler of Ray's a trial that goes on elsewhere would be another one.
-        if trial.ending is None and trial.epochs < self.epochs and self.scheduler.ray is None:
+        # To a scheduler or searcher of Ray's a trial that goes on elsewhere would be another one.
+        by_ray = self.scheduler.ray is not None or self.algorithm.searcher is not None
+        if trial.ending is None and trial.epochs < self.epochs and not by_ray:
             trial.ending = self._nodes.leaves(trial)
             trial.again = trial.ending is not None
         self._listener(trial, TrialState.RUNNING)

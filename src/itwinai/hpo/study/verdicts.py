@@ -117,6 +117,11 @@ class Verdicts:
             reason = f"{metric} is missing in {where}, though earlier reports had it. {_ADVICE}"
             return TrialState.FAILED, reason
         reason = f"{metric} was never reported{_instead(objective.metric, metrics)}"
+        if trial.epochs % 1:
+            reason += (
+                f". It must be in each report, also in the middle of an epoch, such as this one "
+                f"after {_few(trial.epochs)} epochs (validate_every_steps)"
+            )
         self._limits.fail(MissingMetricError(reason))
         return TrialState.FAILED, reason
 

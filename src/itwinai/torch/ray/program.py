@@ -105,6 +105,8 @@ class TrainerProgram:
         trainer.checkpoints.newest = continued
         trainer.from_checkpoint = continued or trainer.from_checkpoint
         trainer.reported = 0 if continued is None else assignment.epochs
+        # One that the record does not know yet may hold more, of the same epoch.
+        trainer.saved_within = None if continued is None else assignment.epochs
         trainer.reporter = ReadingCheck(reporter, trainer, sampled)
         trainer.train_in_this_process(*datasets)
 

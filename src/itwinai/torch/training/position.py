@@ -14,6 +14,9 @@ from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.reproducibility import random_state, set_random_state
 from itwinai.torch.training.source import Source, source_of
 
+#: The most of an epoch that its middle holds; a record keeps millionths.
+_BEFORE_END = 1 - 1e-6
+
 
 class NanWatch:
     """Notes the first step whose loss is not a number, without waiting for a GPU.
@@ -82,7 +85,9 @@ class Position:
         Args:
             reported: Epochs of the last report.
         """
-        return math.floor(reported) + (self.share or 0.0) if self.is_saved else None
+        # After its last step an epoch is not over yet: it is validated and reported after it.
+        share = min(self.share or 0.0, _BEFORE_END)
+        return math.floor(reported) + share if self.is_saved else None
 
     def begin_epoch(self) -> None:
         """Stand at the begin of an epoch, unless there is one to go on in."""

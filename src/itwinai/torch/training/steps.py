@@ -102,7 +102,7 @@ def _end_step(training: Training) -> None:
         training.job_watch = None  # a trial saves, and goes on until its study ends it
     steps, every = training.optimizer_steps, training.validate_every_steps
     found = _validate(training) if every is not None and steps % every == 0 else None
-    heard = found if found is not None and _reports(training) else None
+    heard = found if found and _reports(training) else None
     ends = heard is not None and position.keeps_place and job_ends(training)
     if hears_end or ends or training.checkpoints.due_at_step(steps):
         state.save_within_epoch(training)

@@ -94,7 +94,7 @@ class Scale:
 
 def scale_of(observations: Sequence[Observation], epochs: int) -> Scale | None:
     """Return the scale of :func:`final_values`; None if no trial has reported anything."""
-    table, lengths = _table(observations, epochs)
+    table, lengths, _ = _table(observations, epochs)
     return _scale(table, lengths) if lengths.any() else None
 
 
@@ -103,7 +103,9 @@ def final_values(observations: Sequence[Observation], epochs: int) -> tuple[Arra
 
     Trials are compared at the epochs where some have ended. From each of these to the next leads a
     regression over the trials that have values at both, so that many trials tell of the early
-    steps and the few complete ones only of the last.
+    steps and the few complete ones only of the last. One that ended within an epoch is compared
+    where it ended, and with the ends of that epoch from there: each further comparison on the way
+    to the last epoch costs certainty.
 
     Args:
         observations: The trials (n of them).
@@ -114,12 +116,13 @@ def final_values(observations: Sequence[Observation], epochs: int) -> tuple[Arra
         nothing, and the variances (n,) of the predictions. Diverged trials get the worst
         value.
     """
-    table, lengths = _table(observations, epochs)
+    table, lengths, whole = _table(observations, epochs)
     if not lengths.any():
         return np.full(len(lengths), np.nan), np.zeros(len(lengths))
     table = _scale(table, lengths).relative(table)
     ended = [observation.state in ("completed", "stopped") for observation in observations]
-    lines = {0: Line()} | _lines(table, lengths, {int(n) for n in lengths[ended] if n})
+    ends = {int(whole[length - 1]) for length in lengths[ended] if length}
+    lines = {0: Line()} | _lines(table, lengths, ends)
     used = [lines[int(length)] for length in lengths]
     intercepts, slopes, variances = np.array([(u.intercept, u.slope, u.variance) for u in used]).T
     diverged = [observation.diverged for observation in observations]
@@ -127,14 +130,17 @@ def final_values(observations: Sequence[Observation], epochs: int) -> tuple[Arra
     return np.where(diverged, np.nanmax(table), values), np.where(diverged, 0, variances)
 
 
-def _table(observations: Sequence[Observation], epochs: int) -> tuple[Array, NDArray[np.intp]]:
+def _table(
+    observations: Sequence[Observation], epochs: int
+) -> tuple[Array, NDArray[np.intp], NDArray[np.intp]]:
     """Return the curves as a table, and how many of its columns each has come to.
 
     Its columns (c of them) are the whole epochs, and the places within epochs where a trial has
     reported last. The others' values there lie on the line between their reports around it.
 
     Returns:
-        Values (n, c) up to the first that is no number, NaN from there; lengths (n,).
+        Values (n, c) up to the first that is no number, NaN from there; lengths (n,); and for each
+        length the one that ends the epoch (c,).
     """
     curves = [_finite(observation, epochs) for observation in observations]
     places = np.array(sorted({*range(1, epochs + 1), *(at[-1] for at, _ in curves if len(at))}))
@@ -143,7 +149,7 @@ def _table(observations: Sequence[Observation], epochs: int) -> tuple[Array, NDA
         if len(at):
             table[row] = np.interp(places, at, values, left=np.nan, right=np.nan)
             lengths[row] = np.searchsorted(places, at[-1]) + 1
-    return table, lengths
+    return table, lengths, np.searchsorted(places, np.ceil(places)) + 1
 
 
 def _finite(observation: Observation, epochs: int) -> tuple[Array, Array]:
