@@ -350,8 +350,8 @@ def test_a_damaged_record_is_repaired(study: Path, tmp_path: Path) -> None:
     shown = hpo("show", copy, "--json")
     assert f"line {number} (epoch 7 of the trial" in shown.stderr
     left = load_study(copy).trials
-    assert [trial.history.count({}) for trial in known.trials] == [0] * 4
-    assert sorted(trial.history.count({}) for trial in left) == [0, 0, 0, 1]
+    assert [trial.at for trial in known.trials] == [(1, 2, 3)] * 4
+    assert sorted(trial.at for trial in left) == [(1, 2, 3)] * 3 + [(1, 3)]
 
     told = hpo("repair", copy).stdout
     assert f"left out: line {number} (epoch 7" in told

@@ -23,7 +23,6 @@ from itwinai.hpo.engine import (
     check_cores,
     check_nodes,
     ended_like_ctrl_c,
-    nodes_without,
     plan_resources,
     ray_cluster,
     starts_embedded,
@@ -233,7 +232,7 @@ def run_study(
         console.print(plan.choice, soft_wrap=True, highlight=False)
     can_grow = not starts_embedded()
     with quiet_optuna(), ended_like_ctrl_c(), ray_cluster() as nodes:
-        from itwinai.hpo.engine import run_trials
+        from itwinai.hpo.engine import nodes_without, run_trials
 
         named = plan.configuration.excluded
         nodes = nodes_without(named, can_grow) if named else nodes

@@ -11,6 +11,8 @@ from hand_driven import MakeStudy, ask
 from ray.tune.schedulers import FIFOScheduler
 
 from itwinai.hpo.engine.adapters import StudyScheduler
+from itwinai.hpo.engine.nodes import Machines
+from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.slot import ASSIGNMENT
 
 
@@ -44,7 +46,7 @@ def outcome(epochs: float) -> dict[str, Any]:
 def test_a_scheduler_of_rays_hears_whole_epochs_alone(make_study: MakeStudy) -> None:
     hearing = Hearing()
     study = make_study(scheduler=hearing)
-    scheduler = StudyScheduler(study)
+    scheduler = StudyScheduler(study, Machines(TrialResources(1, {"CPU": 1}, 1)))
     trial: Any = SimpleNamespace(config={ASSIGNMENT: asdict(ask(study))})
     for epochs in (0.5, 1, 1.5, 2):
         assert scheduler.on_trial_result(None, trial, outcome(epochs)) == "CONTINUE"
