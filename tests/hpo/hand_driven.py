@@ -10,7 +10,7 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study import Study
+from itwinai.hpo.study import Listener, Study
 from itwinai.hpo.trial import Assignment, TrialState
 
 MakeStudy = Callable[..., Study]
@@ -26,13 +26,15 @@ def build_study(
     space: dict[str, Any] | None = None,
     epochs: int = 4,
     default: dict[str, Any] | None = None,
+    listener: Listener = lambda trial, state: None,
     **settings: Any,
 ) -> Study:
     """Make a study in a folder: four random trials, none stopped, unless told otherwise."""
     settings = {"algorithm": "random", "scheduler": "none", "seed": 1, "mode": "min"} | settings
     settings = {"storage_path": folder, "num_samples": 4} | settings
     parsed = SearchSpace.parse(X if space is None else space)
-    return plan_study(StudyConfiguration(**settings), parsed, epochs, default).open()
+    plan = plan_study(StudyConfiguration(**settings), parsed, epochs, default)
+    return plan.open(listener=listener)
 
 
 def ask(study: Study) -> Assignment:

@@ -11,7 +11,7 @@ from hand_driven import MakeStudy, ask
 from ray.tune.schedulers import FIFOScheduler
 
 from itwinai.hpo.engine.adapters import StudyScheduler
-from itwinai.hpo.engine.nodes import Machines
+from itwinai.hpo.engine.machines import Machines
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.slot import ASSIGNMENT
 

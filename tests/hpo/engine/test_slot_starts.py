@@ -1,7 +1,9 @@
-"""A slot that is starting for a trial is not thrown away for one that has just become free."""
+"""What a slot's start costs: none is thrown away, and no process loads what it does not need."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,3 +27,14 @@ def test_only_a_paused_trial_is_given_the_next_free_slot(status: str, chosen: bo
     trial = SimpleNamespace(status=status, trial_id="t", config={ASSIGNMENT: {"number": 0}})
     controller = SimpleNamespace(get_trials=lambda: [trial])
     assert (StudyScheduler(study, machines).choose_trial_to_run(controller) is trial) is chosen
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [("engine.group", "ray.tune"), ("retraining.planned", "ray"), ("launch", "ray")],
+)
+def test_no_process_loads_what_it_does_not_need(module: str, unneeded: str) -> None:
+    """Ray Tune is a second and a half of each worker's start, Ray half as much of a command's."""
+    look = f"import sys, itwinai.hpo.{module}; print({unneeded!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from hand_driven import MakeStudy, make_checkpoint
 from rich.console import Console, RenderableType
 
+from itwinai.hpo.display import StudyProgress
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.display.view import live_table, recorded
 from itwinai.hpo.insight import diagnose
@@ -134,9 +136,12 @@ def epochs_run(*nodes: Node) -> int:
 def test_a_slow_node_is_named_and_left_out_and_no_epoch_is_trained_twice(
     make_study: MakeStudy, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    study = make_study(num_samples=20)
+    progress = StudyProgress(Console(file=StringIO()))
+    study = make_study(num_samples=20, listener=progress.update)
     good, slow = Node("node1"), Node("node2", seconds=35.0)
-    drive(study, clock, good, slow)
+    with progress.follow(study):
+        drive(study, clock, good, slow)
+        assert "node2 is slow" in drawn(live_table(progress.snapshot(), 30))
     result = study.close()
     assert states(study) == ["completed"] * 20
     assert epochs_run(good, slow) == 20 * EPOCHS

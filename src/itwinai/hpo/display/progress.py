@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from itwinai.hpo.display.view import Snapshot, ended_line, live_table, starting
-from itwinai.hpo.record import attributes
+from itwinai.hpo.record import NodeVerdict, attributes
 from itwinai.hpo.study import RunningTrial, Study
 from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -41,6 +41,7 @@ class StudyProgress:
         self._trials: dict[int, TrialResult] = {}
         self._began = 0.0
         self._total: Callable[[], int] = lambda: 0
+        self._nodes: Callable[[], tuple[NodeVerdict, ...]] = lambda: ()
         self._first_heard: float | None = None
         # The table is drawn by a thread of its own.
         self._lock = threading.RLock()
@@ -57,6 +58,7 @@ class StudyProgress:
         self._trials = {trial.number: trial for trial in result.trials}
         self._began, self._first_heard = self._clock(), None
         self._total = lambda: study.total
+        self._nodes = lambda: study.nodes_at_fault
         self._now = Snapshot(result, study.total, slots, budget=study.configuration.time_budget_s)
         if self._console.is_interactive:
             with self._table():
@@ -77,6 +79,7 @@ class StudyProgress:
             gained = max(0, seen.epochs - known)
             self._now = replace(
                 self._now,
+                result=replace(self._now.result, nodes=self._nodes()),
                 epochs=self._now.epochs + gained,
                 first=self._now.first if self._now.epochs else gained or 1,
                 total=self._total(),  # a population's copies add to it

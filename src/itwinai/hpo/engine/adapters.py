@@ -19,7 +19,7 @@ from itwinai.config.values import plain
 from itwinai.hpo.engine import ends
 from itwinai.hpo.engine.energy import Energy
 from itwinai.hpo.engine.events import Note, Raised
-from itwinai.hpo.engine.nodes import Machines
+from itwinai.hpo.engine.machines import Machines
 from itwinai.hpo.engine.slot import ASSIGNMENT
 from itwinai.hpo.errors import StudyError, UnusedParameterError
 from itwinai.hpo.space import write_domains

@@ -14,7 +14,7 @@ from itwinai import job
 from itwinai.environ import environment
 from itwinai.hpo.engine.adapters import StudyScheduler, StudySearcher
 from itwinai.hpo.engine.group import Shipped
-from itwinai.hpo.engine.nodes import Machines
+from itwinai.hpo.engine.machines import Machines
 from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.signals import ended_like_ctrl_c
 from itwinai.hpo.engine.slot import TrialSlot

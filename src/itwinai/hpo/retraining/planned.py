@@ -12,7 +12,6 @@ from pathlib import Path
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import (
     Place,
-    nodes_without,
     plan_resources,
     ray_cluster,
     starts_embedded,
@@ -68,6 +67,8 @@ def _machines(left_out: Sequence[str]) -> list[dict[str, float]]:
         gpus = visible_gpus()
         return [this_machine() | ({"GPU": float(gpus)} if gpus else {})]
     with ray_cluster() as nodes:
+        from itwinai.hpo.engine import nodes_without
+
         return nodes_without(left_out, can_grow=True) if left_out else nodes
 
 

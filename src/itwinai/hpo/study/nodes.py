@@ -45,9 +45,14 @@ class NodeWatch:
         self._known = {v.node: replace(v, left_out=self._stays_out(v)) for v in known}
         self._keep = keep
         if self._known:
-            self._keep(list(self._known.values()))
+            self._keep(self.verdicts)
         #: Whether trials find room without some nodes; nobody knows before an engine says so.
         self.has_room: Callable[[Collection[str]], bool] = lambda names: False
+
+    @property
+    def verdicts(self) -> tuple[NodeVerdict, ...]:
+        """What is known of nodes at fault."""
+        return tuple(self._known.values())
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -114,7 +119,7 @@ class NodeWatch:
             return
         verdict = NodeVerdict(node, kind, evidence, round(time.time(), 3), left_out)
         self._known[node] = verdict
-        self._keep(list(self._known.values()))
+        self._keep(self.verdicts)
         itwinai.logger.warning("warning: %s. %s", verdict, self._advice(verdict))
 
     def _advice(self, verdict: NodeVerdict) -> str:

@@ -336,6 +336,11 @@ class Study:
         return self._outage.lasts
 
     @property
+    def nodes_at_fault(self) -> tuple[NodeVerdict, ...]:
+        """What is known of slow and broken nodes."""
+        return self._nodes.verdicts
+
+    @property
     def left_out(self) -> frozenset[str]:
         """The nodes, by name or address, that get no trials now."""
         return self._nodes.left_out
