@@ -69,6 +69,7 @@ ARGUMENTS = {
     "checkpoint_every": NUMBERS,
     "checkpoint_last": NUMBERS,
     "checkpoint_every_steps": NUMBERS,
+    "checkpoint_every_seconds": NUMBERS,
     "validate_every_steps": NUMBERS,
     "run_name": TEXT,
     "profiling_wait_epochs": NUMBERS,

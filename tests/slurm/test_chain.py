@@ -7,7 +7,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ for number in range(begin + 1, 101):
 
 #: A training and its data; an epoch takes as long as the file ``pause`` says.
 _SLOW = """
+import os
 import time
 from pathlib import Path
 import torch
@@ -55,6 +58,15 @@ class Slow(RayTorchTrainer):
         if self.strategy.is_main_worker:
             print("epoch", self.current_epoch, "of", self.strategy.global_world_size(), flush=True)
         return super().train_epoch()
+
+
+class Noting(Slow):
+    def train_epoch(self):
+        found = super().train_epoch()
+        trained = self.run_name, os.environ["SLURM_JOB_ID"], str(self.current_epoch + 1)
+        with Path(__file__).with_name("trained").open("a") as file:
+            file.write(" ".join(trained) + "\\n")
+        return found
 
 
 class SlowSteps(RayTorchTrainer):
@@ -273,6 +285,31 @@ def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder:
 
 
 @pytest.mark.exhaustive
+def test_no_trial_begins_that_could_not_reach_a_rung_in_its_job(
+    slurm: Testbed, folder: Path
+) -> None:
+    """Four epochs of four seconds to a rung or a checkpoint, in jobs of two minutes."""
+    study = {"scheduler": {"name": "asha", "grace_period": 4, "reduction_factor": 2}}
+    trainer = {"_target_": "slow.Noting", "epochs": 8, "checkpoint_every": 4}
+    limits = {"time": 2, "signal_before_s": 30, "max_continuations": 9}
+    jobs = study_jobs(slurm, folder, trials=12, study=study, trainer=trainer, **limits)
+    (folder / "pause").write_text("4")
+    jobs.do("submit")
+    until(lambda: not in_queue(slurm), 580, lambda: "\n".join(map(jobs.log, jobs.links)))
+    assert len(jobs.links) >= 2
+
+    lines = [line.split() for line in (folder / "trained").read_text().splitlines()]
+    trained = [(trial, int(epoch)) for trial, _, epoch in lines]
+    assert len(trained) == len(set(trained)), "an epoch is trained twice"
+    result = load_study(folder / "studies" / "small")
+    assert {trial.state.value for trial in result.trials} == {"completed", "stopped"}
+    assert len(result.trials) == 12
+    assert len(trained) == sum(trial.epochs for trial in result.trials)
+    last = {(trial, job): int(epoch) for trial, job, epoch in lines}
+    assert [where for where, epoch in last.items() if epoch % 4] == []
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("node", ["node1", "node2"])
 def test_a_study_goes_on_when_the_node_of_its_driver_was_lost(
     slurm: Testbed, folder: Path, node: str
@@ -302,9 +339,16 @@ def test_a_study_that_had_to_make_room_goes_on(slurm: Testbed, folder: Path) -> 
     assert epochs <= 6 * 12 + 2 * 2, "more than the current epochs of two trials is lost"
 
 
-def study_jobs(bed: Testbed, folder: Path, trials: int, **settings: Any) -> Jobs:
+def study_jobs(
+    bed: Testbed,
+    folder: Path,
+    trials: int,
+    study: Mapping[str, Any] = MappingProxyType({}),
+    trainer: Mapping[str, Any] = MappingProxyType({}),
+    **settings: Any,
+) -> Jobs:
     """A study of two trials at a time, each with 12 epochs of a second and more."""
-    study = {
+    plain = {
         "name": "small",
         "metric": "validation_loss",
         "mode": "min",
@@ -314,7 +358,8 @@ def study_jobs(bed: Testbed, folder: Path, trials: int, **settings: Any) -> Jobs
         "max_concurrent_trials": 2,
     }
     space = {"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
-    write_pipeline(folder, "study", _TRAINER | {"search_space": space, "study": study})
+    own = {"search_space": space, "study": {**plain, **study}, **trainer}
+    write_pipeline(folder, "study", _TRAINER | own)
     (folder / "pause").write_text("1")
     defaults = {"nodes": 2, "cpus_per_task": 1, "time": 10}
     command = "itwinai hpo run --config-name study"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +48,30 @@ def test_checkpoints_have_epoch_and_step_in_their_names(tmp_path):
     manifest = json.loads((tmp_path / "checkpoints/epoch_1_step_2/manifest.json").read_text())
     # Earlier versions, which would begin the next epoch with it, refuse the format.
     assert (manifest["epoch"], manifest["step"], manifest["format"]) == (1, 2, 2)
+
+
+class Slow(TorchTrainer):
+    """Takes ten seconds for each step, by its own clock."""
+
+    now = 0.0
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        type(self).now += 10
+        return super().train_step(batch, batch_idx)
+
+
+def test_checkpoints_are_due_by_the_clock_after_the_one_before(tmp_path, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: Slow.now)
+    monkeypatch.setattr("itwinai.torch.training.step_watch.time", clock)
+    monkeypatch.setattr(Slow, "now", 0.0)
+    # It is looked at after every other step, and what is found then is heard after the next one.
+    train(tmp_path, Slow, checkpoint_every_seconds=35)
+    assert saved(tmp_path) == ["epoch_1_step_2", "epoch_2_step_4"]
+    monkeypatch.setattr(Slow, "now", 0.0)
+    train(tmp_path / "both", Slow, checkpoint_every_seconds=35, checkpoint_every_steps=3)
+    assert saved(tmp_path / "both") == [
+        *("epoch_0_step_3", "epoch_1_step_2", "epoch_2_step_1", "epoch_2_step_4")
+    ]
 
 
 def test_the_newest_of_both_kinds_are_kept(tmp_path):
@@ -139,7 +164,9 @@ class Rest(TorchTrainer):
         return sum(losses) / len(losses)
 
 
-@pytest.mark.parametrize("argument", ["checkpoint_every_steps", "validate_every_steps"])
+@pytest.mark.parametrize(
+    "argument", ["checkpoint_every_steps", "checkpoint_every_seconds", "validate_every_steps"]
+)
 def test_a_loop_whose_steps_nothing_hears_of_is_refused(tmp_path, argument):
     with pytest.raises(ConfigurationError, match=rf"{argument}: .* self\.remaining_batches\(\)"):
         train(tmp_path, Whole, **{argument: 2})
@@ -227,6 +254,12 @@ def test_evaluations_need_a_validation_set(tmp_path):
     trainer = TorchTrainer(**options(tmp_path, validate_every_steps=2))
     with pytest.raises(ConfigurationError, match="validate_every_steps: there is no validation"):
         trainer.execute(DATA[0])
+
+
+@pytest.mark.parametrize("value", [0, -1.5, "often", True, float("inf"), float("nan")])
+def test_seconds_are_a_number_above_0(tmp_path, value):
+    with pytest.raises(ConfigurationError, match=r"checkpoint_every_seconds=.* of seconds above 0"):
+        TorchTrainer(**options(tmp_path, checkpoint_every_seconds=value))
 
 
 @pytest.mark.parametrize("argument", ["checkpoint_every_steps", "validate_every_steps"])

@@ -43,6 +43,9 @@ ALONE: dict[str, dict[str, Any]] = {
 TOGETHER: dict[str, dict[str, Any]] = {"fsdp": {"config": _ALL, "strategy": "fsdp"}}
 
 
+BY_THE_CLOCK = "by the clock, resumed"
+
+
 def launch(folder: Path, ranks: int, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Train all runs in that many ranks; return what each rank has seen, by name of the run."""
     (folder / "runs.json").write_text(json.dumps(runs))
@@ -65,6 +68,11 @@ def trained(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
             {**case, "name": f"{name}, cut", "folder": place, "cut": CUT[ranks], "every": 3},
             {**case, "name": f"{name}, resumed", "folder": place, "start": place, "every": 1000},
         ]
+    case, place = CASES["all of it"], str(folder / BY_THE_CLOCK)
+    runs += [
+        {**case, "name": "by the clock", "folder": place, "seconds": 1e-6},
+        {**case, "name": BY_THE_CLOCK, "folder": place, "start": f"{place}/epoch_0_step_2"},
+    ]
     return ranks, folder, launch(folder, ranks, runs)
 
 
@@ -76,6 +84,14 @@ def test_the_rest_is_that_of_an_uninterrupted_training(trained: Any) -> None:
             assert resumed["weights"] == whole["weights"] != [], name
             assert resumed["history"] == whole["history"][1:], name
             assert resumed["seen"] == whole["seen"][-len(resumed["seen"]) :], name
+
+
+def test_a_checkpoint_by_the_clock_is_one_of_all_ranks(trained: Any) -> None:
+    for outcome in trained[2]:
+        whole, resumed = outcome["all of it, whole"], outcome[BY_THE_CLOCK]
+        assert resumed["weights"] == whole["weights"] != []
+        assert resumed["history"] == whole["history"]
+        assert len(resumed["seen"]) == len(whole["seen"]) - 4  # two steps of two batches
 
 
 def test_nothing_of_an_epoch_is_trained_twice_or_left_out(trained: Any) -> None:

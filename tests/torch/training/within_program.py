@@ -190,7 +190,8 @@ def train(run: dict[str, Any]) -> dict[str, Any]:
         strategy=run.get("strategy", "ddp"),
         random_seed=5,
         checkpoints_location=run["folder"],
-        checkpoint_every_steps=run.get("every", 1),
+        checkpoint_every_steps=run.get("every"),
+        checkpoint_every_seconds=run.get("seconds"),
         checkpoint_sharded=run.get("sharded", False),
         from_checkpoint=run.get("start"),
     )

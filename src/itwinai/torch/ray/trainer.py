@@ -80,6 +80,8 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
         validate_every_steps: Optimizer steps between two evaluations on the validation set in the
             middle of epochs, whose results are logged as ``validation_<name>_step``, and reported
             to a study; None: there are none.
+        checkpoint_every_seconds: Seconds after a checkpoint until the next one, which is written
+            after a step, by a clock that is looked at once a second; None: there are none.
 
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
@@ -131,6 +133,7 @@ class TorchTrainer(LocalTrainer, TrainerAttributes):
         checkpoint_sharded: bool = False,
         checkpoint_every_steps: int | None = None,
         validate_every_steps: int | None = None,
+        checkpoint_every_seconds: float | None = None,
     ) -> None:
         given = self.locals2params(locals())
         super().__init__(**{key: given[key] for key in given if key not in _NOT_OF_A_TRAINING})

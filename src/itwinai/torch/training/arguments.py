@@ -63,6 +63,24 @@ def real_number(name: str, value: Any) -> float:
     return number
 
 
+def seconds_above_0(name: str, value: Any) -> float | None:
+    """A finite number of seconds above 0, or None.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    if value is None:
+        return None
+    check_extent(value, name)
+    try:
+        number = float(plain(value))
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if isinstance(plain(value), bool) or not 0 < number < math.inf:
+        raise ConfigurationError(f"{name}={shown(value)}: expected a number of seconds above 0")
+    return number
+
+
 def path_of(name: str, value: Any) -> Path:
     """A path on this machine, with ``~`` and environment variables expanded.
 

@@ -15,9 +15,9 @@ from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.agreement import job_ends, run_hook
-from itwinai.torch.training.job_watch import JobWatch
 from itwinai.torch.training.protocol import Training
 from itwinai.torch.training.reporting import report_epoch
+from itwinai.torch.training.step_watch import StepWatch
 from itwinai.torch.training.steps import check_heard
 
 
@@ -43,8 +43,8 @@ def run_epochs(training: Training) -> None:
 
 def remaining_epochs(training: Training) -> Iterator[int]:
     """Begin one epoch after the other, until the last one or until early stopping is due."""
-    if job.may_stop():
-        training.job_watch = JobWatch(training.strategy)
+    if job.may_stop() or training.checkpoint_every_seconds is not None:
+        training.step_watch = StepWatch(training.strategy, training.checkpoint_every_seconds)
     for epoch in range(training.current_epoch, training.epochs):
         if training.early_stopping.is_due:
             return

@@ -33,7 +33,8 @@ _ELSEWHERE = {
     **dict.fromkeys(
         (
             *("epochs", "random_seed", "strategy", "test_every", "from_checkpoint"),
-            *("checkpoint_every", "checkpoint_every_steps", "validate_every_steps"),
+            *("checkpoint_every", "checkpoint_every_steps", "checkpoint_every_seconds"),
+            "validate_every_steps",
         ),
         "is an argument of the trainer",
     ),

@@ -16,8 +16,8 @@ from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.training.effects import Effects
-from itwinai.torch.training.job_watch import JobWatch
 from itwinai.torch.training.position import Position
+from itwinai.torch.training.step_watch import StepWatch
 from itwinai.torch.training.turns import Turn
 
 Stage = Literal["train", "validation", "test"]
@@ -80,12 +80,14 @@ class Training(Built, Protocol):
     validation_dataloader: Any
     #: Optimizer steps between two checkpoints in the middle of epochs; None: there are none.
     checkpoint_every_steps: int | None
+    #: Seconds between two of them; None: not by the clock.
+    checkpoint_every_seconds: float | None
     #: Optimizer steps between two evaluations in the middle of epochs; None: there are none.
     validate_every_steps: int | None
     #: Whether such an evaluation runs.
     is_within_epoch: bool
-    #: Hears that the job ends, where there is one.
-    job_watch: JobWatch | None
+    #: Hears between steps what a clock decides, where something may be heard.
+    step_watch: StepWatch | None
     #: Epochs between two evaluations on the test set; None: never.
     test_every: int | None
     reports_test: bool

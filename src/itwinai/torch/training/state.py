@@ -52,6 +52,8 @@ def save_due(training: Training, always: bool) -> None:
     if always and own not in due:
         due = [own, *due]
     _save_all(training, due)
+    if own in due and training.step_watch is not None:
+        training.step_watch.saved()
     training.whereabouts.hook = "train()"
 
 
@@ -60,6 +62,8 @@ def save_within_epoch(training: Training) -> None:
     training.position.is_saved = True
     _save_all(training, [checkpoints.name_of(training.current_epoch, training.position.steps)])
     training.position.is_saved = False
+    if training.step_watch is not None:
+        training.step_watch.saved()
 
 
 def _save_all(training: Training, names: Sequence[str]) -> None:

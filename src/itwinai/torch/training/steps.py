@@ -13,6 +13,10 @@ from itwinai.torch.training.agreement import job_ends, run_hook
 from itwinai.torch.training.protocol import Training
 from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.source import check_keeps_place
+from itwinai.torch.training.step_watch import Heard
+
+#: The trainer's arguments that ask for checkpoints in the middle of epochs.
+_SAVING = ("checkpoint_every_steps", "checkpoint_every_seconds")
 
 
 def check_steps(training: Training) -> None:
@@ -23,8 +27,9 @@ def check_steps(training: Training) -> None:
             validation set.
     """
     loader = training.train_dataloader
-    if training.checkpoint_every_steps is not None and loader is not None:
-        check_keeps_place(loader, "checkpoint_every_steps")
+    saves = [name for name in _SAVING if getattr(training, name) is not None]
+    if saves and loader is not None:
+        check_keeps_place(loader, saves[0])
     own = training.overrides("validation_epoch", "train")
     lacks = training.validation_dataloader is None and not own
     if training.validate_every_steps is not None and lacks:
@@ -87,24 +92,23 @@ def log_result(training: Training, name: str, value: float) -> None:
 
 def _asked(training: Training) -> list[str]:
     """The trainer's arguments that ask for something at steps."""
-    named = ("checkpoint_every_steps", "validate_every_steps")
+    named = (*_SAVING, "validate_every_steps")
     return [name for name in named if getattr(training, name) is not None]
 
 
 def _end_step(training: Training) -> None:
-    watch, position = training.job_watch, training.position
-    hears_end = watch is not None and watch.hears_end() and position.keeps_place
-    if hears_end and isinstance(training.reporter, NullReporter):
+    watch, position = training.step_watch, training.position
+    told = Heard() if watch is None or not position.keeps_place else watch.hear()
+    if told.job_ends and isinstance(training.reporter, NullReporter):
         state.save_within_epoch(training)
         done = f"epoch {training.current_epoch + 1}/{training.epochs}, step {position.steps}"
         raise job.JobEnds(f"the training goes on after {done} in the next job")
-    if hears_end:
-        training.job_watch = None  # a trial saves, and goes on until its study ends it
     steps, every = training.optimizer_steps, training.validate_every_steps
     found = _validate(training) if every is not None and steps % every == 0 else None
     heard = found if found and _reports(training) else None
     ends = heard is not None and position.keeps_place and job_ends(training)
-    if hears_end or ends or training.checkpoints.due_at_step(steps):
+    due = told.job_ends or told.save or training.checkpoints.due_at_step(steps)
+    if ends or due:
         state.save_within_epoch(training)
     if heard is not None and report_as_one(training, heard, position.share or 0.0):
         raise TrialStopped

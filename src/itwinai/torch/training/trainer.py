@@ -54,16 +54,17 @@ from itwinai.torch.training.arguments import (
     optional_number,
     path_of,
     real_number,
+    seconds_above_0,
     whole_number,
 )
 from itwinai.torch.training.effects import Effects
-from itwinai.torch.training.job_watch import JobWatch
 from itwinai.torch.training.loop import end_epoch, remaining_epochs, run_epochs
 from itwinai.torch.training.names import check_config
 from itwinai.torch.training.position import Position
 from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.stages import evaluate, remaining_batches, run_stage
+from itwinai.torch.training.step_watch import StepWatch
 from itwinai.torch.training.turns import Turn, counted_targets, counts_targets
 from itwinai.torch.type import Batch, Metrics
 
@@ -101,6 +102,8 @@ class LocalTrainer(Trainer, LogMixin):
         validate_every_steps: Optimizer steps between two evaluations on the validation set in the
             middle of epochs, whose results are logged as ``validation_<name>_step``, and reported
             to a study; None: there are none.
+        checkpoint_every_seconds: Seconds after a checkpoint until the next one, which is written
+            after a step, by a clock that is looked at once a second; None: there are none.
 
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
@@ -126,8 +129,8 @@ class LocalTrainer(Trainer, LogMixin):
     optimizer_steps = 0
     #: Whether an evaluation in the middle of an epoch runs.
     is_within_epoch = False
-    #: Hears that the job ends, of a training alone in a job.
-    job_watch: JobWatch | None = None
+    #: Hears between steps that the job ends, or that a checkpoint is due by the clock.
+    step_watch: StepWatch | None = None
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
@@ -173,6 +176,7 @@ class LocalTrainer(Trainer, LogMixin):
         time_ray: bool = False,
         checkpoint_every_steps: int | None = None,
         validate_every_steps: int | None = None,
+        checkpoint_every_seconds: float | None = None,
     ) -> None:
         super().__init__(name)
         self.save_parameters(**self.locals2params(locals()))
@@ -200,6 +204,9 @@ class LocalTrainer(Trainer, LogMixin):
         self.checkpoint_sharded = checkpoint_sharded
         self.checkpoint_every_steps = number_above_0(
             "checkpoint_every_steps", checkpoint_every_steps
+        )
+        self.checkpoint_every_seconds = seconds_above_0(
+            "checkpoint_every_seconds", checkpoint_every_seconds
         )
         self.validate_every_steps = number_above_0("validate_every_steps", validate_every_steps)
         self.best_validation_metric = real_number(
@@ -450,8 +457,9 @@ class LocalTrainer(Trainer, LogMixin):
 
         Those of a whole epoch, or of its rest where the checkpoint that is continued was written in
         its middle. After the last batch of each optimizer step all is done that is due there: see
-        ``checkpoint_every_steps`` and ``validate_every_steps``, and the end of a batch job. With
-        :meth:`optimize` for each batch, gradients are accumulated as in the trainer's own loop::
+        ``checkpoint_every_steps``, ``checkpoint_every_seconds``, ``validate_every_steps``, and the
+        end of a batch job. With :meth:`optimize` for each batch, gradients are accumulated as in
+        the trainer's own loop::
 
             for batch in self.remaining_batches():
                 ...
