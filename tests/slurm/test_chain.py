@@ -96,7 +96,7 @@ class Jobs:
     def __init__(self, bed: Testbed, folder: Path, **content: Any) -> None:
         self.bed = bed
         self.folder = folder
-        defaults = {"time": 1, "signal_before_s": 1, "python_venv": sys.prefix}
+        defaults = {"time": 2, "signal_before_s": 1, "python_venv": sys.prefix}
         (folder / "slurm.yaml").write_text(yaml.safe_dump(defaults | content))
 
     def do(self, command: str, *arguments: str) -> Any:
@@ -168,6 +168,19 @@ def test_jobs_follow_one_another_until_none_is_left(slurm: Testbed, folder: Path
         f"{first}.links": 0o600,
         f"{first}.sh": 0o700,
     }
+
+
+def test_a_warning_that_comes_early_waits_until_it_is_due(slurm: Testbed, folder: Path) -> None:
+    (folder / "count.py").write_text(_COUNT.replace("101", "1001"))
+    limits = {"time": 1, "signal_before_s": 45, "max_continuations": 0}
+    jobs = Jobs(slurm, folder, kind="plain", command="python count.py", **limits)
+    job = jobs.do("submit")["job"]
+    jobs.wait_for_line(job, "number 10")
+    jobs.warn(job)
+    assert slurm.wait(job).exit_code == 75
+    log = jobs.log(job)
+    warned, told = log.index("s until it is told"), log.index("told to come to an end")
+    assert log[:warned].count("number") + 10 < log[:told].count("number")
 
 
 def test_cancelled_jobs_are_not_continued(slurm: Testbed, folder: Path) -> None:
@@ -296,7 +309,7 @@ def test_no_trial_begins_that_could_not_reach_a_rung_in_its_job(
     (folder / "pause").write_text("4")
     jobs.do("submit")
     until(lambda: not in_queue(slurm), 580, lambda: "\n".join(map(jobs.log, jobs.links)))
-    assert len(jobs.links) >= 2
+    assert len(jobs.links) >= 2, jobs.log(jobs.links[-1])
 
     lines = [line.split() for line in (folder / "trained").read_text().splitlines()]
     trained = [(trial, int(epoch)) for trial, _, epoch in lines]

@@ -94,9 +94,19 @@ continue_later() {
     say "to go on by hand: ITWINAI_RUN=$run sbatch $jobs/$run.sh"
 }
 
+# Slurm's warning may come a minute before it is due (sbatch(1), --signal). The command goes on until
+# then, as it has been told that it can. An earlier one is somebody's wish.
 on_warning() {
-    limit_is_near=1
-    drain "the time limit is near"
+    local early
+    limit_is_near=1 signalled=1
+    printf -v early '%(%s)T' -1
+    early=$((ITWINAI_STOP_AT - early))
+    if ((early > 0 && early <= 60)); then
+        say "the time limit is near; the command has $early s until it is told"
+        (sleep "$early" && drain "the time limit is near") &
+    else
+        drain "the time limit is near"
+    fi
 }
 
 # Slurm ends this job: it is cancelled, has to make room, or has met its limit. The processes have

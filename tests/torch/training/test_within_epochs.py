@@ -39,6 +39,11 @@ ALONE: dict[str, dict[str, Any]] = {
         "config": {"num_workers_dataloader": 2},
     },
     "a loader that knows its place": {"loader": "remembering"},
+    "torchdata's": {"loader": "stateful"},
+    "torchdata's with processes": {
+        "loader": "stateful",
+        "config": {"num_workers_dataloader": 2},
+    },
 }
 TOGETHER: dict[str, dict[str, Any]] = {"fsdp": {"config": _ALL, "strategy": "fsdp"}}
 

@@ -24,6 +24,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
     default_collate,
 )
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from itwinai.torch.trainer import TorchTrainer
 
@@ -132,6 +133,14 @@ class Case(TorchTrainer):
             self.train_dataloader = DataLoader(points, batch_size=size, sampler=sampler)
         elif kind == "remembering":
             self.train_dataloader = Remembering(points)
+        elif kind == "stateful":
+            self.train_dataloader = StatefulDataLoader(
+                points,
+                batch_size=size,
+                shuffle=True,
+                generator=self.torch_rng,
+                num_workers=self.config.num_workers_dataloader,
+            )
 
     def train_step(self, batch: Any, batch_idx: int) -> Any:
         *batch, numbers = batch

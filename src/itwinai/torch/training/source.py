@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from itwinai.errors import CheckpointError, ConfigurationError
@@ -160,6 +161,7 @@ class Stream(Source):
         """
         is_here = self.taken == self._read
         state = self._keeper.state_dict() if is_here else self._ahead[self.taken]
+        drawn = self._generator
         odd = odd_part(state)
         if odd is not None:
             raise CheckpointError(
@@ -167,16 +169,28 @@ class Stream(Source):
                 "which a checkpoint could give back only by running code. Let it return tensors, "
                 "numbers, strings, and lists and dictionaries of them."
             )
-        return {"state": state}
+        return {"state": state, "generator": None if drawn is None else drawn.get_state()}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "state", self._loader)
         self._keeper.load_state_dict(place["state"])
         if self._keeper is self._loader:
-            self._rest = _Settled(self._loader, settle)
+            self._rest = _Settled(self._loader, lambda: self._settle(place, settle))
         else:
             self._rest = _after(self._loader, 0, settle)
+
+    @property
+    def _generator(self) -> torch.Generator | None:
+        """What the loader draws from, if it is not its data set that knows the place."""
+        found = getattr(self._keeper, "generator", None)
+        return found if isinstance(found, torch.Generator) else None
+
+    def _settle(self, place: Place, settle: Callable[[], None]) -> None:
+        """Let later epochs draw as they would have: torchdata's loader does not go on so far."""
+        settle()
+        if self._generator is not None and place.get("generator") is not None:
+            self._generator.set_state(place["generator"])
 
 
 def source_of(loader: Any) -> Source:
