@@ -163,7 +163,8 @@ def test_steps_can_be_chosen(folder):
     assert "TorchTrainer" not in output
 
 
-@each_strategy
+@pytest.mark.exhaustive
+@every_strategy
 def test_a_pipeline_in_yaml_runs_a_study(folder, cluster, strategy, processes):
     need(strategy)
     overrides = (f"workers={processes}", "+pipe_key=hpo_pipeline")
@@ -190,7 +191,8 @@ def test_an_own_train_trains(folder, strategy, processes):
     )
 
 
-@each_strategy
+@pytest.mark.exhaustive
+@every_strategy
 def test_an_own_train_runs_a_study(folder, cluster, strategy, processes):
     result = study(folder, "own_train", strategy, processes)
     assert result.metric == "loss"

@@ -67,6 +67,7 @@ def _script(folder: Path, command: Sequence[str], **settings: Any) -> str:
     return render(SlurmConfiguration(command=command, **{**defaults, **chosen}))
 
 
+@pytest.mark.exhaustive  # so does the one that loses a node
 def test_a_study_uses_both_nodes(
     slurm: Testbed, folder: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -94,8 +94,8 @@ continue_later() {
     say "to go on by hand: ITWINAI_RUN=$run sbatch $jobs/$run.sh"
 }
 
-# Slurm's warning may come a minute before it is due (sbatch(1), --signal). The command goes on until
-# then, as it has been told that it can. An earlier one is somebody's wish.
+# Slurm's warning may come a minute before it is due (sbatch(1), --signal). The command goes on
+# until then, as it has been told that it can. An earlier one is somebody's wish.
 on_warning() {
     local early
     limit_is_near=1 signalled=1

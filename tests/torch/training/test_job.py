@@ -82,7 +82,9 @@ def test_a_training_saves_its_epoch_and_goes_on_in_the_next_job(
         assert torch.equal(trained(parts)[name], value), name
 
 
-@pytest.mark.parametrize(("way", "ranks"), [("signal", 1), ("file", 2)])
+@pytest.mark.parametrize(
+    ("way", "ranks"), [("signal", 1), pytest.param("file", 2, marks=pytest.mark.exhaustive)]
+)
 def test_a_training_ends_in_the_middle_of_a_long_epoch_and_goes_on_there(
     tmp_path: Path, way: str, ranks: int
 ) -> None:

@@ -36,7 +36,9 @@ def test_the_noise_of_ranks_follows_from_the_seed(tmp_path):
     assert run("noise", tmp_path / "a", **choices) == run("noise", tmp_path / "b", **choices)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "deepspeed"])
+@pytest.mark.parametrize(
+    "strategy", ["ddp", "fsdp", pytest.param("deepspeed", marks=pytest.mark.exhaustive)]
+)
 def test_the_metric_is_that_of_the_model_that_is_returned(tmp_path, strategy):
     for rank in run("statistics", tmp_path, strategy=strategy):
         assert rank["reported"] == pytest.approx(rank["models"], rel=1e-5)
