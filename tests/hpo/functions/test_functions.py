@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from itwinai.components import DataGetter
 from itwinai.errors import ConfigurationError
-from itwinai.hpo import StudyResult, Trial, TrialState, load_study, tune
+from itwinai.hpo import FunctionTrainer, StudyResult, Trial, TrialState, load_study, tune
 from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.trial import Task
 from itwinai.hpo.trial import Assignment
+from itwinai.pipeline import Pipeline
 from itwinai.reporting import END_OF_EPOCH, NullReporter, Progress
 
 SPACE = {"x": {"type": "uniform", "lower": 0, "upper": 4}}
@@ -339,6 +341,59 @@ def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=r"as in train\(config, trial\)"):
         run(train, tmp_path)
+
+
+# -- once, without a study ---------------------------------------------------------------------
+
+
+def test_without_a_search_space_the_function_is_called_once(tmp_path: Path) -> None:
+    class Data(DataGetter):
+        def execute(self) -> tuple[float, float]:
+            return 0.5, 2.0
+
+    def train(config: Any, trial: Trial) -> dict[str, Any]:
+        drawn = random.random()
+        w = sum(trial.data) + drawn
+        for _ in trial.epochs():
+            trial.report({"loss": w - config.x}, checkpoint={"w": w})
+        return {"w": w, "place": (trial.rank, trial.world_size, trial.seed)}
+
+    step = FunctionTrainer(
+        train, config={"x": 1.0}, epochs=3, random_seed=5, checkpoints_location=tmp_path
+    )
+    expected = 2.5 + random.Random(5).random()
+    assert Pipeline([Data(), step]).execute() == {"w": expected, "place": (0, 1, 5)}
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_2"]
+    assert step.study_result is None
+
+
+def test_processes_of_torchrun_call_the_function_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+
+    def train(config: Any, trial: Trial) -> tuple[int, int]:
+        trial.report({"loss": config.x}, checkpoint=1)
+        return trial.rank, trial.world_size
+
+    step = FunctionTrainer(train, config={"x": 1.0}, checkpoints_location=tmp_path)
+    assert step.execute() == (1, 2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"study": {"metric": "loss"}}, "search_space: there is none, and study says"),
+        ({"search_space": SPACE, "random_seed": 3}, "random_seed=3: .* study.seed=3"),
+    ],
+)
+def test_what_is_meant_for_the_other_way_to_train_is_refused(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        FunctionTrainer(approach, config={"x": 1.0}, **arguments)
 
 
 # -- in the middle of epochs ---------------------------------------------------------------------

@@ -64,7 +64,7 @@ class FunctionProgram:
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Run the function with a trial's values."""
-        with self._data.copy() as data, _apart(assignment.seed, place):
+        with self._data.copy() as data, apart(assignment.seed, place):
             function, config = pickle.loads(self._pickled)
             self._leftovers.tell(assignment.number, reporter, function)
             values = TrialConfig({**config, **nested(assignment.params, config)})
@@ -73,8 +73,13 @@ class FunctionProgram:
 
 
 @contextmanager
-def _apart(seed: int | None, place: Place) -> Iterator[None]:
-    """Surround a trial, so that it finds nothing of the one before and leaves nothing."""
+def apart(seed: int | None, place: Place) -> Iterator[None]:
+    """Surround a trial, so that it finds nothing of the one before and leaves nothing.
+
+    Args:
+        seed: Of rank 0; the others' follow from it. None: random numbers are not seeded.
+        place: The process among those of the trial.
+    """
     library = support()
     with put_back(library.settings()), library.around_trial(place.cpus):
         if seed is not None:
