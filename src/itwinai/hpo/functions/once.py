@@ -10,7 +10,7 @@ from itwinai.distributed import detect_distributed_environment
 from itwinai.hpo.engine import Place, this_machine, visible_gpus
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.program import Function, apart
-from itwinai.hpo.functions.trial import Task, Trial
+from itwinai.hpo.functions.trial import NewestCheckpoint, Task, Trial
 from itwinai.hpo.trial import Assignment
 from itwinai.reporting import NullReporter, TellingReporter
 
@@ -39,7 +39,7 @@ def train_once(
     place = _place_here()
     values = TrialConfig(config)
     assignment = Assignment(0, {}, str(folder.absolute()), seed=seed)
-    task = Task(assignment, place, values, data, epochs)
+    task = Task(assignment, place, values, data, epochs, NewestCheckpoint(folder.absolute()))
     reporter = TellingReporter() if place.rank == 0 else NullReporter()
     with apart(seed, place):
         return function(values, Trial(task, reporter))

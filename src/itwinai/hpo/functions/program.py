@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from itwinai.environ import paused_collection
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import Place
 from itwinai.hpo.functions.configuration import TrialConfig
-from itwinai.hpo.functions.trial import Task, Trial
+from itwinai.hpo.functions.trial import NewestCheckpoint, Task, Trial
 from itwinai.hpo.isolation.leftovers import Leftovers
 from itwinai.hpo.isolation.pickling import REFUSED, SharedValue, pickled
 from itwinai.hpo.isolation.support import support
@@ -52,6 +53,7 @@ class FunctionProgram:
         self._pickled = _sendable((function, dict(config)), "function")
         self._epochs = epochs
         self._leftovers = Leftovers()
+        self._last: NewestCheckpoint | None = None
         try:
             self._data = SharedValue(data, support().reduced)
         except REFUSED as error:
@@ -64,11 +66,14 @@ class FunctionProgram:
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Run the function with a trial's values."""
+        if self._last is not None:  # that trial has ended, and all of it is on record
+            self._last.delete_superseded()
+        self._last = checkpoint = NewestCheckpoint(Path(assignment.directory))
         with self._data.copy() as data, apart(assignment.seed, place):
             function, config = pickle.loads(self._pickled)
             self._leftovers.tell(assignment.number, reporter, function)
             values = TrialConfig({**config, **nested(assignment.params, config)})
-            task = Task(assignment, place, values, data, self._epochs)
+            task = Task(assignment, place, values, data, self._epochs, checkpoint)
             function(values, Trial(task, reporter))
 
 
