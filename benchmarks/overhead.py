@@ -52,7 +52,7 @@ COMPARISONS = (
 
 
 #: What a trial's process loads besides itwinai, and the variant that does.
-STARTS = {"scikit-learn": "scikit-1", "PyTorch": "torch-1"}
+STARTS = {"nothing": "bare-1", "scikit-learn": "scikit-1", "PyTorch": "torch-1"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def main() -> None:
     chosen = () if options.only == "starts" else COMPARISONS
     comparisons = [compare(c, options.trials, options.peer_trials_2, options.pairs) for c in chosen]
     starts = [] if options.only == "trials" else compare_starts(options.pairs)
-    print(table(comparisons), table_of_starts(starts), sep="\n\n")
+    tables = [table(comparisons)] * bool(comparisons) + [table_of_starts(starts)] * bool(starts)
+    print("\n\n".join(tables))
     if options.json is not None:
         options.json.write_text(json.dumps(report(comparisons, starts), indent=2) + "\n")
 
@@ -314,6 +315,7 @@ VARIANTS: dict[str, Callable[[int, Path], Measured]] = {
     "peer-1": lambda trials, folder: tune_peer(trials, folder, report_in_tune),
     "ours-2": lambda trials, folder: ours(trials, folder, workers=2),
     "peer-2": lambda trials, folder: tune_peer(trials, folder, train_in_tune),
+    "bare-1": lambda trials, folder: start_with(report_start, folder),
     "scikit-1": lambda trials, folder: start_with(load_scikit, folder),
     "torch-1": lambda trials, folder: start_with(load_torch, folder),
 }
@@ -410,7 +412,7 @@ def table(comparisons: list[dict[str, Any]]) -> str:
 def table_of_starts(starts: list[dict[str, Any]]) -> str:
     """The starts of processes as Markdown."""
     lines = [
-        "| Start of a trial's process | seconds | CPU seconds of the process |",
+        "| A trial's process has loaded | seconds | CPU seconds of the process |",
         "| --- | ---: | ---: |",
     ]
     lines += [f"| {one['name']} | {one['seconds']:.2f} | {one['cpu']:.2f} |" for one in starts]

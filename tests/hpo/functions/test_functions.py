@@ -18,7 +18,15 @@ import pytest
 
 from itwinai.components import DataGetter
 from itwinai.errors import ConfigurationError
-from itwinai.hpo import FunctionTrainer, StudyResult, Trial, TrialState, load_study, tune
+from itwinai.hpo import (
+    FunctionTrainer,
+    StudyResult,
+    Trial,
+    TrialState,
+    load_checkpoint,
+    load_study,
+    tune,
+)
 from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
 from itwinai.hpo.functions.configuration import TrialConfig
@@ -76,6 +84,8 @@ def test_the_first_trial_runs_the_default_and_the_best_is_told(tmp_path: Path) -
     assert result.best is not None
     assert result.best.checkpoint is not None
     assert [p.name for p in tmp_path.glob("study/trials/*/epoch_*")] == ["epoch_3"]
+    w = load_checkpoint(result.best.checkpoint)
+    assert result.best.metrics["loss"] == (w - 2) ** 2
 
 
 def test_a_study_of_a_function_without_torch_never_loads_it(tmp_path: Path) -> None:
