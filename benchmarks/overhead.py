@@ -1,5 +1,7 @@
 """What a trial costs beyond its training: trials that report 10 times and do nothing else.
 
+And what the start of a trial's process costs, with scikit-learn and with PyTorch.
+
 Each variant runs in a process of its own, because a process has one Ray. The clock runs from the
 moment Ray has run a first task until all trials have ended, so it includes the start of the trials'
 processes.
@@ -49,13 +51,22 @@ COMPARISONS = (
 )
 
 
+#: What a trial's process loads besides itwinai, and the variant that does.
+STARTS = {"nothing": "bare-1", "scikit-learn": "scikit-1", "PyTorch": "torch-1"}
+
+
 @dataclass(frozen=True)
 class Measured:
-    """Seconds per trial, with and (where known) without the start of the first processes."""
+    """Seconds per trial, with and (where known) without the start of the first processes.
+
+    Of a start: seconds until the first trial has loaded its library, and the CPU seconds that its
+    process has used by then.
+    """
 
     seconds: float
     trials: int
     warm: float | None = None
+    cpu: float | None = None
 
 
 def main() -> None:
@@ -64,12 +75,13 @@ def main() -> None:
         measured = measure_here(options.variant, options.trials)
         options.json.write_text(json.dumps(asdict(measured)))
         return
-    comparisons = [
-        compare(c, options.trials, options.peer_trials_2, options.pairs) for c in COMPARISONS
-    ]
-    print(table(comparisons))
+    chosen = () if options.only == "starts" else COMPARISONS
+    comparisons = [compare(c, options.trials, options.peer_trials_2, options.pairs) for c in chosen]
+    starts = [] if options.only == "trials" else compare_starts(options.pairs)
+    tables = [table(comparisons)] * bool(comparisons) + [table_of_starts(starts)] * bool(starts)
+    print("\n\n".join(tables))
     if options.json is not None:
-        options.json.write_text(json.dumps(report(comparisons), indent=2) + "\n")
+        options.json.write_text(json.dumps(report(comparisons, starts), indent=2) + "\n")
 
 
 def _options() -> argparse.Namespace:
@@ -82,6 +94,7 @@ def _options() -> argparse.Namespace:
         help="trials of the peer with 2 workers, which takes tens of seconds for each",
     )
     parser.add_argument("--pairs", type=int, default=3, help="runs of each side, alternating")
+    parser.add_argument("--only", choices=("trials", "starts"), help="one of the two tables")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -189,6 +202,47 @@ def report_as_function(config: Any, trial: Any) -> None:
         trial.report({"validation_loss": config.x + epoch})
 
 
+def start_with(trial: Callable[[Any, Any], None], folder: Path) -> Measured:
+    """A study of one trial, which loads its library and says when it has."""
+    from itwinai.hpo import tune
+
+    start = time.time()
+    result = tune(
+        trial,
+        space={"x": {"type": "uniform", "lower": 0.0, "upper": 1.0}},
+        config={"x": 0.5},
+        metric="validation_loss",
+        mode="min",
+        num_samples=1,
+        algorithm="random",
+        storage_path=folder,
+        resources_per_worker={"CPU": 1},
+    )
+    told = result.trials[0].metrics
+    assert bool(told["has_torch"]) == (trial is load_torch)
+    return Measured(told["loaded_at"] - start, 1, cpu=told["cpu"])
+
+
+def load_scikit(config: Any, trial: Any) -> None:
+    """A trial that begins with scikit-learn."""
+    import sklearn.linear_model  # noqa: F401
+
+    report_start(config, trial)
+
+
+def load_torch(config: Any, trial: Any) -> None:
+    """A trial that begins with PyTorch."""
+    import torch  # noqa: F401
+
+    report_start(config, trial)
+
+
+def report_start(config: Any, trial: Any) -> None:
+    """Report when this process was ready, and what that has cost it."""
+    told = {"loaded_at": time.time(), "cpu": time.process_time()}
+    trial.report({"validation_loss": config.x, "has_torch": "torch" in sys.modules, **told})
+
+
 def _warm(record: Path) -> float | None:
     """Seconds per trial between the first trial's end and the last one's."""
     import optuna
@@ -261,6 +315,9 @@ VARIANTS: dict[str, Callable[[int, Path], Measured]] = {
     "peer-1": lambda trials, folder: tune_peer(trials, folder, report_in_tune),
     "ours-2": lambda trials, folder: ours(trials, folder, workers=2),
     "peer-2": lambda trials, folder: tune_peer(trials, folder, train_in_tune),
+    "bare-1": lambda trials, folder: start_with(report_start, folder),
+    "scikit-1": lambda trials, folder: start_with(load_scikit, folder),
+    "torch-1": lambda trials, folder: start_with(load_torch, folder),
 }
 
 
@@ -287,6 +344,22 @@ def compare(comparison: Comparison, trials: int, peer_trials_2: int, pairs: int)
     }
 
 
+def compare_starts(rounds: int) -> list[dict[str, Any]]:
+    """Start a trial's process with each library in turn; the figures are medians."""
+    measured: dict[str, list[Measured]] = {name: [] for name in STARTS}
+    for _ in range(rounds):
+        for name, variant in STARTS.items():
+            measured[name].append(measure(variant, 1))
+    return [
+        {
+            "name": name,
+            "seconds": median(one.seconds for one in found),
+            "cpu": median(one.cpu for one in found if one.cpu is not None),
+        }
+        for name, found in measured.items()
+    ]
+
+
 def measure(variant: str, trials: int) -> Measured:
     """Measure a variant in a process of its own."""
     print(f"{variant}: {trials} trials ...", file=sys.stderr, flush=True)
@@ -302,7 +375,7 @@ def measure(variant: str, trials: int) -> Measured:
         return Measured(**json.loads(answer.read_text()))
 
 
-def report(comparisons: list[dict[str, Any]]) -> dict[str, Any]:
+def report(comparisons: list[dict[str, Any]], starts: list[dict[str, Any]]) -> dict[str, Any]:
     """All figures, with what they were measured on."""
     return {
         "benchmark": "overhead",
@@ -315,6 +388,8 @@ def report(comparisons: list[dict[str, Any]]) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
         "comparisons": comparisons,
+        "starts": starts,
+        "load": os.getloadavg(),
     }
 
 
@@ -331,6 +406,16 @@ def table(comparisons: list[dict[str, Any]]) -> str:
             f"{c['peer']:.2f} | {c['ratio']:.0f} ({pairs}) | "
             f"{c['trials']['ours']}, {c['trials']['peer']} |"
         )
+    return "\n".join(lines)
+
+
+def table_of_starts(starts: list[dict[str, Any]]) -> str:
+    """The starts of processes as Markdown."""
+    lines = [
+        "| A trial's process has loaded | seconds | CPU seconds of the process |",
+        "| --- | ---: | ---: |",
+    ]
+    lines += [f"| {one['name']} | {one['seconds']:.2f} | {one['cpu']:.2f} |" for one in starts]
     return "\n".join(lines)
 
 

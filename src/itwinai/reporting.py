@@ -73,3 +73,23 @@ class NullReporter:
     def note(self, about: str, text: str) -> None:
         """Tell the user."""
         itwinai.logger.warning(text)
+
+
+class TellingReporter(NullReporter):
+    """A training outside a study, whose reports the user sees as they come."""
+
+    def __init__(self) -> None:
+        #: Epochs trained at the last report.
+        self.done = 0.0
+
+    def report(
+        self,
+        metrics: Mapping[str, float],
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
+        """Tell the user and go on."""
+        self.done = progress.after(self.done)
+        values = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+        itwinai.logger.info("epoch %g  %s", self.done, values)
+        return False

@@ -81,6 +81,20 @@ def line():
     return torch.nn.Linear(4, 1)
 """
 
+#: A function; an epoch takes as long as the file ``pause`` says.
+_FUNCTION = """
+import time
+from pathlib import Path
+
+
+def train(config, trial):
+    w = trial.load() or 0.0
+    for _ in trial.epochs():
+        time.sleep(float(Path(__file__).with_name("pause").read_text()))
+        w += config.rate * (1 - w)
+        trial.report({"loss": (1 - w) ** 2}, checkpoint=w)
+"""
+
 _TRAINER = {
     "_target_": "slow.Slow",
     "config": {"num_workers_dataloader": 0, "loss": "mse"},
@@ -318,6 +332,26 @@ def test_what_begins_in_a_job_reaches_a_rung_or_a_checkpoint(slurm: Testbed, fol
     assert len(trained) == sum(trial.epochs for trial in result.trials)
     # Whatever began kept an epoch at least, which the next job did not train again.
     assert len(result.attempts) == len({(trial, job) for trial, job, _ in lines})
+
+
+@pytest.mark.exhaustive
+def test_the_study_of_a_function_goes_on_in_the_next_job(slurm: Testbed, folder: Path) -> None:
+    (folder / "fitting.py").write_text(_FUNCTION)
+    rate = {"type": "uniform", "lower": 0.1, "upper": 0.9}
+    study = {"name": "small", "num_samples": 8, "scheduler": "none", "algorithm": "random"}
+    content = {"search_space": {"rate": rate}, "config": {"rate": 0.5}, "epochs": 12}
+    (folder / "space.yaml").write_text(yaml.safe_dump({**content, "study": study}))
+    (folder / "pause").write_text("0.5")
+    command = "itwinai hpo run fitting.py:train --space space.yaml --metric loss --mode min"
+    limits = {"nodes": 2, "time": 10, "max_continuations": 1}
+    jobs = Jobs(slurm, folder, kind="study", command=command, **limits)
+    first = jobs.do("submit")["job"]
+    jobs.wait_for_line(first, "trial .* completed", 120)
+    jobs.warn(first)
+    assert slurm.wait(first).exit_code == 75, jobs.log(first)
+    _, second = jobs.links
+    assert slurm.wait(second, 240).exit_code == 0, jobs.log(second)
+    assert epochs_of_completed(folder, trials=8) == 8 * 12
 
 
 @pytest.mark.exhaustive

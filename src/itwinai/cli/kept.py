@@ -165,7 +165,7 @@ class KeptPipeline:
         given = step.get("config")
         content = read_mapping(given) if isinstance(given, str) else _plain(given, resolve=shared)
         for name, value in params.items():
-            if name in self.arguments or name in step:
+            if name not in self.places and (name in self.arguments or name in step):
                 step[name] = value
             else:
                 _set(content, self.places.get(name, name), value)

@@ -16,7 +16,7 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.config import StudyConfiguration
     from itwinai.hpo.display import load_study
-    from itwinai.hpo.functions import FunctionTrainer, Trial, tune
+    from itwinai.hpo.functions import FunctionTrainer, Trial, load_checkpoint, tune
     from itwinai.hpo.insight import Importance, WinnerEstimate, estimate_winner, importances
     from itwinai.hpo.record import (
         ListedStudy,
@@ -47,6 +47,7 @@ __all__ = [
     "importances",
     "json_schema",
     "list_studies",
+    "load_checkpoint",
     "load_study",
     "report_study",
     "rerun",
@@ -59,7 +60,7 @@ __getattr__ = lazily(
     {
         "config": "StudyConfiguration",
         "display": "load_study",
-        "functions": "FunctionTrainer Trial tune",
+        "functions": "FunctionTrainer Trial load_checkpoint tune",
         "insight": "Importance WinnerEstimate estimate_winner importances",
         "record": "ListedStudy StudyResult export_study list_studies stop_study",
         "report": "report_study",

@@ -16,14 +16,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from itwinai.components import DataGetter
 from itwinai.errors import ConfigurationError
-from itwinai.hpo import StudyResult, Trial, TrialState, load_study, tune
+from itwinai.hpo import (
+    FunctionTrainer,
+    StudyResult,
+    Trial,
+    TrialState,
+    load_checkpoint,
+    load_study,
+    tune,
+)
 from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
 from itwinai.hpo.functions.configuration import TrialConfig
-from itwinai.hpo.functions.trial import Task
+from itwinai.hpo.functions.trial import NewestCheckpoint, Task
 from itwinai.hpo.trial import Assignment
-from itwinai.reporting import END_OF_EPOCH, NullReporter, Progress
+from itwinai.pipeline import Pipeline
+from itwinai.reporting import END_OF_EPOCH, NullReporter, Progress, Reporter, TrialStopped
 
 SPACE = {"x": {"type": "uniform", "lower": 0, "upper": 4}}
 
@@ -48,6 +58,13 @@ def metrics(result: StudyResult, number: int, name: str) -> list[float]:
     return [epoch[name] for epoch in result.trials[number].history]
 
 
+def alone(folder: Path, reporter: Reporter, epochs: float = 0) -> Trial:
+    """A trial of four epochs, so many of which are on record, in this process."""
+    assignment = Assignment(0, {}, str(folder), epochs=epochs)
+    kept = NewestCheckpoint(folder)
+    return Trial(Task(assignment, Place(), TrialConfig({}), None, 4, kept), reporter)
+
+
 def approach(config: Any, trial: Trial) -> None:
     w = trial.load() or 0.0
     for _ in trial.epochs():
@@ -67,6 +84,8 @@ def test_the_first_trial_runs_the_default_and_the_best_is_told(tmp_path: Path) -
     assert result.best is not None
     assert result.best.checkpoint is not None
     assert [p.name for p in tmp_path.glob("study/trials/*/epoch_*")] == ["epoch_3"]
+    w = load_checkpoint(result.best.checkpoint)
+    assert result.best.metrics["loss"] == (w - 2) ** 2
 
 
 def test_a_study_of_a_function_without_torch_never_loads_it(tmp_path: Path) -> None:
@@ -225,6 +244,48 @@ def test_what_would_need_code_to_load_is_refused_with_what_to_do(tmp_path: Path)
     assert not list(tmp_path.glob("study/trials/*/epoch_*"))
 
 
+class StopsAt(NullReporter):
+    """A study that has ended when the second report comes, which is on no record."""
+
+    def __init__(self) -> None:
+        self.checkpoints: list[Path | None] = []
+
+    def report(
+        self,
+        metrics: Any,
+        checkpoint: Path | None = None,
+        progress: Progress = END_OF_EPOCH,
+    ) -> bool:
+        self.checkpoints.append(checkpoint)
+        return len(self.checkpoints) == 2
+
+
+def test_a_trial_that_is_told_to_stop_leaves_the_checkpoint_on_record(tmp_path: Path) -> None:
+    study = StopsAt()
+    trial = alone(tmp_path, study)
+    trial.report({"loss": 2.0}, checkpoint=2)
+    with pytest.raises(TrialStopped):
+        trial.report({"loss": 1.0}, checkpoint=1)
+    assert study.checkpoints[0] is not None
+    assert study.checkpoints[0].is_dir()
+
+
+def test_what_stopped_trials_leave_is_deleted_by_the_next_ones(tmp_path: Path) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        left = sorted(trial.folder.parent.glob("*/epoch_*"))
+        for epoch in trial.epochs():
+            reported = {"loss": config.x + 1 / (epoch + 1), "left": len(left)}
+            trial.report(reported, checkpoint=epoch)
+
+    points = [{"x": x} for x in (1.5, 2.0, 3.0, 4.0)]
+    asha = {"name": "asha", "grace_period": 2, "reduction_factor": 2}
+    result = run(train, tmp_path, num_samples=5, points=points, scheduler=asha)
+    stopped = [trial.number for trial in result.trials if trial.state is TrialState.STOPPED]
+    assert len(stopped) > 1
+    # Only that of the best one, the first, is there when another one begins.
+    assert [trial.metrics["left"] for trial in result.trials] == [0, 1, 1, 1, 1]
+
+
 # -- reports ---------------------------------------------------------------------------------------
 
 
@@ -341,6 +402,59 @@ def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
         run(train, tmp_path)
 
 
+# -- once, without a study ---------------------------------------------------------------------
+
+
+def test_without_a_search_space_the_function_is_called_once(tmp_path: Path) -> None:
+    class Data(DataGetter):
+        def execute(self) -> tuple[float, float]:
+            return 0.5, 2.0
+
+    def train(config: Any, trial: Trial) -> dict[str, Any]:
+        drawn = random.random()
+        w = sum(trial.data) + drawn
+        for _ in trial.epochs():
+            trial.report({"loss": w - config.x}, checkpoint={"w": w})
+        return {"w": w, "place": (trial.rank, trial.world_size, trial.seed)}
+
+    step = FunctionTrainer(
+        train, config={"x": 1.0}, epochs=3, random_seed=5, checkpoints_location=tmp_path
+    )
+    expected = 2.5 + random.Random(5).random()
+    assert Pipeline([Data(), step]).execute() == {"w": expected, "place": (0, 1, 5)}
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_2"]
+    assert step.study_result is None
+
+
+def test_processes_of_torchrun_call_the_function_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+
+    def train(config: Any, trial: Trial) -> tuple[int, int]:
+        trial.report({"loss": config.x}, checkpoint=1)
+        return trial.rank, trial.world_size
+
+    step = FunctionTrainer(train, config={"x": 1.0}, checkpoints_location=tmp_path)
+    assert step.execute() == (1, 2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"study": {"metric": "loss"}}, "search_space: there is none, and study says"),
+        ({"search_space": SPACE, "random_seed": 3}, "random_seed=3: .* study.seed=3"),
+    ],
+)
+def test_what_is_meant_for_the_other_way_to_train_is_refused(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        FunctionTrainer(approach, config={"x": 1.0}, **arguments)
+
+
 # -- in the middle of epochs ---------------------------------------------------------------------
 
 
@@ -402,8 +516,7 @@ def test_a_function_is_stopped_in_the_middle_of_an_epoch(
 def test_a_place_that_makes_no_sense_is_refused(
     tmp_path: Path, places: Sequence[float], message: str
 ) -> None:
-    task = Task(Assignment(0, {}, str(tmp_path)), Place(), TrialConfig({}), None, 4)
-    trial = Trial(task, NullReporter())
+    trial = alone(tmp_path, NullReporter())
     for epoch in places[:-1]:
         trial.report({"loss": 1.0}, epoch=epoch)
     with pytest.raises(ReportError, match=message):
@@ -427,9 +540,8 @@ class Hearing(NullReporter):
 
 
 def test_what_a_function_reports_again_is_passed_over(tmp_path: Path) -> None:
-    task = Task(Assignment(0, {}, str(tmp_path), epochs=1.5), Place(), TrialConfig({}), None, 4)
     study = Hearing()
-    trial = Trial(task, study)
+    trial = alone(tmp_path, study, epochs=1.5)
     # It begins its running epoch, or all of them, again.
     for epoch in (0.25, 1, 1.25, 1.5, 1.75, 2):
         trial.report({"loss": 1.0}, [epoch], epoch=epoch)

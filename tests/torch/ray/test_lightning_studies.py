@@ -16,6 +16,7 @@ from itwinai.hpo import StudyResult, Trial, TrialState, rerun, tune
 from itwinai.hpo.engine import ray_cluster
 from itwinai.pipeline import Pipeline
 from itwinai.testing.integrations import check_integration
+from itwinai.torch.ray.lightning.training import LightningTraining
 from itwinai.torch.trainer import TorchLightningTrainer
 
 #: What users write; trials import it by its name.
@@ -173,7 +174,13 @@ def histories(result: StudyResult | None) -> list[Any]:
 @pytest.mark.exhaustive
 def test_the_callback_keeps_all_rules_of_an_integration() -> None:
     config = {"lr": 0.05, "plateau": False, "mark": "", "checks": 1.0}
-    assert check_integration(train, config, epochs=4, world_size=1)
+    assert check_integration(train, config, epochs=4)
+
+
+@pytest.mark.exhaustive
+def test_a_configuration_keeps_all_rules_of_an_integration() -> None:
+    training = LightningTraining(content(), {"lr": "model.init_args.lr"}, "my_model")
+    assert check_integration(training, {"lr": 0.05}, epochs=4)
 
 
 def test_a_lost_trial_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from itwinai.environ import paused_collection
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import Place
 from itwinai.hpo.functions.configuration import TrialConfig
-from itwinai.hpo.functions.trial import Task, Trial
+from itwinai.hpo.functions.trial import NewestCheckpoint, Task, Trial
 from itwinai.hpo.isolation.leftovers import Leftovers
 from itwinai.hpo.isolation.pickling import REFUSED, SharedValue, pickled
 from itwinai.hpo.isolation.support import support
@@ -52,6 +53,7 @@ class FunctionProgram:
         self._pickled = _sendable((function, dict(config)), "function")
         self._epochs = epochs
         self._leftovers = Leftovers()
+        self._last: NewestCheckpoint | None = None
         try:
             self._data = SharedValue(data, support().reduced)
         except REFUSED as error:
@@ -64,17 +66,25 @@ class FunctionProgram:
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Run the function with a trial's values."""
-        with self._data.copy() as data, _apart(assignment.seed, place):
+        if self._last is not None:  # that trial has ended, and all of it is on record
+            self._last.delete_superseded()
+        self._last = checkpoint = NewestCheckpoint(Path(assignment.directory))
+        with self._data.copy() as data, apart(assignment.seed, place):
             function, config = pickle.loads(self._pickled)
             self._leftovers.tell(assignment.number, reporter, function)
             values = TrialConfig({**config, **nested(assignment.params, config)})
-            task = Task(assignment, place, values, data, self._epochs)
+            task = Task(assignment, place, values, data, self._epochs, checkpoint)
             function(values, Trial(task, reporter))
 
 
 @contextmanager
-def _apart(seed: int | None, place: Place) -> Iterator[None]:
-    """Surround a trial, so that it finds nothing of the one before and leaves nothing."""
+def apart(seed: int | None, place: Place) -> Iterator[None]:
+    """Surround a trial, so that it finds nothing of the one before and leaves nothing.
+
+    Args:
+        seed: Of rank 0; the others' follow from it. None: random numbers are not seeded.
+        place: The process among those of the trial.
+    """
     library = support()
     with put_back(library.settings()), library.around_trial(place.cpus):
         if seed is not None:

@@ -56,6 +56,22 @@ def save_state(folder: Path, state: Any, epochs: float) -> None:
         write_manifest(scratch, {"epochs": epochs})
 
 
+def load_checkpoint(folder: str | Path) -> Any:
+    """Read what a function has handed over as its checkpoint, outside of a trial.
+
+    Args:
+        folder: Such as ``result.best.checkpoint``.
+
+    Returns:
+        Plain data, arrays of NumPy and tensors of PyTorch, those on the CPU; no code is run.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or none of a function.
+    """
+    state, _ = load_state(Path(folder))
+    return state
+
+
 def load_state(folder: Path) -> tuple[Any, Any]:
     """Read a checkpoint folder.
 

@@ -1,4 +1,4 @@
-"""A function as a step of a pipeline, which runs its study."""
+"""A function as a step of a pipeline, which runs its study, or trains once."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 
 
 class FunctionTrainer(BaseComponent):
-    """Runs a study in which every trial calls a function.
+    """Runs a study in which every trial calls a function, or calls it once.
 
     Args:
         function: Called as ``function(config, trial)`` in each process of a trial.
-        search_space: Tuned names and their domains.
+        search_space: Tuned names and their domains; None trains once, in this process.
         config: Default configuration, which the first trial runs; the gain is measured from it.
         epochs: Reports of a full training.
         study: A :class:`StudyConfiguration` or a mapping of its fields.
         name: Name in messages.
+        random_seed: Of a training without a study; a study has a ``seed`` of its own.
+        checkpoints_location: Of a training without a study: its ``trial.folder``.
 
     Raises:
         ConfigurationError: For a wrong or unknown key of ``study`` or ``search_space``, and for a
@@ -47,11 +49,13 @@ class FunctionTrainer(BaseComponent):
     def __init__(
         self,
         function: Function,
-        search_space: Mapping[str, Any],
+        search_space: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         epochs: int = 1,
         study: StudyConfiguration | Mapping[str, Any] | None = None,
         name: str | None = None,
+        random_seed: int | None = None,
+        checkpoints_location: str | Path = "checkpoints",
     ) -> None:
         super().__init__(name)
         self.save_parameters(**self.locals2params(locals()))
@@ -59,9 +63,12 @@ class FunctionTrainer(BaseComponent):
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
             raise ConfigurationError(f"epochs={epochs!r}: a whole number, 1 or more")
         self.function = function
-        self.search_space = SearchSpace.parse(search_space)
+        self.search_space = None if search_space is None else SearchSpace.parse(search_space)
         self.config = dict(config or {})
         self.epochs = epochs
+        self.random_seed = random_seed
+        self.checkpoints_location = Path(checkpoints_location)
+        _check_purpose(self.search_space, bool(study), random_seed)
         self.study = (
             study
             if isinstance(study, StudyConfiguration)
@@ -69,8 +76,8 @@ class FunctionTrainer(BaseComponent):
         )
 
     @monitor_exec
-    def execute(self, *data: Any) -> StudyResult:
-        """Run the study.
+    def execute(self, *data: Any) -> Any:
+        """Run the study, and return its result; without one return what the function returns.
 
         Args:
             data: What the steps before have made: ``trial.data``, a single value as it is.
@@ -79,10 +86,20 @@ class FunctionTrainer(BaseComponent):
             ConfigurationError: For whatever cannot work, before anything starts.
             StudyError: As of :func:`itwinai.hpo.launch.run_study`.
         """
-        return self.run(_as_one(data))
+        if self.search_space is not None:
+            return self.run(_as_one(data))
+        from itwinai.hpo.functions.once import train_once
+
+        how = self.config, self.epochs, _as_one(data), self.random_seed
+        return train_once(self.function, *how, self.checkpoints_location)
 
     def run(self, data: Any) -> StudyResult:
-        """Run the study over some data; see :meth:`execute`."""
+        """Run the study over some data.
+
+        Raises:
+            ConfigurationError: For whatever cannot work, before anything starts.
+            StudyError: As of :func:`itwinai.hpo.launch.run_study`.
+        """
         plan = self.checked_plan()
         program = FunctionSubject(self, data).program(None, self.epochs)
         self.study_result = run_study(plan, program, pipeline=self.study_pipeline)
@@ -111,13 +128,22 @@ class FunctionTrainer(BaseComponent):
         Raises:
             ConfigurationError: For whatever cannot work.
         """
+        if self.search_space is None:
+            raise ConfigurationError(
+                "search_space: there is none, so this trains once, and has no trials"
+            )
         for name in self.search_space:
             _check_name(name, self.config)
-        return plan_study(self.study, self.search_space, self.epochs, self._default())
+        default = self._default(self.search_space)
+        return plan_study(self.study, self.search_space, self.epochs, default)
 
-    def _default(self) -> dict[str, Any] | None:
+    @property
+    def study_places(self) -> dict[str, str]:
+        """Where each tuned name lies in ``config``, whatever the arguments are called."""
+        return {name: name for name in self.search_space or ()}
+
+    def _default(self, space: SearchSpace) -> dict[str, Any] | None:
         """The configuration's own values of the tuned names; None if it lacks one."""
-        space = self.search_space
         found = {n: value_at(self.config, n) for n in space if n not in space.defaults}
         lacking = [name for name, values in found.items() if not values]
         if lacking and self.study.default_first:
@@ -186,6 +212,20 @@ def _check_function(function: Any) -> None:
         ) from None
     except ValueError:  # of a builtin, which has no signature
         return
+
+
+def _check_purpose(space: SearchSpace | None, has_study: bool, seed: int | None) -> None:
+    """Refuse what is meant for a study in a single training, and the other way round."""
+    if space is None and has_study:
+        raise ConfigurationError(
+            "search_space: there is none, and study says how it would be searched. Give one, such "
+            "as {lr: {type: loguniform, lower: 1e-4, upper: 1e-1}}, or leave study out to train "
+            "once."
+        )
+    if space is not None and seed is not None:
+        raise ConfigurationError(
+            f"random_seed={seed}: with a search space this is the study's: study.seed={seed}"
+        )
 
 
 def _check_name(name: str, config: Mapping[str, Any]) -> None:

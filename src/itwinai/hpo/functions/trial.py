@@ -19,6 +19,30 @@ from itwinai.io.files import delete_folder
 from itwinai.reporting import Progress, Reporter, TrialStopped
 
 
+class NewestCheckpoint:
+    """A trial's checkpoint, which the next one replaces once that is on record.
+
+    Args:
+        folder: The trial's; a checkpoint that lies elsewhere stays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before: Path | None = None
+        self.path: Path | None = None
+
+    def replace(self, path: Path) -> None:
+        """Hear of a newer one; until that is on record, the one before stays."""
+        if path != self.path:
+            self._before, self.path = self.path, path
+
+    def delete_superseded(self) -> None:
+        """Delete the one before, now that the newest is on record."""
+        if self._before is not None:
+            delete_folder(self._before, within=self._folder)
+            self._before = None
+
+
 @dataclass(frozen=True)
 class Task:
     """What a trial's process has to do.
@@ -29,6 +53,7 @@ class Task:
         config: The default configuration with the trial's values.
         data: The study's data, this trial's own copy.
         total: Epochs of a full training.
+        checkpoint: What there is to go on from.
     """
 
     assignment: Assignment
@@ -36,6 +61,7 @@ class Task:
     config: TrialConfig
     data: Any
     total: int
+    checkpoint: NewestCheckpoint
 
 
 class Trial:
@@ -49,7 +75,6 @@ class Trial:
     def __init__(self, task: Task, reporter: Reporter) -> None:
         self._task = task
         self._reporter = reporter
-        self._newest: Path | None = None
         self._random: Any = None
         #: Epochs of the last report, or of the checkpoint to go on from.
         self._done = 0.0
@@ -123,7 +148,7 @@ class Trial:
         except CheckpointError as error:
             itwinai.logger.warning("warning: %s. The trial begins again.", error)
             return None
-        self._newest = Path(assignment.checkpoint)
+        self._task.checkpoint.replace(Path(assignment.checkpoint))
         self._done = assignment.epochs
         self._put_random_numbers_back()
         return state
@@ -169,13 +194,14 @@ class Trial:
         self._done = self._after(Progress(epoch if epoch is None else float(epoch)))
         if self._done <= self._task.assignment.epochs:
             return
-        saved = self._save(checkpoint) if checkpoint is not None and self.rank == 0 else None
-        newest = self._newest if saved is None else saved
+        kept = self._task.checkpoint
+        if checkpoint is not None and self.rank == 0:
+            kept.replace(self._save(checkpoint))
         progress = Progress(self._done, step if step is None else int(step))
-        stops = self._reporter.report(numbers, newest, progress)
-        self._replace_newest(saved)
-        if stops:
+        # Whoever is told to stop cannot know whether the study has heard this report.
+        if self._reporter.report(numbers, kept.path, progress):
             raise TrialStopped
+        kept.delete_superseded()
 
     def _after(self, progress: Progress) -> float:
         """Epochs trained at a report."""
@@ -210,14 +236,6 @@ class Trial:
         path = self.folder / (f"epoch_{whole}_part_{part}" if part else f"epoch_{whole - 1}")
         save_state(path, state, self._done)
         return path
-
-    def _replace_newest(self, saved: Path | None) -> None:
-        """Delete the checkpoint before, now that the record knows the newer one."""
-        if saved is None or saved == self._newest:
-            return
-        if self._newest is not None:
-            delete_folder(self._newest, within=self.folder)
-        self._newest = saved
 
     def _put_random_numbers_back(self) -> None:
         if self._random is not None and self.rank == 0:

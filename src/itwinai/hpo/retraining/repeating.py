@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import Place, Program, visible_gpus
 from itwinai.hpo.errors import StudyError
@@ -20,7 +19,7 @@ from itwinai.hpo.record import StudyResult, load_study
 from itwinai.hpo.retraining.subject import Studied, Subject
 from itwinai.hpo.trial import FAILURES, Assignment, TrialResult, epochs_as_kept
 from itwinai.io.ownership import why_leads_out
-from itwinai.reporting import END_OF_EPOCH, Progress, TrialStopped
+from itwinai.reporting import END_OF_EPOCH, Progress, TellingReporter, TrialStopped
 
 Metrics = Mapping[str, float]
 
@@ -150,10 +149,11 @@ def _assignment(trial: TrialResult, seed: int | None, folder: Path) -> Assignmen
     )
 
 
-class _Listener:
+class _Listener(TellingReporter):
     """Hears a training's reports, and stops it where the trial ended."""
 
     def __init__(self, until: int | None) -> None:
+        super().__init__()
         self._until = until
         self.history: list[Metrics] = []
         self.at: list[float] = []
@@ -165,11 +165,10 @@ class _Listener:
         checkpoint: Path | None = None,
         progress: Progress = END_OF_EPOCH,
     ) -> bool:
+        super().report(metrics, checkpoint, progress)
         self.history.append(dict(metrics))
-        self.at.append(epochs_as_kept(progress.after(self.at[-1] if self.at else 0)))
+        self.at.append(epochs_as_kept(self.done))
         self.checkpoint = checkpoint
-        values = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
-        itwinai.logger.info("epoch %g  %s", self.at[-1], values)
         return len(self.history) == self._until
 
     def note(self, about: str, text: str) -> None:
