@@ -10,8 +10,8 @@ import pytest
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import SearchSpace, StudyConfiguration
-from itwinai.hpo.insight.forecast import Spread, epochs_by_rungs, forecast
-from itwinai.hpo.insight.ratios import RATIOS
+from itwinai.hpo.insight.forecast import Spread, epochs_expected, forecast
+from itwinai.hpo.insight.powers import POWERS
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.planning import EpochTime, PlannedCost, plan_cost, wall_time
 from itwinai.hpo.record import Setup
@@ -54,7 +54,7 @@ def test_the_rungs_alone_give_the_mean_over_all_orders_of_the_trials(scheduler: 
                 if judge.hear(Report(number, epoch, 0.0, (float(loss),))) == "stop":
                     break
         totals.append(total)
-    expected = epochs_by_rungs(built.judge.rungs, trials, epochs)
+    expected = epochs_expected(built.judge.rungs, trials, epochs)
     assert expected == pytest.approx(sum(totals) / len(totals))
 
 
@@ -96,14 +96,26 @@ def test_a_search_that_learns_nothing_is_expected_to_pass_less_often() -> None:
     assert learning is not None
     assert random is not None
     assert random.expected < learning.expected
-    assert random.expected == pytest.approx(epochs_by_rungs(rungs, 24, 30), rel=0.35)
+    assert random.expected == pytest.approx(epochs_expected(rungs, 24, 30), rel=0.35)
 
 
-def test_every_measured_ratio_can_be_interpolated() -> None:
-    for name, measured in RATIOS.items():
-        trials = [ratio.trials for ratio in measured]
+def test_every_measured_power_can_be_interpolated() -> None:
+    for name, measured in POWERS.items():
+        trials = [power.trials for power in measured]
         assert trials == sorted(set(trials)), name
-        assert all(r.low <= r.median <= r.high for r in measured), name
+        assert all(0 <= power.low <= power.median <= power.high for power in measured), name
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
+def test_the_shorter_the_training_the_less_there_is_to_gain(tmp_path: Path, scheduler: str) -> None:
+    short, long = (
+        planned(tmp_path, epochs=epochs, scheduler=scheduler).forecast for epochs in (6, 30)
+    )
+    assert short.epochs is not None
+    assert long.epochs is not None
+    assert short.epochs.high <= short.full == 144
+    assert long.epochs.expected / long.full < short.epochs.expected / short.full < 1
+    assert short.epochs.low < short.epochs.expected < short.epochs.high
 
 
 def test_time_and_hours_grow_with_the_seconds_of_an_epoch(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from itwinai.hpo.record import Setup, load_study
 from itwinai.hpo.rungs import Rungs, Unit
 
 #: Seconds of an epoch in a study, those of the default configuration being 1: other configurations
-#: are larger or smaller. Measured by ``benchmarks/plan_ratios.py``.
+#: are larger or smaller. Measured by ``benchmarks/plan_tables.py``.
 _PACE = Spread(1.1, 0.7, 1.8)
 
 #: What tells how much of a unit an epoch is.

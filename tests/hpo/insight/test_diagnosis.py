@@ -183,11 +183,14 @@ def test_two_failures_are_too_few(tmp_path: Path, failures: int, findings: int) 
     assert len(found(study.close(), "failing region")) == findings
 
 
-@pytest.mark.parametrize(("failed", "findings"), [([0.9, 0.95], 1), ([0.2, 0.9], 0), ([0.9], 0)])
+@pytest.mark.parametrize(
+    ("failed", "others", "findings"),
+    [([0.9, 0.95], 38, 1), ([0.2, 0.9], 38, 0), ([0.9], 38, 0), ([0.86, 0.95], 24, 1)],
+)
 def test_a_region_that_the_search_avoids_is_found_by_two_failures_in_it(
-    tmp_path: Path, failed: list[float], findings: int
+    tmp_path: Path, failed: list[float], others: int, findings: int
 ) -> None:
-    good = [0.7 * n / 38 for n in range(38)]
+    good = [0.84 * n / others for n in range(others + 1)]
     points = [{"x": x} for x in (*failed, *good)]
     study = build_study(tmp_path, points=points, num_samples=len(points))
     for point in points:

@@ -2,7 +2,8 @@
 
 Of ``m`` trials that reach a rung one after the other in random order, successive halving lets
 ``sum over j <= m of max(1, floor(j * keep)) / j`` go on. A search that learns proposes better
-trials later, which pass more often: what comes out is multiplied by a ratio that was measured.
+trials later, which pass more often: the share of each rung is raised to a power that was measured.
+However short the training, no more go on than come.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from itwinai.hpo.insight.ratios import RATIOS, Ratio
+from itwinai.hpo.insight.powers import POWERS, Power
 from itwinai.hpo.record import Setup
 from itwinai.hpo.rungs import Bracket, Rungs
 
@@ -25,8 +26,14 @@ NO_SCHEDULER = "none"
 #: Algorithms that learn nothing, so that later trials are no better than earlier ones.
 _BLIND = ("random", "qmc", "grid")
 
+#: Algorithms that learn from stopped trials, too; what others learn counts as what ``tpe`` does.
+_MODELLED = ("mfgp", "bohb")
+
 #: A rung that keeps this share is as patient as those of ``auto``.
 _PATIENT = 0.5
+
+#: A scheduler without rungs compares a trial with the median of the others after each epoch.
+_HALF = 0.5
 
 #: For each bracket the share of the trials at each of its rungs that goes on.
 Shares = tuple[tuple[float, ...], ...]
@@ -106,21 +113,20 @@ def _forecast(row: str, rungs: Rungs | None, trials: int, epochs: int) -> Foreca
     full = trials * epochs
     if row == NO_SCHEDULER:
         return Forecast(full, Spread(full, full, full))
-    measured = RATIOS.get(row)
-    ratio = Ratio(trials, 1, 1, 1) if measured is None else _between(measured, trials)
+    measured = POWERS.get(row)
     if rungs is None and measured is None:
         return Forecast(full, None)
+    power = Power(trials, 1, 1, 1) if measured is None else _between(measured, trials)
+    values = (power.median, power.high, power.low)
+    spread = Spread(*(epochs_expected(rungs, trials, epochs, value) for value in values))
     if rungs is None:
-        spread = _spread(ratio, full, full)
-        return Forecast(full, spread, (), (_evenly(spread.expected / trials, epochs),))
-    sizes = sizes_of(rungs, 0, trials)
-    nominal = tuple(map(_shares, rungs.brackets, sizes))
-    spread = _spread(ratio, _trained(rungs, sizes, nominal, epochs), full)
-    lift = _lift(rungs, sizes, nominal, epochs, spread.expected)
-    shares = _lifted(nominal, lift)
+        share = _HALF**power.median
+        return Forecast(full, spread, (), (_evenly(share, epochs),))
+    sizes, nominal = _nominal(rungs, trials)
+    shares = _raised(nominal, power.median)
     going_on = tuple(
         {
-            level: partial(_later_share, bracket.keep, float(come), lift)
+            level: partial(_later_share, bracket.keep, float(come), power.median)
             for level, come in zip(bracket.levels, _climbing(size, passing), strict=False)
         }
         for bracket, size, passing in zip(rungs.brackets, sizes, shares, strict=True)
@@ -128,21 +134,31 @@ def _forecast(row: str, rungs: Rungs | None, trials: int, epochs: int) -> Foreca
     return Forecast(full, spread, _passing(rungs, sizes, shares), going_on)
 
 
-def epochs_by_rungs(rungs: Rungs | None, trials: int, epochs: int) -> float:
-    """Epochs that a study trains if its trials come in random order: 1 in the measured ratios."""
+def epochs_expected(rungs: Rungs | None, trials: int, epochs: int, power: float = 1.0) -> float:
+    """Epochs that a study trains if as many go on as in random order, raised to a power.
+
+    Args:
+        rungs: Where trials are compared; None: after each epoch, with half of them.
+        trials: Trials in all.
+        epochs: Epochs of a full training.
+        power: Of each share that goes on; below 1, more do.
+    """
     if rungs is None:
-        return trials * epochs
-    sizes = sizes_of(rungs, 0, trials)
-    return _trained(rungs, sizes, tuple(map(_shares, rungs.brackets, sizes)), epochs)
+        return trials * float(np.sum(_HALF ** (power * np.arange(epochs))))
+    sizes, nominal = _nominal(rungs, trials)
+    return _trained(rungs, sizes, _raised(nominal, power), epochs)
 
 
 def row_of(setup: Setup) -> str:
     """Under which name studies like this one were measured, if they were."""
     name = setup.scheduler
+    if name == NO_SCHEDULER:
+        return name
     if name == "asha" and setup.rungs and setup.rungs.brackets[0].keep >= _PATIENT:
         name = "asha, patient"
-    blind = setup.algorithm in _BLIND and name != NO_SCHEDULER
-    return f"{name}, random" if blind else name
+    if setup.algorithm in _BLIND:
+        return f"{name}, random"
+    return name if setup.algorithm in _MODELLED else f"{name}, tpe"
 
 
 def bracket_of(rungs: Rungs, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -156,17 +172,19 @@ def sizes_of(rungs: Rungs, begin: int, end: int) -> list[int]:
     return [int(size) for size in np.bincount(brackets, minlength=len(rungs.brackets))]
 
 
-def _between(measured: Sequence[Ratio], trials: int) -> Ratio:
-    """Read a ratio off the measured ones, along the logarithm of the number of trials."""
-    at, x = [math.log(ratio.trials) for ratio in measured], math.log(trials)
-    median = float(np.interp(x, at, [ratio.median for ratio in measured]))
-    low = float(np.interp(x, at, [ratio.low for ratio in measured]))
-    high = float(np.interp(x, at, [ratio.high for ratio in measured]))
-    return Ratio(trials, median, low, high)
+def _between(measured: Sequence[Power], trials: int) -> Power:
+    """Read a power off the measured ones, along the logarithm of the number of trials."""
+    at, x = [math.log(power.trials) for power in measured], math.log(trials)
+    median = float(np.interp(x, at, [power.median for power in measured]))
+    low = float(np.interp(x, at, [power.low for power in measured]))
+    high = float(np.interp(x, at, [power.high for power in measured]))
+    return Power(trials, median, low, high)
 
 
-def _spread(ratio: Ratio, base: float, full: float) -> Spread:
-    return Spread(*(min(full, base * value) for value in (ratio.median, ratio.low, ratio.high)))
+def _nominal(rungs: Rungs, trials: int) -> tuple[list[int], Shares]:
+    """The sizes of the brackets, and the shares that go on if trials come in random order."""
+    sizes = sizes_of(rungs, 0, trials)
+    return sizes, tuple(map(_shares, rungs.brackets, sizes))
 
 
 def _shares(bracket: Bracket, trials: int) -> tuple[float, ...]:
@@ -201,54 +219,27 @@ def _trained(rungs: Rungs, sizes: Sequence[int], shares: Shares, epochs: int) ->
     return total
 
 
-def _later_share(keep: float, come: float, lift: float, came: int) -> float:
+def _later_share(keep: float, come: float, power: float, came: int) -> float:
     """The share of a rung's later trials: the first ones go on more often, the very first always.
 
     Args:
         keep: The rung's own share.
         come: Trials that are expected at the rung.
-        lift: As of :func:`_lift`.
+        power: Of what goes on in random order.
         came: Trials that have been there.
     """
     come = max(come, came + 1.0)
     share = (_passed(come, keep) - _passed(came, keep)) / (come - came)
-    return math.pow(share, lift)
+    return math.pow(share, power)
 
 
-def _lifted(nominal: Shares, lift: float) -> Shares:
-    return tuple(tuple(share**lift for share in bracket) for bracket in nominal)
+def _raised(nominal: Shares, power: float) -> Shares:
+    return tuple(tuple(share**power for share in bracket) for bracket in nominal)
 
 
-def _lift(rungs: Rungs, sizes: Sequence[int], nominal: Shares, epochs: int, wanted: float) -> float:
-    """The power of all shares at which so many epochs are trained: below 1, more trials go on."""
-
-    def trained(lift: float) -> float:
-        return _trained(rungs, sizes, _lifted(nominal, lift), epochs)
-
-    return _falling_to(wanted, trained, 0.0, 8.0)
-
-
-def _evenly(wanted: float, epochs: int) -> GoingOn:
-    """The share that goes on, the same after each epoch, if a trial trains so many on average."""
-
-    def trained(ending: float) -> float:
-        return float(np.sum((1 - ending) ** np.arange(epochs)))
-
-    share = 1 - _falling_to(wanted, trained, 0.0, 1.0)
+def _evenly(share: float, epochs: int) -> GoingOn:
+    """The same share goes on after each epoch."""
     return dict.fromkeys(map(float, range(1, epochs)), lambda came: share)
-
-
-def _falling_to(
-    wanted: float, function: Callable[[float], float], low: float, high: float
-) -> float:
-    """Where a falling function has a value, by bisection; an end where it never has."""
-    for _ in range(40):
-        middle = (low + high) / 2
-        if function(middle) > wanted:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
 
 
 def _passing(rungs: Rungs, sizes: Sequence[int], shares: Shares) -> tuple[Passing, ...]:

@@ -1,11 +1,11 @@
 """What a plan says of a study's epochs beside what the study trains, on real learning curves.
 
 The study itself, by the virtual clock and the tables of ``efficacy``, with 4 workers and the
-default configuration first. From the epochs that studies train comes the table of ratios in
-``src/itwinai/hpo/insight/ratios.py``; the errors are those of a plan whose ratios know nothing of
-the task at hand. Run it from the project's root:
+default configuration first. From the epochs that studies train comes the table of powers in
+``src/itwinai/hpo/insight/powers.py``; the errors are those of a plan whose powers know nothing of
+the task at hand, of full trainings and of such that are cut short. Run it from the project's root:
 
-    python -m benchmarks.plan_ratios --repeats 5 --json plan_ratios.json
+    python -m benchmarks.plan_tables --repeats 5 --json plan_tables.json
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from benchmarks.efficacy import PACKAGES, WORKERS, Clock, Driven
 from benchmarks.learning_curves import load_tasks
-from itwinai.hpo.insight.forecast import Spread, epochs_by_rungs
+from itwinai.hpo.insight.forecast import Spread, epochs_expected
 from itwinai.hpo.insight.remaining import epochs_left
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.planning import EpochTime, wall_time
@@ -37,7 +38,13 @@ from itwinai.hpo.trial import TrialResult, TrialState
 #: Trials of a study, and of how many repeats one is made: long studies vary less.
 TRIALS = {10: 1, 24: 1, 50: 2, 100: 4}
 
-#: What is measured, by the name of its row in the table of ratios.
+#: Epochs after which trainings are cut short, in studies of so many trials.
+SHORT, SHORT_TRIALS = (6, 12), 24
+
+#: What ``auto`` makes of a search whose trials it does not model.
+_PATIENT = {"name": "asha", "grace_period": 3, "reduction_factor": 3, "keep": 0.5}
+
+#: What is measured, by the name of its row in the table of powers.
 VARIANTS: dict[str, dict[str, Any]] = {
     "asha, patient": {},
     "asha": {"scheduler": "asha"},
@@ -48,7 +55,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "asha, random": {"algorithm": "random", "scheduler": "asha"},
     "hyperband, random": {"algorithm": "random", "scheduler": "hyperband"},
     "median, random": {"algorithm": "random", "scheduler": "median"},
+    "asha, patient, tpe": {"algorithm": "tpe", "scheduler": _PATIENT},
+    "asha, tpe": {"algorithm": "tpe", "scheduler": "asha"},
+    "hyperband, tpe": {"algorithm": "tpe", "scheduler": "hyperband"},
+    "median, tpe": {"algorithm": "tpe", "scheduler": "median"},
 }
+
+#: No study is expected to stop more than at this power.
+_LARGEST = 8.0
 
 #: Shares of a study's epochs after which the rest is estimated.
 MOMENTS = {"quarter": 0.25, "half": 0.5}
@@ -83,9 +97,17 @@ class Outcome:
     times: list[float]
 
     @property
-    def ratio(self) -> float:
-        """Epochs that it trained over those that its rungs alone let one expect."""
-        return len(self.reports) / epochs_by_rungs(self.setup.rungs, self.trials, self.full)
+    def power(self) -> float:
+        """The power of the shares that go on at which so many epochs are expected."""
+        values = [0.0, _LARGEST]
+        beyond = [self.expected(value) - len(self.reports) for value in values]
+        if beyond[0] <= 0 or beyond[1] >= 0:
+            return values[int(beyond[1] >= 0)]
+        return float(brentq(lambda power: self.expected(power) - len(self.reports), *values))
+
+    def expected(self, power: float) -> float:
+        """Epochs that are expected at a power."""
+        return epochs_expected(self.setup.rungs, self.trials, self.full, power)
 
     @property
     def pace(self) -> float:
@@ -129,10 +151,15 @@ class Watched(Driven):
         return verdict
 
 
-def run_one(job: tuple[str, int, int, int]) -> Outcome:
+#: A variant, the trials of a study, the epochs of a training (None: all), a task, and a repeat.
+Job = tuple[str, int, int | None, int, int]
+
+
+def run_one(job: Job) -> Outcome:
     """One study of a variant, of so many trials, on a task."""
-    variant, trials, index, repeat = job
+    variant, trials, epochs, index, repeat = job
     task = load_tasks()[index]
+    task.epochs = epochs or task.epochs
     settings = {**VARIANTS[variant], "num_samples": trials}
     about = (task.space, task.metric, task.mode, task.epochs, repeat)
     study = Watched(*about, task.default, **settings)
@@ -161,27 +188,40 @@ def _by_mean(trials: Sequence[TrialResult], total: int) -> float | None:
 
 def main() -> None:
     options = _options()
+    jobs = jobs_of(options.variants, options.repeats)
     tasks = [task.name for task in load_tasks()]
-    jobs = [
-        (variant, trials, index, repeat)
-        for variant in options.variants
-        for trials, every in TRIALS.items()
-        for index in range(len(tasks))
-        for repeat in range(0, options.repeats, every)
-    ]
-    outcomes: dict[str, dict[int, dict[str, list[Outcome]]]] = {}
+    outcomes: dict[tuple[str, int, int | None], dict[str, list[Outcome]]] = {}
     with ProcessPoolExecutor(options.processes) as pool:
         for job, outcome in zip(jobs, pool.map(run_one, jobs), strict=True):
-            by_task = outcomes.setdefault(job[0], {}).setdefault(job[1], {})
-            by_task.setdefault(tasks[job[2]], []).append(outcome)
+            by_task = outcomes.setdefault(job[:3], {})
+            by_task.setdefault(tasks[job[3]], []).append(outcome)
     figures = [
-        {"variant": variant, "trials": trials, **figures_of(by_task)}
-        for variant, by_trials in outcomes.items()
-        for trials, by_task in by_trials.items()
+        {
+            "variant": variant,
+            "trials": trials,
+            "epochs": epochs,
+            **figures_of(by_task, outcomes[variant, trials, None]),
+        }
+        for (variant, trials, epochs), by_task in outcomes.items()
     ]
-    print(f"{plan_table(figures)}\n\n{left_table(figures)}")
+    whole = [row for row in figures if row["epochs"] is None]
+    print(f"{plan_table(whole)}\n\n{short_table(figures)}\n\n{left_table(whole)}")
     if options.json is not None:
         options.json.write_text(json.dumps(report(figures, options.repeats), indent=2) + "\n")
+
+
+def jobs_of(variants: Sequence[str], repeats: int) -> list[Job]:
+    """All studies: of full trainings, and of such that are cut short."""
+    kinds = [(trials, None, every) for trials, every in TRIALS.items()]
+    kinds += [(SHORT_TRIALS, epochs, repeats) for epochs in SHORT]
+    tasks = range(len(load_tasks()))
+    return [
+        (variant, trials, epochs, index, repeat)
+        for variant in variants
+        for trials, epochs, every in kinds
+        for index in tasks
+        for repeat in range(0, repeats, every)
+    ]
 
 
 def _options() -> argparse.Namespace:
@@ -193,22 +233,27 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def figures_of(by_task: ByTask) -> dict[str, Any]:
-    """The ratio of all studies, and how well those of the other tasks tell a task's epochs."""
+def figures_of(by_task: ByTask, full: ByTask) -> dict[str, Any]:
+    """The power of all studies, and how well it tells a task's epochs, learnt from the others.
+
+    Args:
+        by_task: Studies.
+        full: Those of full trainings, from which it is learnt.
+    """
     errors, inside, times, in_time = [], [], [], []
     for name, outcomes in by_task.items():
-        ratio = ratio_of({task: of for task, of in by_task.items() if task != name})
+        median, low, high = power_of({task: of for task, of in full.items() if task != name})
         for outcome in outcomes:
-            error = ratio[0] / outcome.ratio - 1
-            errors.append(abs(error))
-            inside.append(ratio[1] <= outcome.ratio <= ratio[2])
-            epochs = Spread(*(len(outcome.reports) / outcome.ratio * value for value in ratio))
+            epochs = Spread(*map(outcome.expected, (median, high, low)))
+            trained = len(outcome.reports)
+            errors.append(abs(epochs.expected / trained - 1))
+            inside.append(_holds(epochs, trained))
             time = wall_time(epochs, outcome.full, WORKERS, EpochTime(1.0, "the tables"))
             times.append(abs(time.expected / outcome.times[-1] - 1))
             in_time.append(time.low <= outcome.times[-1] <= time.high)
     every = [outcome for of in by_task.values() for outcome in of]
     return {
-        "ratio": ratio_of(by_task),
+        "power": power_of(by_task),
         "error": _middle_and_tail(errors),
         "inside": float(np.mean(inside)),
         "error_of_time": _middle_and_tail(times),
@@ -224,17 +269,22 @@ def figures_of(by_task: ByTask) -> dict[str, Any]:
 _WHAT = ("epochs", "time")
 
 
-def ratio_of(by_task: ByTask) -> list[float]:
-    """Median of the ratio, and where 90 % of the studies on another task are expected.
+def _holds(epochs: Spread, trained: int) -> bool:
+    """Whether an interval, told in whole epochs, holds what was trained."""
+    return round(epochs.low) <= trained <= round(epochs.high)
 
-    That is the prediction interval of Student's distribution for the logarithms, with as many
-    degrees of freedom as there are tasks, less one: the tasks differ more than the repeats.
+
+def power_of(by_task: ByTask) -> list[float]:
+    """Median of the power, and where 90 % of the studies on another task are expected.
+
+    That is the prediction interval of Student's distribution, with as many degrees of freedom as
+    there are tasks, less one: the tasks differ more than the repeats.
     """
-    logs = np.log([outcome.ratio for of in by_task.values() for outcome in of])
+    powers = np.array([outcome.power for of in by_task.values() for outcome in of])
     count = len(by_task)
-    half = stats.t.ppf(0.95, count - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / count)
-    centre = logs.mean()
-    return [float(np.exp(value)) for value in (np.median(logs), centre - half, centre + half)]
+    half = stats.t.ppf(0.95, count - 1) * powers.std(ddof=1) * np.sqrt(1 + 1 / count)
+    centre = powers.mean()
+    return [float(np.median(powers)), max(0.0, float(centre - half)), float(centre + half)]
 
 
 def _errors_left(estimates: Sequence[Estimate]) -> dict[str, list[float]]:
@@ -249,14 +299,24 @@ def _middle_and_tail(errors: Sequence[float]) -> list[float]:
 
 def plan_table(figures: Sequence[Mapping[str, Any]]) -> str:
     """What a plan says, for people; errors are median/90th percentile."""
-    head = ["scheduler", "trials", "ratio", "error", "inside", "error of time", "inside"]
+    head = ["scheduler", "trials", "power", "error", "inside", "error of time", "inside"]
     rows = []
     for row in figures:
-        median, low, high = row["ratio"]
+        median, low, high = row["power"]
         cells = [row["variant"], row["trials"], f"{median:.2f} ({low:.2f} to {high:.2f})"]
         cells += [_pair(row["error"]), f"{row['inside']:.2f}"]
         rows.append([*cells, _pair(row["error_of_time"]), f"{row['time_inside']:.2f}"])
     return _table(head, rows)
+
+
+def short_table(figures: Sequence[Mapping[str, Any]]) -> str:
+    """What a plan says of trainings that are cut short, for people."""
+    rows = [
+        [row["variant"], row["epochs"], _pair(row["error"]), f"{row['inside']:.2f}"]
+        for row in figures
+        if row["epochs"] is not None
+    ]
+    return _table(["scheduler", "epochs", "error", "inside"], rows)
 
 
 def left_table(figures: Sequence[Mapping[str, Any]]) -> str:
@@ -282,7 +342,7 @@ def _pair(errors: Sequence[float]) -> str:
 def report(figures: Sequence[Mapping[str, Any]], repeats: int) -> dict[str, Any]:
     """All figures, with what they were measured on."""
     return {
-        "benchmark": "plan_ratios",
+        "benchmark": "plan_tables",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "repeats": repeats,
         "versions": {"python": platform.python_version()}
