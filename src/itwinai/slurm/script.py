@@ -97,10 +97,10 @@ continue_later() {
 # Slurm's warning may come a minute before it is due (sbatch(1), --signal). The command goes on
 # until then, as it has been told that it can. An earlier one is somebody's wish.
 on_warning() {
-    local early
+    local now early
     limit_is_near=1 signalled=1
-    printf -v early '%(%s)T' -1
-    early=$((ITWINAI_STOP_AT - early))
+    printf -v now '%(%s)T' -1
+    early=$((ITWINAI_STOP_AT - now))
     if ((early > 0 && early <= 60)); then
         say "the time limit is near; the command has $early s until it is told"
         (sleep "$early" && drain "the time limit is near") &

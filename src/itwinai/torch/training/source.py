@@ -161,7 +161,6 @@ class Stream(Source):
         """
         is_here = self.taken == self._read
         state = self._keeper.state_dict() if is_here else self._ahead[self.taken]
-        drawn = self._generator
         odd = odd_part(state)
         if odd is not None:
             raise CheckpointError(
@@ -169,6 +168,7 @@ class Stream(Source):
                 "which a checkpoint could give back only by running code. Let it return tensors, "
                 "numbers, strings, and lists and dictionaries of them."
             )
+        drawn = self._generator
         return {"state": state, "generator": None if drawn is None else drawn.get_state()}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
