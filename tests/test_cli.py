@@ -139,6 +139,13 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
     assert result.stdout.splitlines()[-1:] == ["[]"], result.stderr
 
 
+def test_a_study_starts_without_what_only_its_report_needs() -> None:
+    code = "import itwinai.torch.ray.trainer, itwinai.hpo.launch, sys"
+    check = f"{code}\nprint([m for m in ('scipy.stats', 'altair', 'matplotlib') if m in sys.modules])"
+    result = run(sys.executable, "-c", check)
+    assert result.stdout.splitlines()[-1:] == ["[]"], result.stderr
+
+
 def test_version_and_help() -> None:
     from itwinai import __version__
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from itwinai.hpo.objectives import Mode
 
@@ -110,6 +109,8 @@ def _welch(
         return 1.0, -math.inf, math.inf
     if not new.std() and not old.std():  # the seed makes no difference
         return (0.0 if mean > 0 else 1.0), mean, mean
+    from scipy import stats  # takes a second, which a study that starts does not need
+
     p = float(stats.ttest_ind(new, old, equal_var=False, alternative="greater").pvalue)
     interval = stats.ttest_ind(new, old, equal_var=False).confidence_interval(_CONFIDENCE)
     return p, float(interval.low), float(interval.high)

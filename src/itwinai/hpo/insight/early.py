@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from itwinai.hpo.insight.finding import Finding
 from itwinai.hpo.record import StudyResult
@@ -116,6 +115,8 @@ def _signal(epoch: int, curves: Array) -> Signal:
     Its variance is that of Bonett and Wright, "Sample size requirements for estimating Pearson,
     Kendall and Spearman correlations", 2000.
     """
+    from scipy.stats import spearmanr  # takes a second, which a study that starts does not need
+
     before, final = curves[:, epoch - 1], curves[:, -1]
     constant = np.ptp(before) == 0 or np.ptp(final) == 0
     found = 0.0 if constant else float(spearmanr(before, final).statistic)

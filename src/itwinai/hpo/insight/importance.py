@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats.qmc import Sobol
 
 from itwinai.hpo.insight.learnt import Learnt, learn
 from itwinai.hpo.record import StudyResult
@@ -68,6 +67,8 @@ def _total_indices(model: Learnt) -> Array | None:
     Jansen's estimator (Saltelli et al., "Variance based sensitivity analysis of model output",
     2010, table 2, equation f), over the two halves of a scrambled Sobol sequence.
     """
+    from scipy.stats.qmc import Sobol  # takes a second, which a study that starts does not need
+
     dimensions = model.encoder.dimensions
     # The scrambling is fixed: the same study has the same importances.
     both = Sobol(2 * dimensions, rng=np.random.default_rng(0)).random_base2(_EXPONENT)
