@@ -21,11 +21,11 @@ from typing import Any
 
 from itwinai.hpo import StudyResult, TrialState, tune
 from itwinai.hpo.engine import ray_cluster
-from itwinai.hpo.errors import TrialsFailedError
+from itwinai.hpo.errors import StudyInterrupted, TrialsFailedError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.program import Function
 from itwinai.hpo.functions.trial import Trial
-from itwinai.testing.claims import BrokenClaimError, must, must_equal
+from itwinai.testing.claims import BrokenClaimError, must, must_equal, must_raise
 
 #: Name of what the studies tune and optimise; the function does not see it.
 _CHECKED = "itwinai_check"
@@ -233,6 +233,26 @@ def a_killed_trial_ends_as_if_nothing_had_happened(bench: Bench) -> None:
     must_equal(bench.reports("killed", 1), total, "reports of a trial that was killed")
 
 
+def an_interrupted_trial_goes_on_where_it_was(bench: Bench) -> None:
+    """A trial that Ctrl-C ends goes on when its study is resumed, and reports the same."""
+    expected = bench.study("whole").trials[1]
+    interruption = partial(_interrupt_once, os.getpid(), bench.root / "mark")
+    must_raise(
+        StudyInterrupted,
+        lambda: bench.study("interrupted", interruption),
+        "a study whose second trial was interrupted after its first report",
+    )
+    found = bench.study("interrupted", interruption, resume=True).trials[1]
+    _must_end(found, TrialState.COMPLETED)
+    must_equal(_measured(found), _measured(expected), "metrics of a trial that was interrupted")
+    # The study may not have heard the report that was answered with the request to stop.
+    most, reports = bench.subject.epochs + 1, bench.reports("interrupted", 1)
+    must(
+        reports <= most or not bench.subject.resumes,
+        f"a trial that was interrupted began again: {reports} reports, expected at most {most}",
+    )
+
+
 def too_little_memory_is_known_as_such(bench: Bench) -> None:
     """A ``MemoryError`` ends its trial alone, and is not hidden."""
     first, second = bench.study("memory", _lack_memory).trials
@@ -259,6 +279,7 @@ RULES: tuple[Callable[[Bench], None], ...] = (
     nothing_is_left_in_the_process,
     a_stopped_trial_ends,
     a_killed_trial_ends_as_if_nothing_had_happened,
+    an_interrupted_trial_goes_on_where_it_was,
     too_little_memory_is_known_as_such,
     several_processes_train_together,
 )
@@ -282,6 +303,12 @@ def _kill_once(mark: Path, trial: Trial, reports: int) -> None:
     if trial.number == 1 and reports == 2 and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _interrupt_once(driver: int, mark: Path, trial: Trial, reports: int) -> None:
+    if trial.number == 1 and reports == 1 and not mark.exists():
+        mark.touch()
+        os.kill(driver, signal.SIGINT)
 
 
 def _lack_memory(trial: Trial, reports: int) -> None:

@@ -498,7 +498,7 @@ def test_a_function_reports_in_the_middle_of_epochs_and_goes_on_there(tmp_path: 
 def test_a_function_is_stopped_in_the_middle_of_an_epoch(
     tmp_path: Path, unit: str, grace: float, ends: float
 ) -> None:
-    scheduler = {"name": "asha", "grace_period": grace, "unit": unit, "reduction_factor": 1000}
+    scheduler = {"name": "asha", "grace_period": grace, "unit": unit, "reduction_factor": 10**9}
     points = [{"x": 0.1}]  # worse than the default from the first half on
     result = run(InParts(), tmp_path, num_samples=2, scheduler=scheduler, points=points)
     assert result.trials[1].state is TrialState.STOPPED

@@ -90,6 +90,11 @@ def test_a_sound_function_keeps_all_rules() -> None:
             "metrics of a trial that was killed",
             marks=pytest.mark.exhaustive,
         ),
+        (
+            forgets,
+            integrations.an_interrupted_trial_goes_on_where_it_was,
+            "a trial that was interrupted began again",
+        ),
         pytest.param(
             goes_on,
             integrations.too_little_memory_is_known_as_such,

@@ -708,6 +708,20 @@ def test_integers_that_not_all_trials_have_stay_integers_in_a_table(make_study: 
     assert row[head.index("params.layers")] == "7"
 
 
+def test_that_a_trials_process_had_to_start_is_no_time_of_its_training(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study(num_samples=1)
+    trial = ask(study)
+    study.note_training(trial.number, 1000.0)
+    study.report(trial.number, {"validation_loss": 0.1}, None, epoch=1)
+    study.note_training(trial.number, 9.0)  # of another process, after that one was lost
+    study.report(trial.number, {"validation_loss": 0.1}, None, epoch=2)
+    study.tell(trial.number, TrialState.COMPLETED)
+    first, second = study.close().trials[0].seconds
+    assert 1000 <= first <= second
+
+
 def test_the_cost_counts_epochs_run_and_epochs_saved_by_stopping(make_study: MakeStudy) -> None:
     study = make_study(scheduler="asha")
     run_trial(study, [0.1] * 4)

@@ -331,7 +331,9 @@ def close_trial(study: Study, number: int, result: Mapping[str, Any]) -> None:
 
 
 def note_place(study: Study, number: int, result: Mapping[str, Any]) -> None:
-    """Tell the study where a trial runs, and what it has used, where a result says so."""
+    """Tell the study where a trial runs, for how long, and what it has used, as a result says."""
+    if "seconds" in result:
+        study.note_training(number, result["seconds"])
     if result.get("nodes"):
         study.note_nodes(number, result["nodes"])
     energy: Energy | None = result.get("energy")

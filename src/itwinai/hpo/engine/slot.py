@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,8 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
     _group: TrialGroup
     _assignment: Assignment
     _begun: bool
+    #: When it began.
+    _since: float
     _epochs: float
     _steps: int | None
     _metrics: Mapping[str, float]
@@ -66,7 +69,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             raise SpoiltProcessError("an error has made this process unfit for further trials")
         if not self._begun:
             self._group.begin(self._assignment)
-            self._begun = True
+            self._begun, self._since = True, time.monotonic()
         event = self._group.proceed()
         if isinstance(event, Reported):
             self._hear(event)
@@ -119,6 +122,7 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
             "metrics": list(self._metrics.items()),
             "saved": self._saved,
             "saved_epochs": self._saved_epochs,
+            "seconds": time.monotonic() - self._since,
             "energy": event.energy,
             "nodes": list(self._group.nodes),
         }

@@ -10,8 +10,9 @@ from itwinai.distributed import detect_distributed_environment
 from itwinai.hpo.engine import Place, this_machine, visible_gpus
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.program import Function, apart
-from itwinai.hpo.functions.trial import NewestCheckpoint, Task, Trial
+from itwinai.hpo.functions.trial import Task, Trial
 from itwinai.hpo.trial import Assignment
+from itwinai.io.newest import NewestCheckpoint
 from itwinai.reporting import NullReporter, TellingReporter
 
 

@@ -18,12 +18,13 @@ from itwinai.environ import paused_collection
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import Place
 from itwinai.hpo.functions.configuration import TrialConfig
-from itwinai.hpo.functions.trial import NewestCheckpoint, Task, Trial
+from itwinai.hpo.functions.trial import Task, Trial
 from itwinai.hpo.isolation.leftovers import Leftovers
 from itwinai.hpo.isolation.pickling import REFUSED, SharedValue, pickled
 from itwinai.hpo.isolation.support import support
 from itwinai.hpo.isolation.undoing import put_back
 from itwinai.hpo.trial import Assignment
+from itwinai.io.newest import NewestCheckpoint
 from itwinai.reporting import Reporter
 
 #: A user's function: it trains with a configuration, and reports to its trial.

@@ -15,32 +15,8 @@ from itwinai.hpo.errors import ReportError, UnusedParameterError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.states import load_state, restore_random, save_state
 from itwinai.hpo.trial import Assignment, epochs_as_kept
-from itwinai.io.files import delete_folder
+from itwinai.io.newest import NewestCheckpoint
 from itwinai.reporting import Progress, Reporter, TrialStopped
-
-
-class NewestCheckpoint:
-    """A trial's checkpoint, which the next one replaces once that is on record.
-
-    Args:
-        folder: The trial's; a checkpoint that lies elsewhere stays.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._before: Path | None = None
-        self.path: Path | None = None
-
-    def replace(self, path: Path) -> None:
-        """Hear of a newer one; until that is on record, the one before stays."""
-        if path != self.path:
-            self._before, self.path = self.path, path
-
-    def delete_superseded(self) -> None:
-        """Delete the one before, now that the newest is on record."""
-        if self._before is not None:
-            delete_folder(self._before, within=self._folder)
-            self._before = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +124,7 @@ class Trial:
         except CheckpointError as error:
             itwinai.logger.warning("warning: %s. The trial begins again.", error)
             return None
-        self._task.checkpoint.replace(Path(assignment.checkpoint))
+        self._task.checkpoint.continues(Path(assignment.checkpoint))
         self._done = assignment.epochs
         self._put_random_numbers_back()
         return state
@@ -196,12 +172,12 @@ class Trial:
             return
         kept = self._task.checkpoint
         if checkpoint is not None and self.rank == 0:
-            kept.replace(self._save(checkpoint))
+            kept.written(self._save(checkpoint))
         progress = Progress(self._done, step if step is None else int(step))
         # Whoever is told to stop cannot know whether the study has heard this report.
-        if self._reporter.report(numbers, kept.path, progress):
+        if self._reporter.report(numbers, kept.newest, progress):
             raise TrialStopped
-        kept.delete_superseded()
+        kept.recorded()
 
     def _after(self, progress: Progress) -> float:
         """Epochs trained at a report."""

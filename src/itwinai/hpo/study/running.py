@@ -45,6 +45,8 @@ class RunningTrial:
     #: Seconds that it trained before this attempt.
     earlier: float = 0.0
     started: float = field(default_factory=lambda: time.monotonic())
+    #: Seconds from then to its begin in its process, which may have had to start; None: unknown.
+    waited: float | None = None
     #: Joules that each of its processes has used, by source, and by when the process began it.
     energy: dict[float, Mapping[str, float]] = field(default_factory=dict)
     #: Names of the nodes that it runs on, once they are known.
@@ -57,13 +59,18 @@ class RunningTrial:
 
     @property
     def seconds(self) -> float:
-        """Seconds that it has trained in all."""
-        return self.earlier + time.monotonic() - self.started
+        """Seconds that it has trained in all; that its process had to start does not count."""
+        return self.earlier + time.monotonic() - self.started - (self.waited or 0.0)
 
     @property
     def node(self) -> str | None:
         """The node that it runs on, if it is one alone."""
         return self.nodes[0] if len(self.nodes) == 1 else None
+
+    def trained_for(self, seconds: float) -> None:
+        """Hear from its process for how long that has trained it."""
+        if self.waited is None:  # what a lost process costs later is the trial's own time
+            self.waited = time.monotonic() - self.started - seconds
 
     def ran_on(self, nodes: Sequence[str]) -> None:
         """Write in the record where it runs, if that is new."""

@@ -262,6 +262,12 @@ class Study:
         if trial is not None:
             trial.energy[since] = joules
 
+    def note_training(self, number: int, seconds: float) -> None:
+        """Note for how long the process of a running trial has trained it."""
+        trial = self._running.get(number)
+        if trial is not None:
+            trial.trained_for(seconds)
+
     def note_nodes(self, number: int, nodes: Sequence[str]) -> None:
         """Note on which nodes a running trial's processes are, by name."""
         trial = self._running.get(number)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from itwinai.io.files import delete_folder
+from itwinai.io.newest import NewestCheckpoint
 from itwinai.torch.checkpoints.files import name_of
 
 
@@ -80,10 +81,8 @@ class KeepEvery:
         """Do nothing: there is no study."""
 
 
-class KeepNewest:
+class KeepNewest(NewestCheckpoint):
     """Of a trial: one checkpoint, which the next one replaces once that is on record.
-
-    Until then a resumed study would continue from the one before.
 
     Args:
         every: Epochs between two checkpoints; the study's record follows the last one.
@@ -102,12 +101,12 @@ class KeepNewest:
         folder: Path,
         steps: int | None = None,
     ) -> None:
+        super().__init__(folder)
         self._every = every or 1
         self._epochs = epochs
         self._steps = steps
-        self._on_record = previous
-        self._folder = folder
-        self.newest = previous
+        if previous is not None:
+            self.continues(previous)
 
     def due(self, epoch: int, improved: bool) -> list[str]:
         """The epoch's own, where it is its turn."""
@@ -117,19 +116,3 @@ class KeepNewest:
     def due_at_step(self, step: int) -> bool:
         """Whether it is the turn of one."""
         return self._steps is not None and step % self._steps == 0
-
-    def written(self, path: Path) -> None:
-        """Delete the one before, unless the record knows no other."""
-        before, self.newest = self.newest, path
-        if before is not None and before not in (path, self._on_record):
-            delete_folder(before, within=self._folder)
-
-    def recorded(self) -> None:
-        """Delete the one that the record knew."""
-        self.delete_superseded()
-        self._on_record = self.newest
-
-    def delete_superseded(self) -> None:
-        """Delete the one that the record knew, if there is a newer one."""
-        if self._on_record is not None and self._on_record != self.newest:
-            delete_folder(self._on_record, within=self._folder)
