@@ -105,6 +105,20 @@ def test_trials_that_differ_by_luck_alone_prove_nothing(tmp_path: Path) -> None:
     assert winner.verdict == "open"
 
 
+def test_no_value_is_expected_beyond_the_worst_that_was_ever_reported(tmp_path: Path) -> None:
+    """An accuracy of chance, 0.1, is nearly what a poor learning rate has."""
+
+    def accuracy(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+        return {"accuracy": 0.1 + 0.09 * epoch * math.exp(-3 * (math.log10(params["lr"]) + 2) ** 2)}
+
+    settings: dict[str, Any] = {"mode": "max", "metric": "accuracy", "num_samples": 12}
+    study = build_study(tmp_path, SPACE, EPOCHS, DEFAULT, **settings)
+    winner = estimate_winner(simulate(study, accuracy))
+    assert winner is not None
+    assert winner.default is not None
+    assert 0.1 < winner.default.lower <= winner.default.value
+
+
 def test_without_a_default_there_is_no_gain(tmp_path: Path) -> None:
     study = build_study(tmp_path, SPACE, EPOCHS, num_samples=8)
     winner = estimate_winner(simulate(study, lucky()))

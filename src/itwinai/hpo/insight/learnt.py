@@ -30,12 +30,14 @@ class Learnt:
         encoder: Turns configurations into the model's points.
         surrogate: The regressions.
         scale: Their scale, in losses: lower is better.
+        worst: The worst loss that any trial has ever reported.
         trials: Trials that have told it something.
     """
 
     encoder: Encoder
     surrogate: Surrogate
     scale: Scale
+    worst: float
     trials: int
 
     def predict(self, params: Sequence[Mapping[str, Any]]) -> tuple[Array, Array]:
@@ -66,5 +68,7 @@ def learn(result: StudyResult, equal: bool = False) -> Learnt | None:
     surrogate = surrogate_of(observations, result.epochs, encoder, priors, rng)
     if surrogate is None:
         return None
-    trials = sum(len(observation.curve) > 0 for observation in observations)
-    return Learnt(encoder, surrogate, scale, trials)
+    curves = [observation.curve for observation in observations if len(observation.curve)]
+    reported = np.concatenate(curves)
+    worst = float(reported[np.isfinite(reported)].max())
+    return Learnt(encoder, surrogate, scale, worst, len(curves))

@@ -103,7 +103,9 @@ def _comparable(result: StudyResult, best: TrialResult) -> TrialResult | None:
 def _estimates(result: StudyResult, model: Learnt, trials: list[TrialResult]) -> list[Estimate]:
     means, deviations = model.predict([trial.params for trial in trials])
     half = _HALF * widening(model.trials) * deviations
-    losses = model.scale.absolute(np.array([means, means - half, means + half])).T.tolist()
+    losses = model.scale.absolute(np.array([means, means - half, means + half]))
+    # The scale has no end, an accuracy has: nothing is expected worse than what was ever reported.
+    losses = np.minimum(losses, model.worst).T.tolist()
     if result.mode == "min":
         return [Estimate(*values) for values in losses]
     return [Estimate(-value, -upper, -lower) for value, lower, upper in losses]
