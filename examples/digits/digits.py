@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
@@ -20,6 +19,8 @@ class DigitsGetter(DataGetter):
     """Loads all images, scaled to [0, 1], and their labels."""
 
     def execute(self) -> Dataset[Any]:
+        from sklearn.datasets import load_digits  # here, so that no trial's process loads it
+
         images, labels = load_digits(return_X_y=True)
         pixels = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
         return TensorDataset(pixels, torch.tensor(labels))
