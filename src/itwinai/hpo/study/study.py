@@ -229,6 +229,9 @@ class Study:
         elsewhere = None if self.fatal else self._nodes.ended(trial, state, reason)
         if elsewhere is not None:
             trial.again, (state, reason) = True, elsewhere
+        if state is TrialState.COMPLETED:
+            # Whatever was recommended was chosen without this one.
+            keep_fact(self._optuna, attributes.RECOMMENDED, None)
         trial.ended(state, reason)
         if not tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics):
             self._queue.exhausted = True
