@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hand_driven import MakeStudy, ask, report, simulate
+from hand_driven import MakeStudy, ask, report, run_trial, simulate
 from optuna.pruners import MedianPruner
 
 from itwinai.errors import ConfigurationError
@@ -213,6 +213,60 @@ def test_a_killed_study_goes_on_to_the_same_number_of_trials(
     assert not [t for t in result.trials if t.state in (TrialState.RUNNING, TrialState.INTERRUPTED)]
     assert result.best is not None
     assert result.best.epochs == 9
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_after_a_resume_a_scheduler_knows_no_more_of_spared_trials_than_before(
+    make_study: MakeStudy, killed: bool
+) -> None:
+    rule = {"name": "asha", "grace_period": 1, "keep": 0.5}
+    settings: dict[str, Any] = {"num_samples": 7, "epochs": 9, "scheduler": rule, "audit": 5}
+    study = make_study(**settings)
+    # The first is the best, so that no other one passes the first rung.
+    for loss in (0.1, 0.2, 0.3):
+        run_trial(study, [loss] * 9)
+    halves = [ask(study), ask(study)]
+    for trial in halves:
+        report(study, trial, [0.4] * 2, checkpoints=True)
+    if killed:
+        study._record.close()
+        study = make_study(**settings, resume=True)
+        halves = [ask(study), ask(study)]
+    for trial in halves:
+        for epoch in range(3, 10):
+            study.report(trial.number, {"loss": 0.4}, None, epoch)
+        study.tell(trial.number, TrialState.COMPLETED)
+    # At the second rung there is the first trial alone.
+    assert report(study, ask(study), [0.05, 0.05, 0.15]) == "stop"
+    assert report(study, ask(study), [0.05, 0.05, 0.05]) == "continue"
+    assert {t.epochs for t in study.result().trials if t.is_audited} == {9}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_values_that_are_not_finite_are_at_no_rung(make_study: MakeStudy, killed: bool) -> None:
+    rule = {"name": "asha", "grace_period": 1, "keep": 0.5}
+    study = make_study(scheduler=rule)
+    for loss in (0.1, float("inf"), float("nan")):
+        run_trial(study, [loss] * 4)
+    if killed:
+        study._record.close()
+        study = make_study(scheduler=rule, resume=True)
+    assert report(study, ask(study), [0.2]) == "stop"
+
+
+def test_after_a_resume_a_copy_is_not_compared_in_turns_before_its_birth(
+    make_study: MakeStudy,
+) -> None:
+    rule = {"name": "pbt", "interval": 2}
+    settings: dict[str, Any] = {"num_samples": 7, "epochs": 6, "algorithm": "pbt"}
+    study = make_study(**settings, scheduler=rule)
+    for loss in (0.9, 0.8, 0.1, 0.2, 0.3, 0.4, 0.5):
+        run_trial(study, [loss] * 2, checkpoints=True)
+    copy = run_trial(study, [0.1] * 2, checkpoints=True)
+    assert (copy.number, copy.epochs) == (7, 2)
+    study._record.close()
+    # One in seven is replaced at a time; of eight it would be two.
+    assert ask(make_study(**settings, scheduler=rule, resume=True)).number == 1
 
 
 def test_pasha_ends_with_a_trial_that_was_trained_to_the_end(make_study: MakeStudy) -> None:

@@ -121,6 +121,7 @@ def _merge(
     last = attempts[-1]
     plan = attributes.Plan.read(last.user_attrs)
     history: dict[float, attributes.Entry] = {}
+    copied = 0.0
     if plan.parent in earlier:
         copied = attributes.Plan.read(attempts[0].user_attrs).epochs
         history = _reports(earlier[plan.parent], copied)
@@ -148,7 +149,9 @@ def _merge(
         reason=reason,
         is_default=plan.is_default,
         is_audited=plan.is_audited,
+        spared=plan.spared,
         parent=plan.parent,
+        inherited=copied,
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
         energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),

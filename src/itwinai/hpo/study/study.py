@@ -247,7 +247,7 @@ class Study:
             self._paused.add(trial)
             self._last_metrics[number] = trial.metrics
         else:
-            completed = state is TrialState.COMPLETED and not trial.spared
+            completed = state is TrialState.COMPLETED and trial.spared is None
             self.scheduler.judge.ended(number, completed)
         if not trial.again:
             self._limits.ended(state, reason)

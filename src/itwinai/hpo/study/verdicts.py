@@ -81,9 +81,11 @@ class Verdicts:
         assert losses is not None
         report = Report(trial.assignment.number, trial.epochs, trial.seconds, losses, trial.steps)
         self._memory.heard(report)
-        verdict = "continue" if trial.spared else self._verdict(report)
+        heard = trial.spared is None or trial.epochs <= trial.spared
+        verdict = self._verdict(report) if heard else "continue"
         if verdict == "stop" and self._spares(trial):
-            trial.spared, verdict = True, "continue"
+            trial.spare()
+            verdict = "continue"
         if trial.epochs >= self._epochs:
             return None
         if verdict != "continue":
