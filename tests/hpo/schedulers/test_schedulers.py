@@ -66,6 +66,24 @@ def test_rungs_may_count_seconds() -> None:
     assert hear(judge, 2, [0.3] * 9, seconds=11.0) == "stop 1"
 
 
+@pytest.mark.parametrize("unit", ["steps", "seconds"])
+@pytest.mark.parametrize("name", ["asha", "median", "patience", "pasha"])
+def test_other_units_than_epochs_need_a_grace_period(name: str, unit: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"\({name}\): unit: {unit} needs a grace_period"):
+        judge_of({"name": name, "unit": unit})
+
+
+@pytest.mark.parametrize("name", ["hyperband", "bohb"])
+def test_brackets_of_other_units_than_epochs_need_an_end(name: str) -> None:
+    rule = {"name": name, "unit": "seconds", "grace_period": 1}
+    with pytest.raises(ConfigurationError, match="unit: seconds needs a max_t"):
+        judge_of(rule)
+    # However far away it is.
+    rungs = judge_of({**rule, "max_t": 1e12}).rungs
+    assert rungs is not None
+    assert len(rungs.brackets) == 21
+
+
 def test_hyperband_has_brackets_that_stop_later_and_one_that_never_stops() -> None:
     judge = judge_of({"name": "hyperband", "grace_period": 1}, epochs=9)
     for number in range(40):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import heapq
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +17,9 @@ from itwinai.hpo.schedulers.judge import Judge, Report, Verdict
 
 #: With several objectives, so many of a rung's newest entries are compared.
 _COMPARED = 500
+
+#: A round of brackets is cut off here: with many rungs it has more trials than any study.
+_MOST_TURNS = 10_000
 
 
 class Rung:
@@ -122,10 +127,13 @@ class Hyperband(Judge):
 def _turns(halvings: int, factor: int) -> list[int]:
     """One round of brackets, each as often as the paper starts trials in it."""
     sizes = [math.ceil((halvings + 1) / (s + 1) * factor**s) for s in range(halvings, -1, -1)]
-    due = [
-        ((turn + 1) / size, bracket) for bracket, size in enumerate(sizes) for turn in range(size)
-    ]
-    return [bracket for _, bracket in sorted(due)]
+    due = heapq.merge(*itertools.starmap(_evenly, enumerate(sizes)))
+    return [bracket for _, bracket in itertools.islice(due, _MOST_TURNS)]
+
+
+def _evenly(bracket: int, size: int) -> Iterator[tuple[float, int]]:
+    """When in a round each of a bracket's trials is due."""
+    return (((turn + 1) / size, bracket) for turn in range(size))
 
 
 class Pasha(Judge):
