@@ -15,11 +15,13 @@ from itwinai.hpo.search import Observation
 from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.trial import AGAIN, OPEN, POOR, TrialResult, TrialState
 
-#: How a model sees a trial's state; it does not see the states that are missing here.
+#: How a model sees a trial's state. It sees every trial: by their number it knows which proposals
+#: it has made.
 _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] = {
     TrialState.RUNNING: "running",
     TrialState.PAUSED: "running",
     TrialState.INTERRUPTED: "running",
+    TrialState.LOST: "running",
     TrialState.COMPLETED: "completed",
     TrialState.STOPPED: "stopped",
     **dict.fromkeys(POOR, "diverged"),
@@ -124,7 +126,6 @@ class Memory:
                 curve.at,
             )
             for number, curve in {**self._lessons, **self._curves}.items()
-            if curve.state in _SEEN
         }
 
     def _learnt(
