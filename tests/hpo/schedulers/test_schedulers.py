@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hand_driven import MakeStudy, ask, report, run_trial, simulate
-from optuna.pruners import MedianPruner
+from optuna.pruners import HyperbandPruner, MedianPruner
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.objectives import Objective
@@ -325,6 +325,31 @@ def test_pruners_and_populations_go_by_whole_epochs() -> None:
     assert hear_at(judge, 1, (0.5, 0.9), (1, 0.9)) == ["continue", "stop"]
     population = judge_of({"name": "pbt", "interval": 2})
     assert hear_at(population, 0, (1.5, 0.1), (2, 0.1)) == ["continue", "pause"]
+
+
+def test_a_pruner_deals_trials_out_by_their_numbers_alone() -> None:
+    def ends(numbers: Sequence[int]) -> dict[int, str]:
+        judge = judge_of(HyperbandPruner(min_resource=1, max_resource=9))
+        for number in range(40):
+            hear(judge, number, [0.1] * 9)
+            judge.ended(number, completed=True)
+        return {number: hear(judge, number, [0.9] * 9) for number in numbers}
+
+    once = ends(range(40, 60))
+    assert len(set(once.values())) == 3
+    # As a study that is resumed tells them, whoever reported first.
+    assert ends(range(59, 39, -1)) == once
+
+
+def test_a_pruner_goes_on_with_a_trial_that_runs_again_after_its_end() -> None:
+    judge = judge_of(MedianPruner(n_startup_trials=1, n_warmup_steps=0))
+    hear_at(judge, 0, (1, 0.1), (2, 0.1))
+    judge.ended(0, completed=True)
+    judge.ended(1, completed=False)  # it has reported nothing
+    assert hear_at(judge, 2, (1, 0.05)) == ["continue"]
+    judge.ended(2, completed=False)  # its node turned out to be at fault
+    assert hear_at(judge, 2, (2, 0.05)) == ["continue"]
+    assert hear_at(judge, 1, (1, 0.9)) == ["stop"]
 
 
 def test_a_trial_that_runs_again_after_its_end_is_at_a_rung_once() -> None:
