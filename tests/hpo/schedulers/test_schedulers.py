@@ -10,6 +10,7 @@ from hand_driven import MakeStudy, ask, report, run_trial, simulate
 from optuna.pruners import HyperbandPruner, MedianPruner
 
 from itwinai.errors import ConfigurationError
+from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.schedulers import Judge, Report, Setting, build_scheduler
 from itwinai.hpo.trial import TrialState
@@ -191,6 +192,19 @@ def test_population_based_training_replaces_poor_members_by_copies_of_good_ones(
     assert all(trial.epochs == 8 for trial in completed)
     # Copies cost only what they train themselves.
     assert result.cost.epochs == 8 * 8
+
+
+@pytest.mark.parametrize("scheduler", [{"name": "pbt", "interval": 2}, {"name": "pasha"}])
+def test_a_pause_without_a_checkpoint_ends_the_study(
+    make_study: MakeStudy, scheduler: dict[str, Any]
+) -> None:
+    study = make_study(epochs=9, scheduler=scheduler, algorithm="auto")
+    trial = run_trial(study, [0.5] * 9)
+    assert isinstance(study.fatal, StudyError)
+    assert "from their last checkpoint, and trial 0 has none after epoch" in str(study.fatal)
+    assert study.ask() is None
+    ended = study.close().trials[trial.number]
+    assert (ended.state, ended.reason) == (TrialState.FAILED, str(study.fatal))
 
 
 def test_paused_members_go_on_after_the_study_was_interrupted(make_study: MakeStudy) -> None:

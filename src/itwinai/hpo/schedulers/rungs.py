@@ -7,7 +7,6 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -149,14 +148,18 @@ class Pasha(Judge):
         unit: What ``levels`` counts.
     """
 
-    pauses: ClassVar[bool] = True
-
     def __init__(self, levels: Sequence[float], keep: float, unit: Unit = "epochs") -> None:
         self._halving = SuccessiveHalving(levels, keep, unit)
         self._at: list[dict[int, float]] = [{} for _ in levels]
         self._cap = min(1, len(levels) - 1)
         self._paused: dict[int, int] = {}
         self._any_completed = False
+        self._first_pause = levels[self._cap] if levels else None
+
+    @property
+    def first_pause(self) -> float | None:
+        """The first cap."""
+        return self._first_pause
 
     def hear(self, report: Report) -> Verdict:
         """Stop a trial that is not good enough at its rung, pause one at the cap."""

@@ -88,6 +88,8 @@ class Verdicts:
             verdict = "continue"
         if trial.epochs >= self._epochs:
             return None
+        if verdict == "pause" and trial.checkpoint is None:
+            return self._without_checkpoint(trial)
         if verdict != "continue":
             state = TrialState.STOPPED if verdict == "stop" else TrialState.PAUSED
             return state, self.by_scheduler(trial)
@@ -108,6 +110,16 @@ class Verdicts:
             f"study.scheduler({self._scheduler.name}).unit=steps: a report did not say how many "
             "optimizer steps were made. Give them, as in trial.report(metrics, step=...), or count "
             "epochs"
+        )
+        self._limits.fail(StudyError(reason))
+        return TrialState.FAILED, reason
+
+    def _without_checkpoint(self, trial: RunningTrial) -> Ending:
+        reason = (
+            f"study.scheduler={self._scheduler.name!r} pauses trials, which go on from their last "
+            f"checkpoint, and trial {trial.assignment.number} has none after epoch "
+            f"{_few(trial.epochs)}: it would train anew each time. Report a checkpoint with each "
+            "epoch, or use a scheduler that pauses no trial, such as asha"
         )
         self._limits.fail(StudyError(reason))
         return TrialState.FAILED, reason
