@@ -207,6 +207,19 @@ def test_a_pause_without_a_checkpoint_ends_the_study(
     assert (ended.state, ended.reason) == (TrialState.FAILED, str(study.fatal))
 
 
+def test_a_member_is_not_replaced_by_a_copy_with_nothing_left_to_train(
+    make_study: MakeStudy,
+) -> None:
+    rule = {"name": "pbt", "interval": 2}
+    study = make_study(epochs=4, scheduler=rule, algorithm="pbt")
+    for loss in (0.1, 0.2, 0.3, 0.4):
+        run_trial(study, [loss] * 2, checkpoints=True)
+    best = ask(study)
+    report(study, best, [0.1] * 2, checkpoints=True)  # to its last epoch, but it has not ended
+    others = [ask(study) for _ in range(3)]
+    assert [(trial.number, trial.epochs) for trial in others] == [(1, 2), (2, 2), (3, 2)]
+
+
 def test_paused_members_go_on_after_the_study_was_interrupted(make_study: MakeStudy) -> None:
     settings: dict[str, Any] = {
         "num_samples": 4,

@@ -72,8 +72,8 @@ class Population(Judge):
         return chosen
 
     def successor(self, number: int) -> int | None:
-        """The good member that a poor one's successor copies."""
-        return self._models.get(number)
+        """The good member that a poor one's successor copies, told once."""
+        return self._models.pop(number, None)
 
 
 def _ranks(losses: Iterable[Losses]) -> list[float]:

@@ -448,11 +448,14 @@ class Study:
             return
         self._paused.plan(number)
         model = self.scheduler.judge.successor(number)
-        if model is not None:
+        if model is None:
+            return
+        beginning = self._paused.beginning(model, self._running.get(model))
+        if beginning is not None:  # otherwise it goes on itself
             self._begin()
             reason = f"{self.scheduler.name}: a copy of trial {model} goes on in its place"
             self.tell(number, TrialState.STOPPED, reason)
-            self._paused.plan_copy(model, self._running.get(model))
+            self._paused.plan_copy(model, beginning)
 
     def _avoid(self, params: Mapping[str, Any]) -> bool:
         """Whether the algorithm cares for failures, and trials beside these values have failed."""
