@@ -387,6 +387,19 @@ def test_list(study: Path, tmp_path: Path) -> None:
     assert "no such folder" in hpo("list", tmp_path / "nothing", code=1).stderr
 
 
+@pytest.mark.parametrize(
+    "command", [("export", "STUDY", "-o"), ("diagnose", "STUDY", "--patch"), ("list",), ("stop",)]
+)
+def test_a_file_that_cannot_be_is_named_without_a_traceback(
+    study: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    arguments = (study if word == "STUDY" else word for word in command)
+    said = hpo(*arguments, tmp_path / ("ä" * 150), code=1).stderr
+    assert f"{'ä' * 150}" in said
+    assert "File name too long\n" in said
+    assert "Traceback" not in said
+
+
 def test_show(study: Path) -> None:
     shown = hpo("show", study).stdout
     assert "points, 4 trials" in shown
