@@ -140,6 +140,22 @@ class StudyResult:
         """The trial that ran the default configuration, or None."""
         return next((trial for trial in self.trials if trial.is_default), None)
 
+    def lead(self, trial: TrialResult) -> float | None:
+        """By how much a trial's recorded value of the primary metric is better than the default's.
+
+        Returns:
+            The difference, negative if it is worse; None unless both have trained to their end,
+            because an early value compares with no late one.
+        """
+        default = self.default
+        ended = default is not None and default.state is trial.state is TrialState.COMPLETED
+        if default is None or not ended:
+            return None
+        new, old = trial.metric(self.metric), default.metric(self.metric)
+        if new is None or old is None:
+            return None
+        return new - old if self.mode == "max" else old - new
+
     def dataframe(self) -> pd.DataFrame:
         """One row per trial: number, state, epochs, hyper-parameters, last metrics, reason.
 
