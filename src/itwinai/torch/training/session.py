@@ -20,7 +20,7 @@ from itwinai.torch.strategies import resolve_strategy
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.protocol import Datasets, Trainable
-from itwinai.torch.training.stateful import check_states
+from itwinai.torch.training.stateful import check_ranks_agree, check_states
 from itwinai.torch.training.steps import check_steps, warn_unheard
 
 
@@ -75,6 +75,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         _make_ready(training)
         where.hook = "train()"
         training.train()
+        check_ranks_agree(training)
         training.effects.look(certain=True)
         warn_unheard(training)
         if training.optimization.average is not None:
