@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import itwinai
 from itwinai import job
@@ -91,13 +91,6 @@ def _step_schedule(training: Training) -> None:
     schedule = training.lr_scheduler
     if schedule is None or goes_by_step(schedule):
         return
-    if isinstance(schedule, OneCycleLR | CyclicLR):
-        name = type(schedule).__name__
-        training.reporter.note(
-            name,
-            f"warning: {name} goes on with each epoch here, not with each step. Take "
-            "lr_scheduler: onecycle in the config, which goes by steps.",
-        )
     if isinstance(schedule, ReduceLROnPlateau):
         schedule.step(_validation_loss(training))
     else:

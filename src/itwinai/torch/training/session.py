@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+
 import itwinai
 from itwinai.confidential import hidden
 from itwinai.errors import ConfigurationError
 from itwinai.loggers.running import running
 from itwinai.torch.checkpoints import files
 from itwinai.torch.optimization.early_stopping import EarlyStopping
+from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.reproducibility import part_streams, set_seed
 from itwinai.torch.strategies import resolve_strategy
@@ -71,6 +74,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         where.hook = "create_model_loss_optimizer()"
         training.create_model_loss_optimizer()
         hooks.check_built(training)
+        _tell_pace(training)
         check_steps(training)
         _make_ready(training)
         where.hook = "train()"
@@ -84,6 +88,18 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
     model = state.whole_model(training, given)
     training.strategy.barrier()  # no rank goes on before rank 0 has saved all
     return model
+
+
+def _tell_pace(training: Trainable) -> None:
+    """Say that a schedule of PyTorch's that is meant for steps goes by epochs here."""
+    schedule = training.lr_scheduler
+    if isinstance(schedule, OneCycleLR | CyclicLR) and not goes_by_step(schedule):
+        name = type(schedule).__name__
+        training.reporter.note(
+            name,
+            f"warning: {name} goes on with each epoch here, not with each step. Take "
+            "lr_scheduler: onecycle in the config, which goes by steps, or step it by yourself.",
+        )
 
 
 def _agree(training: Trainable) -> None:
