@@ -92,7 +92,7 @@ def _measured(result: StudyResult, source: str) -> float:
 def _estimated(result: StudyResult, source: str, watts: float) -> float:
     """Kilowatt-hours at so many watts of the trials that a source has not measured."""
     without = {trial.number for trial in result.trials if source not in trial.energy}
-    seconds = sum(a.ended - a.began for a in result.attempts if a.trial in without)
+    seconds = sum(a.seconds for a in result.attempts if a.trial in without)
     return seconds * watts / _KWH
 
 

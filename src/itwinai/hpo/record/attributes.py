@@ -185,13 +185,6 @@ def history_of(attrs: Mapping[str, Any]) -> dict[float, Entry]:
     return {_epochs_of(k): Entry(*entry) for k, entry in attrs.items() if k.startswith(_EPOCH)}
 
 
-def epochs_trained(attrs: Mapping[str, Any]) -> float:
-    """Epochs that an attempt has trained: from its checkpoint to its last report."""
-    begin, _ = attrs.get(CONTINUES, (0, None))
-    reports = [_epochs_of(key) for key in attrs if key.startswith(_EPOCH)]
-    return max(reports) - begin if reports else 0
-
-
 def _epochs_of(key: str) -> float:
     number = key.removeprefix(_EPOCH)
     return int(number) if number.isdecimal() else float(number)

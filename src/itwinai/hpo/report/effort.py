@@ -73,7 +73,7 @@ class _Use:
 def timeline(result: StudyResult) -> Section:
     """When which slot was used."""
     use = _Use.of(result.attempts)
-    spent = sum(attempt.ended - attempt.began for attempt in result.attempts)
+    spent = sum(attempt.seconds for attempt in result.attempts)
     room = use.slots * result.cost.elapsed
     share = spent / room if room else 0.0
     chart, data = _together(use) if len(use.attempts) > _BARS else _one_by_one(use, result)
@@ -267,7 +267,7 @@ def _one_by_one(use: _Use, result: StudyResult) -> tuple[Chart, Table]:
             "y": use.at(attempt.ended),
             "k": place,
             "s": trials[attempt.trial].state.value,
-            "t": f"{name_of(trials[attempt.trial])}, {duration(attempt.ended - attempt.began)}",
+            "t": f"{name_of(trials[attempt.trial])}, {duration(attempt.seconds)}",
         }
         for attempt, place in use.attempts
     ]
