@@ -6,7 +6,9 @@ import pytest
 from hand_driven import Clock, MakeStudy, ask, make_checkpoint
 
 from itwinai.hpo.insight import spent_by
+from itwinai.hpo.planning import epoch_time_of
 from itwinai.hpo.record import Cost, Setup, load_study
+from itwinai.hpo.report.effort import cost as section_of
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
 
@@ -73,3 +75,19 @@ def test_a_copy_has_cost_only_what_it_trained_itself(make_study: MakeStudy, cloc
     attempt = load_study(study.directory).attempts[-1]
     assert (attempt.trial, attempt.start, attempt.epochs) == (4, 2, 1)
     assert attempt.seconds == pytest.approx(1)
+
+
+def test_the_start_of_processes_holds_slots_and_is_no_part_of_an_epoch(
+    make_study: MakeStudy, clock: Clock
+) -> None:
+    study = make_study(num_samples=1, epochs=2)
+    trial = ask(study)
+    clock.now += 30.0
+    study.note_training(trial.number, 0.0)
+    train(study, clock, trial, 1, 2)
+    study.tell(trial.number, TrialState.COMPLETED)
+    result = study.close()
+    assert result.cost.seconds == pytest.approx(32)
+    assert epoch_time_of(study.directory).seconds == pytest.approx(1)
+    rows = section_of(result).tables[0].rows
+    assert rows == [["completed", "1", "2", "32 s"], ["all", "1", "2", "32 s"]]
