@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_driven import Clock, MakeStudy, ask, make_checkpoint
+from hand_driven import Clock, MakeStudy, ask, make_checkpoint, simulate
 
 from itwinai.hpo.insight import spent_by
 from itwinai.hpo.planning import epoch_time_of
@@ -91,3 +91,15 @@ def test_the_start_of_processes_holds_slots_and_is_no_part_of_an_epoch(
     assert epoch_time_of(study.directory).seconds == pytest.approx(1)
     rows = section_of(result).tables[0].rows
     assert rows == [["completed", "1", "2", "32 s"], ["all", "1", "2", "32 s"]]
+
+
+def test_a_population_costs_no_more_than_its_members_would_without_copies(
+    make_study: MakeStudy,
+) -> None:
+    pbt = {"name": "pbt", "interval": 2}
+    study = make_study(num_samples=4, epochs=10, algorithm="pbt", scheduler=pbt)
+    result = simulate(study, lambda p, e: {"loss": abs(p["x"] - 0.3) + 1 / e}, slots=2)
+    assert any(trial.parent is not None for trial in result.trials)
+    assert result.cost.epochs <= result.cost.full_epochs == 4 * 10
+    *rows, whole = section_of(result).tables[0].rows
+    assert sum(int(row[2]) for row in rows) == int(whole[2]) == result.cost.epochs

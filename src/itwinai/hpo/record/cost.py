@@ -20,7 +20,8 @@ class Cost:
         epochs: Epochs run, over all trials.
         seconds: Seconds that trials held their slots, added up over all of them (two at once count
             twice). One that runs, or whose driver was killed, counts until its last report.
-        full_epochs: Epochs that the same trials would have run without early stopping.
+        full_epochs: Epochs that would have been run without early stopping. A copy takes another
+            trial's place, and adds none.
         elapsed: Seconds in which at least one trial ran.
     """
 
@@ -30,7 +31,7 @@ class Cost:
     elapsed: float
 
 
-def cost_of(attempts: Sequence[Attempt], trials: Iterable[TrialResult], epochs: int) -> Cost:
+def cost_of(attempts: Sequence[Attempt], trials: Sequence[TrialResult], epochs: int) -> Cost:
     """Add up what the trials of a study have cost, each in all its attempts.
 
     Args:
@@ -38,13 +39,24 @@ def cost_of(attempts: Sequence[Attempt], trials: Iterable[TrialResult], epochs: 
         trials: The trials.
         epochs: Epochs of a full training.
     """
-    full = sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials)
+    run = sum(attempt.epochs for attempt in attempts)
     return Cost(
-        epochs=epochs_as_kept(sum(attempt.epochs for attempt in attempts)),
+        epochs=epochs_as_kept(run),
         seconds=sum(attempt.seconds for attempt in attempts),
-        full_epochs=epochs_as_kept(full),
+        full_epochs=epochs_as_kept(run + _spared(attempts, trials, epochs)),
         elapsed=_elapsed(attempts),
     )
+
+
+def _spared(attempts: Sequence[Attempt], trials: Iterable[TrialResult], epochs: int) -> float:
+    """Epochs that early stopping has spared: those that nobody trained in a stopped trial's place.
+
+    A copy takes the place of a trial that was stopped, and is to train its own epochs there.
+    """
+    starts = {attempt.trial: attempt.start for attempt in reversed(attempts)}
+    cut_short = sum(epochs - trial.epochs for trial in trials if trial.state in _CUT_SHORT)
+    copied = sum(epochs - starts[t.number] for t in trials if t.parent is not None)
+    return cut_short - copied
 
 
 def _elapsed(attempts: Iterable[Attempt]) -> float:

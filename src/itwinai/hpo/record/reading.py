@@ -94,7 +94,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         epochs=facts["epochs"],
         trials=tuple(trials.values()),
         record=record,
-        cost=cost_of(attempts, trials.values(), facts["epochs"]),
+        cost=cost_of(attempts, [*trials.values()], facts["epochs"]),
         recommended=attrs.get(attributes.RECOMMENDED),
         total=attrs.get(attributes.TOTAL, 0),
         threads=attrs.get(attributes.THREADS),
