@@ -121,7 +121,7 @@ def _told(
         reports = attributes.history_of(attempt.user_attrs)
         if not own and plan.parent in earlier:
             history = _reports(earlier[plan.parent], plan.epochs)
-        history = _continued(history, plan.epochs, reports)
+        history = _continued(history, plan, reports)
         own.append(Attempt.of(number, attempt, history))
         history |= reports
     return history, own
@@ -175,15 +175,17 @@ def _reports(trial: TrialResult, until: float) -> dict[float, attributes.Entry]:
 
 def _continued(
     history: Mapping[float, attributes.Entry],
-    begin: float,
+    plan: attributes.Plan,
     reports: Mapping[float, attributes.Entry],
 ) -> dict[float, attributes.Entry]:
-    """The earlier reports with which one goes on that makes these.
+    """With which earlier reports an attempt that makes these goes on; without a checkpoint none.
 
     In the middle of an epoch it may have gone on with a newer checkpoint than the record knew.
     """
-    until = min(math.floor(begin) + 1, *reports) if reports else begin
-    return {at: entry for at, entry in history.items() if at <= begin or at < until}
+    if plan.checkpoint is None:
+        return {}
+    until = min(math.floor(plan.epochs) + 1, *reports) if reports else plan.epochs
+    return {at: entry for at, entry in history.items() if at <= plan.epochs or at < until}
 
 
 def _end_of(trial: FrozenTrial, lost: list[str]) -> tuple[TrialState, str]:
