@@ -93,6 +93,27 @@ def test_the_start_of_processes_holds_slots_and_is_no_part_of_an_epoch(
     assert rows == [["completed", "1", "2", "32 s"], ["all", "1", "2", "32 s"]]
 
 
+def test_what_is_trained_again_after_a_lost_process_has_cost_something(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study(num_samples=1, epochs=8)
+    trial = ask(study)
+    checkpoint = make_checkpoint(trial, 4)
+    # Its process is lost after epoch 6, again after 5, and after 7.
+    for epoch in (1, 2, 3, 4, 5, 6, *(5,), *(5, 6, 7), *(5, 6, 7)):
+        study.report(trial.number, {"loss": 0.5}, None if epoch < 4 else checkpoint, epoch, saved=4)
+    assert cost_of(study).epochs == 6 + 1 + 3 + 3
+    study._record.close()
+    study = make_study(num_samples=1, epochs=8, resume=True)
+    trial = ask(study)
+    assert trial.epochs == 4
+    for epoch in (5, 6, 7, 8):
+        study.report(trial.number, {"loss": 0.5}, None, epoch)
+    study.tell(trial.number, TrialState.COMPLETED)
+    cost = study.close().cost
+    assert (cost.epochs, cost.full_epochs) == (6 + 1 + 3 + 3 + 4,) * 2
+
+
 def test_a_population_costs_no_more_than_its_members_would_without_copies(
     make_study: MakeStudy,
 ) -> None:

@@ -23,7 +23,8 @@ class Attempt:
             or whose driver was killed: seconds that it had trained at its last report.
         nodes: Names of the nodes on which it ran last; empty if nobody knew.
         start: Epochs that it began with, those of its checkpoint.
-        epochs: Epochs that it has trained.
+        epochs: Epochs that it has trained, those included that were trained again because a process
+            was lost.
     """
 
     trial: int
@@ -62,7 +63,9 @@ class Attempt:
             seconds=max(0.0, seconds),
             nodes=tuple(attempt.user_attrs.get(attributes.RAN_ON, ())),
             start=start,
-            epochs=max(reports, default=start) - start,
+            epochs=max(reports, default=start)
+            - start
+            + attempt.user_attrs.get(attributes.REPEATED, 0),
         )
 
 

@@ -38,6 +38,8 @@ CONTINUES = "continues"
 PARENT = "parent"
 TAUGHT = "taught"
 ENERGY = "energy"
+#: Epochs that an attempt at it has trained again, in a process that took a lost one's place.
+REPEATED = "repeated"
 #: Names of the nodes on which an attempt at it ran last.
 RAN_ON = "ran on"
 _EPOCH = "epoch "
