@@ -82,9 +82,10 @@ class StudyResult:
     def best(self) -> TrialResult | None:
         """The trial to use, or None before any report.
 
-        Trials that were trained to the end come first: a good early epoch of a trial that was
-        stopped promises nothing about its last one. Among those it is the one that the search
-        algorithm recommends, or otherwise the one with the best primary metric at its last epoch.
+        Completed trials come first, those included that ended themselves: a good early epoch of a
+        trial that was stopped promises nothing about its last one. Among those it is the one that
+        the search algorithm recommends, or otherwise the one with the best primary metric at its
+        last epoch.
         """
         scored = [
             t for t in self.trials if t.state in _RANKED and t.metric(self.metric) is not None
@@ -102,7 +103,7 @@ class StudyResult:
         values = {t.number: t.metric(self.metric) for t in self.trials if t.state is best.state}
         known = {number: value for number, value in values.items() if value is not None}
         if len(known) == 1:
-            return "the only one that trained to the end"
+            return "the only one completed"
         word, choose = ("lowest", min) if self.mode == "min" else ("highest", max)
         top = choose(known.values())
         ties = [number for number, value in known.items() if value == top]

@@ -112,7 +112,7 @@ def _spent(result: StudyResult) -> str:
     cost = result.cost
     return (
         f"It has cost {plural(cost.epochs, 'epoch')} in {plural(len(result.trials), 'trial')}, "
-        f"{duration(cost.seconds)} of training within {duration(cost.elapsed)}."
+        f"and slots were held for {duration(cost.seconds)} within {duration(cost.elapsed)}."
     )
 
 
