@@ -225,8 +225,9 @@ def test_a_plan_tells_the_cost_and_starts_nothing(study: Path, command: tuple[st
 
 
 def test_a_plan_takes_the_seconds_of_an_epoch_from_where_one_says(study: Path) -> None:
-    cost = load_study(study).cost
-    seconds = {"--epoch-seconds=2": 2.0, f"--like={study}": cost.seconds / cost.epochs}
+    trials = load_study(study).trials
+    pace = sum(t.seconds[-1] for t in trials) / sum(t.epochs for t in trials)
+    seconds = {"--epoch-seconds=2": 2.0, f"--like={study}": pace}
     for option, expected in seconds.items():
         (plan,) = as_json("plan", option, "--limit=0:10:00", f"{TRAINER}.study.name=planned")[
             "plans"
@@ -385,6 +386,19 @@ def test_list(study: Path, tmp_path: Path) -> None:
     assert "damaged" in shown
     assert "finished" in shown
     assert "no such folder" in hpo("list", tmp_path / "nothing", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("export", "STUDY", "-o"), ("diagnose", "STUDY", "--patch"), ("list",), ("stop",)]
+)
+def test_a_file_that_cannot_be_is_named_without_a_traceback(
+    study: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    arguments = (study if word == "STUDY" else word for word in command)
+    said = hpo(*arguments, tmp_path / ("ä" * 150), code=1).stderr
+    assert f"{'ä' * 150}" in said
+    assert "File name too long\n" in said
+    assert "Traceback" not in said
 
 
 def test_show(study: Path) -> None:

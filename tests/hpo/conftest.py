@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_driven import MakeStudy, build_study
+from hand_driven import Clock, MakeStudy, build_study
 
 from itwinai.hpo.study import Study
 
@@ -24,3 +25,12 @@ def make_study(tmp_path: Path) -> Iterator[MakeStudy]:
     yield make
     for study in made:
         study._record.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let time pass only when the test says so; a record's dates are real all the same."""
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(time, "time", lambda: clock.now)
+    return clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ MakeStudy = Callable[..., Study]
 Curve = Callable[[Mapping[str, Any], int], dict[str, float]]
 
 X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
+
+
+@dataclass
+class Clock:
+    """Time that passes when the test says so."""
+
+    now: float = 1_000_000.0
 
 
 def build_study(

@@ -31,8 +31,8 @@ def clean_exit() -> Iterator[None]:
     """End an error with a message and code 1, an interruption with 130, a job with 75.
 
     Also a decorator. With ``ITWINAI_DEBUG=1`` the error goes on, traceback and all, and always if
-    it is neither one of itwinai nor out of the user's own code, or comes up in a batch job, which
-    nobody likes to repeat for a traceback.
+    it is neither one of itwinai, nor out of the user's own code, nor about a file, or comes up in a
+    batch job, which nobody likes to repeat for a traceback.
     """
     try:
         yield
@@ -53,7 +53,11 @@ def _told(error: Exception) -> str:
     """What the user is told of an error; empty if only its traceback tells enough."""
     if isinstance(error, ItwinaiError):
         return with_notes(str(error), notes_of(error))
-    frames = own_frames(error)
-    if not frames or "SLURM_JOB_ID" in os.environ:
+    if "SLURM_JOB_ID" in os.environ:
         return ""
-    return with_notes(headline(error), [*notes_of(error), *frames, SEE_ALL])
+    frames = own_frames(error)
+    if frames:
+        return with_notes(headline(error), [*notes_of(error), *frames, SEE_ALL])
+    if isinstance(error, OSError) and error.filename is not None:
+        return with_notes(f"{error.filename}: {error.strerror}", [SEE_ALL])
+    return ""

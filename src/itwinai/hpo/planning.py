@@ -272,20 +272,24 @@ def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int, audited: int) 
 def epoch_time_of(study: str | Path) -> EpochTime:
     """Take the seconds of an epoch from an earlier study's record, over all its trials.
 
+    That their processes had to start is no part of it.
+
     Raises:
         StudyError: If there is no such study.
         ConfigurationError: If it has trained no epoch.
     """
     result = load_study(study)
-    if not result.cost.epochs or not result.cost.seconds:
+    reported = [trial for trial in result.trials if trial.history]
+    seconds = sum(trial.seconds[-1] for trial in reported)
+    if not seconds:
         raise ConfigurationError(
             f"{result.record}: no trial of this study has trained an epoch, so it does not tell "
             "how long one takes. Name another study, or give the seconds."
         )
-    seconds = result.cost.seconds / result.cost.epochs
-    steps = [t.steps[-1] / t.epochs for t in result.trials if t.steps and t.steps[-1]]
+    pace = seconds / sum(trial.epochs for trial in reported)
+    steps = [t.steps[-1] / t.epochs for t in reported if t.steps and t.steps[-1]]
     source = f"the mean of study {result.name!r}"
-    return EpochTime(seconds, source, False, fmean(steps) if steps else None)
+    return EpochTime(pace, source, False, fmean(steps) if steps else None)
 
 
 def _checkpoints(plan: StudyPlan, slots: int) -> int:

@@ -13,7 +13,7 @@ class TrialState(str, Enum):
     """Where a trial stands; all but ``running`` are final."""
 
     RUNNING = "running"
-    #: Trained to the last epoch.
+    #: Trained to the last epoch, or ended itself.
     COMPLETED = "completed"
     #: Ended early by the scheduler.
     STOPPED = "stopped"

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hand_driven import Clock, ask, build_study
 from rich.console import Console
 
 from itwinai import logger
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.display import Snapshot, StudyProgress
-from itwinai.hpo.display.view import live_table, visible
+from itwinai.hpo.display.view import live_table, seconds_left, visible
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Listener, Study
@@ -190,6 +191,21 @@ def test_a_resumed_study_counts_on(tmp_path: Path) -> None:
     line = written(console).splitlines()[1]
     assert line.startswith("trial 1 completed at epoch 4/4  accuracy=0.8")
     assert "[2/3, best 0.8 (trial 1)," in line
+
+
+def test_a_resumed_study_has_what_is_left_of_its_time_budget(tmp_path: Path, clock: Clock) -> None:
+    progress = StudyProgress(Console(file=io.StringIO()), clock=lambda: clock.now)
+    settings = {"num_samples": 40, "time_budget_s": 10.0, "listener": progress.update}
+    for left in (6.0, 2.0):
+        study = build_study(tmp_path, resume=left < 6, **settings)
+        with progress.follow(study, slots=1):
+            trial = ask(study)
+            for epoch in range(1, 5):
+                clock.now += 1.0
+                study.report(trial.number, {"validation_loss": 0.5}, None, epoch)
+            study.tell(trial.number, TrialState.COMPLETED)
+            assert seconds_left(progress.snapshot()) == pytest.approx(left)
+        study.close()
 
 
 def test_what_is_shown_agrees_with_the_record(tmp_path: Path) -> None:

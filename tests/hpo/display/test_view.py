@@ -140,7 +140,7 @@ def test_no_time_is_left_at_the_end() -> None:
         (2, (0.5, 0.7, 0.6), 2, "by the model's mean; the highest is 0.7, of trial 1"),
         (None, (0.5, 0.7, 0.7), 1, "the first of 2 with the highest of 3 completed"),
         (2, (0.5, 0.7, 0.7), 2, "by the model's mean, one of 2 with the highest of 3 completed"),
-        (None, (0.5,), 0, "the only one that trained to the end"),
+        (None, (0.5,), 0, "the only one completed"),
     ],
 )
 def test_why_a_trial_is_called_best(

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_driven import build_study, simulate
+from hand_driven import X, build_study, simulate
 
+from itwinai.hpo import confirm
 from itwinai.hpo.display.confirmed import confirmed
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.functions.step import FunctionTrainer
 from itwinai.hpo.insight import Confirmation, read_confirmation, sequential_gain
 from itwinai.hpo.record import load_study
 
@@ -113,3 +116,15 @@ def test_reruns_that_diverge_count_for_nothing_and_are_told(tmp_path: Path) -> N
     lines = confirmed(found)
     assert lines[0].startswith("trial 1: better by 0.89 [")
     assert lines[2] == "trial 1: 1 rerun of it came to nothing, and count for nothing here"
+
+
+def test_more_reruns_of_what_is_not_decided_are_refused_instead_of_forgotten(
+    tmp_path: Path,
+) -> None:
+    found = confirmation_of_losses(tmp_path, {1: [0.85, 1, 0.95, 0.9], 0: [1, 0.9, 1.1, 1.05]})
+    settings = {"metric": "validation_loss", "mode": "min", "storage_path": str(tmp_path)}
+    function = FunctionTrainer(lambda config, trial: None, X, {"x": 0.5}, study=settings)
+    again = confirm(function, [None], found.study, seeds=4)
+    assert [line.partition(":")[2][:12] for line in confirmed(again)][:1] == [" not decided"]
+    with pytest.raises(StudyError, match="4 reruns of each have not decided, and no more can be"):
+        confirm(function, [None], found.study, seeds=20)

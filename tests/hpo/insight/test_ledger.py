@@ -76,7 +76,7 @@ def test_energy_that_was_measured_stays_apart_from_what_is_estimated(tmp_path: P
     ]
     (spent,) = ledger(tmp_path).values()
     assert (spent.rapl_kwh, spent.nvml_kwh) == (1, 3)
-    hours = [(attempt.ended - attempt.began) / 3600 for attempt in result.attempts]
+    hours = [attempt.seconds / 3600 for attempt in result.attempts]
     processors = (hours[1] + hours[2]) * 2 * 4 * CORE_WATTS
     assert spent.estimated_kwh == pytest.approx((processors + hours[2] * 2 * GPU_WATTS) / 1000)
     shown = CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path)]).stdout

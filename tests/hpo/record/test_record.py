@@ -10,14 +10,14 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hand_driven import MakeStudy, ask, report, run_trial
+from hand_driven import MakeStudy, ask, report, run_trial, simulate
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import StudyRecord, load_optuna_study, load_study
+from itwinai.hpo.record import StudyRecord, export_study, load_optuna_study, load_study
 from itwinai.hpo.record.journal import ReadRecord
 from itwinai.hpo.record.sealing import sealed
 from itwinai.hpo.study import Study
@@ -223,3 +223,18 @@ def test_an_older_record_that_makes_no_sense_is_refused_by_whoever_opens_it(
     for open_it in (load_study, lambda path: make_study(resume=True)):
         with pytest.raises(StudyError, match="damaged; what stands there makes no sense"):
             open_it(path)
+
+
+def test_an_export_for_optuna_holds_the_values_that_were_trained(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    """Rounded ones, and those of a default outside the space, which Optuna cannot hold."""
+    space = {"lr": {"type": "qloguniform", "lower": 0.01, "upper": 1.0, "q": 0.01}}
+    space |= {"n": {"type": "qlograndint", "lower": 16, "upper": 512, "q": 16}}
+    study = make_study(space=space, default={"lr": 0.5, "n": 7}, num_samples=6)
+    result = simulate(study, lambda params, epoch: {"validation_loss": params["lr"]})
+    file = export_study(result, "optuna", tmp_path / "study.db")
+    (default, *others) = optuna.load_study(study_name=None, storage=f"sqlite:///{file}").trials
+    assert [trial.params for trial in others] == [trial.params for trial in result.trials[1:]]
+    assert default.params == {"lr": 0.5}
+    assert default.user_attrs["params.n"] == 7

@@ -73,6 +73,16 @@ def test_the_answer_comes_first_and_the_sections_in_their_order(tmp_path: Path) 
     assert f"It has cost {result.cost.epochs} epochs in 12 trials" in answer
 
 
+def test_a_trial_that_ended_itself_has_not_trained_all_epochs(tmp_path: Path) -> None:
+    study = build_study(tmp_path, num_samples=2, epochs=3)
+    run_trial(study, [0.9, 0.2])
+    run_trial(study, [0.9, 0.8, 0.7])
+    result = study.close()
+    assert (result.best and result.best.number, result.why_best) == (0, "the lowest of 2 completed")
+    told = "1 trial trained all 3 epochs, 1 training ended before that, and none was stopped early"
+    assert told in page_of(result).section("curves")
+
+
 def test_findings_are_told_with_cost_and_remedy(tmp_path: Path) -> None:
     space = {"lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
     study = build_study(tmp_path, space, num_samples=4)

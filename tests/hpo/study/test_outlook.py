@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_driven import MakeStudy, ask, make_checkpoint, run_trial
+from hand_driven import Clock, MakeStudy, ask, make_checkpoint, run_trial
 
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import Assignment, TrialState
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_000_000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(time, "time", lambda: self.now)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
 
 
 @pytest.fixture

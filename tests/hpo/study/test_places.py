@@ -172,6 +172,21 @@ def test_a_newer_checkpoint_than_the_record_knows_loses_no_report(make_study: Ma
     assert study.result().trials[0].at == (1, 1.5, 1.75, 2)
 
 
+def test_a_trial_without_a_checkpoint_begins_again_without_its_reports(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study()
+    trial = ask(study)
+    tell(study, trial, (0.25, 0.9), (0.5, 0.8), (0.75, 0.7))
+    study.close()
+    study = make_study(resume=True)
+    again = ask(study)
+    assert (again.number, again.checkpoint) == (trial.number, None)
+    tell(study, again, (0.5, 0.6))
+    found = study.close().trials[0]
+    assert (found.at, found.history) == ((0.5,), ({"validation_loss": 0.6},))
+
+
 def test_what_a_lost_worker_reports_again_leaves_its_new_checkpoint(make_study: MakeStudy) -> None:
     study = make_study()
     trial = ask(study)

@@ -344,7 +344,7 @@ def test_an_epoch_reported_again_by_a_retried_trial_is_not_recorded_twice(
     assert report(study, trial, [9.9, 9.9, 9.9, 0.6]) == "continue"
     study.tell(trial.number, TrialState.COMPLETED)
     assert losses_of(trial_of(study, 0)) == [0.9, 0.8, 0.7, 0.6]
-    assert study.result().cost.epochs == 4
+    assert study.result().cost.epochs == 3 + 4
 
 
 def test_a_lost_worker_goes_on_from_the_newest_checkpoint(make_study: MakeStudy) -> None:

@@ -760,6 +760,11 @@ def test_a_missing_checkpoint(tmp_path: Path) -> None:
     assert str(caught.value) == (f"from_checkpoint='{tmp_path / 'none'}': there is no such folder")
 
 
+def test_the_name_of_a_checkpoint_that_is_too_long() -> None:
+    with pytest.raises(ItwinaiError, match=r"from_checkpoint='ä+': File name too long"):
+        TorchTrainer({}, epochs=1, from_checkpoint="ä" * 150)
+
+
 def test_a_trainer_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         train(TorchTrainer(**options(tmp_path, model=None)))

@@ -53,9 +53,8 @@ def _of(confirmation: Confirmation, candidate: int) -> Iterator[str]:
 def _promised(confirmation: Confirmation, candidate: int) -> str:
     """What the study's record had promised."""
     study = confirmation.study
-    by_number = {trial.number: trial.metric(study.metric) for trial in study.trials}
-    new, old = by_number.get(candidate), by_number.get(confirmation.default)
-    if new is None or old is None:
+    (trial,) = (trial for trial in study.trials if trial.number == candidate)
+    promise = study.lead(trial)
+    if promise is None:
         return ""
-    promise = new - old if study.mode == "max" else old - new
     return f"; the study's record promised {number(promise)}"

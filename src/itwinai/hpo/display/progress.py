@@ -59,7 +59,10 @@ class StudyProgress:
         self._began, self._first_heard = self._clock(), None
         self._total = lambda: study.total
         self._nodes = lambda: study.nodes_at_fault
-        self._now = Snapshot(result, study.total, slots, budget=study.configuration.time_budget_s)
+        budget = study.configuration.time_budget_s
+        if budget is not None:  # of all runs together
+            budget = max(0.0, budget - result.cost.elapsed)
+        self._now = Snapshot(result, study.total, slots, budget=budget)
         if self._console.is_interactive:
             with self._table():
                 yield

@@ -63,6 +63,12 @@ class Confirmation:
         return all(g and (g.verdict != "not decided" or g.reruns >= self.most) for g in gains)
 
     @property
+    def has_verdicts(self) -> bool:
+        """Whether each candidate was found better than the default, or not to gain."""
+        gains = [self.gain(candidate) for candidate in self.candidates]
+        return all(gain and gain.verdict != "not decided" for gain in gains)
+
+    @property
     def tells_test(self) -> bool:
         """Whether the metric has one on a test set, and its candidates' reruns have told it."""
         name = _on_test(self.study.metric)

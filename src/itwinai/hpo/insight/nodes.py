@@ -24,6 +24,6 @@ def nodes_at_fault(result: StudyResult) -> Iterator[Finding]:
 def _cost(verdict: NodeVerdict, result: StudyResult) -> str:
     there = [attempt for attempt in result.attempts if verdict.node in attempt.nodes]
     trials = len({attempt.trial for attempt in there})
-    seconds = sum(attempt.ended - attempt.began for attempt in there)
+    seconds = sum(attempt.seconds for attempt in there)
     left_out = " until it got no more" if verdict.left_out else ""
     return f"{trials} trials spent {seconds:.0f} seconds there{left_out}."

@@ -25,11 +25,9 @@ def luck_of_the_best(result: StudyResult) -> Iterator[Finding]:
     best, default = result.best, result.default
     if best is None or default is None or best.number == default.number:
         return
-    values = best.metric(result.metric), default.metric(result.metric)
-    deviation = _deviation(result)
-    if deviation is None or values[0] is None or values[1] is None:
+    lead, deviation = result.lead(best), _deviation(result)
+    if lead is None or deviation is None:
         return
-    lead = values[0] - values[1] if result.mode == "max" else values[1] - values[0]
     apart = math.sqrt(2) * deviation
     if lead >= _SURE * apart:
         return

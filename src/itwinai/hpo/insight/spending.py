@@ -22,8 +22,8 @@ CORE_WATTS, GPU_WATTS = 10.0, 400.0
 class Spent:
     """What a study, or several, have spent.
 
-    The hours of cores and GPUs are those that trials held, whatever they used of them: seconds of
-    training times a trial's workers times what each gets. Trials that share a node are each
+    The hours of cores and GPUs are those that trials held, whatever they used of them: seconds in
+    slots times a trial's workers times what each gets. Trials that share a node are each
     charged their own share of it, so that nothing counts twice.
 
     Attributes:
@@ -31,7 +31,7 @@ class Spent:
         trials: Trials that have started.
         epochs: Epochs run, those included that were run again.
         hours: Hours in which at least one trial of a study ran; of several studies, added up.
-        trial_hours: Hours of training, added up over trials.
+        trial_hours: Hours that trials held their slots, added up over trials.
         core_hours: Hours of cores that the trials held.
         gpu_hours: Hours of GPUs that the trials held.
         unknown: Studies whose record, of an earlier version, does not tell what their trials got:
@@ -92,7 +92,7 @@ def _measured(result: StudyResult, source: str) -> float:
 def _estimated(result: StudyResult, source: str, watts: float) -> float:
     """Kilowatt-hours at so many watts of the trials that a source has not measured."""
     without = {trial.number for trial in result.trials if source not in trial.energy}
-    seconds = sum(a.ended - a.began for a in result.attempts if a.trial in without)
+    seconds = sum(a.seconds for a in result.attempts if a.trial in without)
     return seconds * watts / _KWH
 
 

@@ -74,7 +74,7 @@ def idle_slots(result: StudyResult) -> Iterator[Finding]:
     if not attempts:
         return
     slots = _most_at_once([(attempt.began, attempt.ended) for attempt in attempts])
-    busy = sum(attempt.ended - attempt.began for attempt in attempts)
+    busy = sum(attempt.seconds for attempt in attempts)
     idle = slots * result.cost.elapsed - busy
     if slots < 2 or idle < _SECONDS or idle < _IDLE * (idle + busy):
         return

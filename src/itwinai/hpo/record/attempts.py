@@ -19,33 +19,54 @@ class Attempt:
     Attributes:
         trial: The trial's number.
         began: Seconds since 1970.
-        ended: The same; of an attempt without an end it is that of its last report.
+        seconds: Seconds that it held the slot, the start of its process included. Of one that runs,
+            or whose driver was killed: seconds that it had trained at its last report.
         nodes: Names of the nodes on which it ran last; empty if nobody knew.
+        start: Epochs that it began with, those of its checkpoint.
+        epochs: Epochs that it has trained, those included that were trained again because a process
+            was lost.
     """
 
     trial: int
     began: float
-    ended: float
+    seconds: float
     nodes: tuple[str, ...] = ()
+    start: float = 0
+    epochs: float = 0
+
+    @property
+    def ended(self) -> float:
+        """When it ended, or reported last, in seconds since 1970."""
+        return self.began + self.seconds
 
     @classmethod
-    def of(cls, number: int, attempt: FrozenTrial) -> Attempt:
-        """Read it from Optuna's trial of it."""
-        began = attempt.datetime_start.timestamp() if attempt.datetime_start else 0.0
+    def of(
+        cls, number: int, attempt: FrozenTrial, before: Mapping[float, attributes.Entry]
+    ) -> Attempt:
+        """Read it from Optuna's trial of it.
+
+        Args:
+            number: The trial's number.
+            attempt: Optuna's trial.
+            before: Earlier reports that it went on with.
+        """
+        reports = attributes.history_of(attempt.user_attrs)
+        start = attributes.Plan.read(attempt.user_attrs).epochs
         seconds = attributes.End.read(attempt.user_attrs).seconds
         if seconds is None:
-            history = attributes.history_of(attempt.user_attrs)
-            times = [entry.seconds for entry in history.values()]
-            # An attempt that goes on with a checkpoint counts on from its seconds.
-            seconds = max(times) - (min(times) if len(times) > 1 else 0.0) if times else 0.0
-        nodes = tuple(attempt.user_attrs.get(attributes.RAN_ON, ()))
-        return cls(number, began, began + seconds, nodes)
-
-
-def times_of(attempts: Mapping[int, list[FrozenTrial]]) -> tuple[Attempt, ...]:
-    """Return when all attempts were in their slots, the earliest first."""
-    every = [Attempt.of(number, a) for number, several in attempts.items() for a in several]
-    return tuple(sorted(every, key=lambda attempt: (attempt.began, attempt.trial)))
+            # It counts on from the seconds at its checkpoint.
+            since = max((entry.seconds for at, entry in before.items() if at <= start), default=0.0)
+            seconds = max((entry.seconds - since for entry in reports.values()), default=0.0)
+        return cls(
+            trial=number,
+            began=attempt.datetime_start.timestamp() if attempt.datetime_start else 0.0,
+            seconds=max(0.0, seconds),
+            nodes=tuple(attempt.user_attrs.get(attributes.RAN_ON, ())),
+            start=start,
+            epochs=max(reports, default=start)
+            - start
+            + attempt.user_attrs.get(attributes.REPEATED, 0),
+        )
 
 
 def attempts_of(study: optuna.Study) -> dict[int, list[FrozenTrial]]:

@@ -39,6 +39,8 @@ CONTINUES = "continues"
 PARENT = "parent"
 TAUGHT = "taught"
 ENERGY = "energy"
+#: Epochs that an attempt at it has trained again, in a process that took a lost one's place.
+REPEATED = "repeated"
 #: Names of the nodes on which an attempt at it ran last.
 RAN_ON = "ran on"
 _EPOCH = "epoch "
@@ -184,13 +186,6 @@ def epoch_key(epochs: float) -> str:
 def history_of(attrs: Mapping[str, Any]) -> dict[float, Entry]:
     """Collect a trial's reports, by the epochs trained."""
     return {_epochs_of(k): Entry(*entry) for k, entry in attrs.items() if k.startswith(_EPOCH)}
-
-
-def epochs_trained(attrs: Mapping[str, Any]) -> float:
-    """Epochs that an attempt has trained: from its checkpoint to its last report."""
-    begin, _ = attrs.get(CONTINUES, (0, None))
-    reports = [_epochs_of(key) for key in attrs if key.startswith(_EPOCH)]
-    return max(reports) - begin if reports else 0
 
 
 def _epochs_of(key: str) -> float:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial
-
-from itwinai.hpo.record import attributes
 from itwinai.hpo.record.attempts import Attempt
 from itwinai.hpo.trial import TrialResult, TrialState, epochs_as_kept
 
@@ -21,8 +18,10 @@ class Cost:
 
     Attributes:
         epochs: Epochs run, over all trials.
-        seconds: Seconds of training, added up over all trials (two at once count twice).
-        full_epochs: Epochs that the same trials would have run without early stopping.
+        seconds: Seconds that trials held their slots, added up over all of them (two at once count
+            twice). One that runs, or whose driver was killed, counts until its last report.
+        full_epochs: Epochs that would have been run without early stopping. A copy takes another
+            trial's place, and adds none.
         elapsed: Seconds in which at least one trial ran.
     """
 
@@ -32,34 +31,38 @@ class Cost:
     elapsed: float
 
 
-def cost_of(
-    attempts: Iterable[list[FrozenTrial]],
-    times: Iterable[Attempt],
-    trials: Iterable[TrialResult],
-    epochs: int,
-) -> Cost:
+def cost_of(attempts: Sequence[Attempt], trials: Sequence[TrialResult], epochs: int) -> Cost:
     """Add up what the trials of a study have cost, each in all its attempts.
 
     Args:
-        attempts: The attempts of each trial.
-        times: When each of them ran.
+        attempts: All attempts at all trials.
         trials: The trials.
         epochs: Epochs of a full training.
     """
-    every = [attempt for of_trial in attempts for attempt in of_trial]
-    full = sum(epochs if trial.state in _CUT_SHORT else trial.epochs for trial in trials)
+    run = sum(attempt.epochs for attempt in attempts)
     return Cost(
-        epochs=epochs_as_kept(sum(attributes.epochs_trained(a.user_attrs) for a in every)),
-        seconds=sum(attributes.End.read(attempt.user_attrs).seconds or 0.0 for attempt in every),
-        full_epochs=epochs_as_kept(full),
-        elapsed=_elapsed(times),
+        epochs=epochs_as_kept(run),
+        seconds=sum(attempt.seconds for attempt in attempts),
+        full_epochs=epochs_as_kept(run + _spared(attempts, trials, epochs)),
+        elapsed=_elapsed(attempts),
     )
 
 
-def _elapsed(times: Iterable[Attempt]) -> float:
+def _spared(attempts: Sequence[Attempt], trials: Iterable[TrialResult], epochs: int) -> float:
+    """Epochs that early stopping has spared: those that nobody trained in a stopped trial's place.
+
+    A copy takes the place of a trial that was stopped, and is to train its own epochs there.
+    """
+    starts = {attempt.trial: attempt.start for attempt in reversed(attempts)}
+    cut_short = sum(epochs - trial.epochs for trial in trials if trial.state in _CUT_SHORT)
+    copied = sum(epochs - starts[t.number] for t in trials if t.parent is not None)
+    return cut_short - copied
+
+
+def _elapsed(attempts: Iterable[Attempt]) -> float:
     """Length of the union of the attempts' times."""
     total, until = 0.0, 0.0
-    for time in sorted(times, key=lambda time: (time.began, time.ended)):
-        total += max(0.0, time.ended - max(time.began, until))
-        until = max(until, time.ended)
+    for attempt in sorted(attempts, key=lambda attempt: (attempt.began, attempt.ended)):
+        total += max(0.0, attempt.ended - max(attempt.began, until))
+        until = max(until, attempt.ended)
     return total

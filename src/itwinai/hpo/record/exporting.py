@@ -154,7 +154,7 @@ def _write_optuna(result: StudyResult, file: Path) -> None:
         )
         study.set_metric_names([objective.metric for objective in result.objectives])
     study.add_trials(
-        _for_optuna(trial, attempts[trial.number][-1], result.objectives) for trial in result.trials
+        _for_optuna(trial, attempts[trial.number][-1], result) for trial in result.trials
     )
     storage.engine.dispose()
     os.replace(scratch, file)
@@ -172,10 +172,14 @@ def _hurry(storage: optuna.storages.RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _for_optuna(
-    trial: TrialResult, last: FrozenTrial, objectives: Sequence[Objective]
-) -> FrozenTrial:
-    """Make one Optuna trial of all attempts; its user attributes are ours, in words."""
+def _for_optuna(trial: TrialResult, last: FrozenTrial, result: StudyResult) -> FrozenTrial:
+    """Make one Optuna trial of all attempts; its user attributes are ours, in words.
+
+    Its values are those that it trained with, which may be rounded proposals; Optuna takes none
+    outside the space, as a default may have, so these are attributes.
+    """
+    params = result.space.encode(trial.params)
+    outside = {f"params.{n}": v for n, v in plain(trial.params).items() if n not in params}
     poor = trial.state in POOR  # for a sampler they are completed, with the worst of values
     facts = {"state": trial.state.value, "reason": trial.reason, "seed": trial.seed}
     metrics = {f"metrics.{name}": value for name, value in plain(trial.metrics).items()}
@@ -187,11 +191,11 @@ def _for_optuna(
         values=None if poor else last.values,
         datetime_start=last.datetime_start,
         datetime_complete=last.datetime_complete,
-        params=last.params,
-        distributions=last.distributions,
-        user_attrs={**facts, **metrics},
+        params=params,
+        distributions={name: last.distributions[name] for name in params},
+        user_attrs={**facts, **metrics, **outside},
         system_attrs={},
-        intermediate_values=_curve(trial, objectives),
+        intermediate_values=_curve(trial, result.objectives),
     )
 
 

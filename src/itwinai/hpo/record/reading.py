@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import optuna
@@ -15,7 +15,7 @@ from itwinai.environ import paused_collection
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record import attributes
-from itwinai.hpo.record.attempts import attempts_of, times_of
+from itwinai.hpo.record.attempts import Attempt, attempts_of
 from itwinai.hpo.record.cost import cost_of
 from itwinai.hpo.record.journal import FILE_NAME, ReadRecord
 from itwinai.hpo.record.mending import legible
@@ -82,52 +82,64 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         )
     space = SearchSpace.parse(from_json(facts["space"]))
     seeds = attributes.Seeds(*attrs.get(attributes.SEEDS, (0, True)))
-    attempts = attempts_of(study)
-    times = times_of(attempts)
     trials: dict[int, TrialResult] = {}
-    for number in sorted(attempts):
-        trials[number] = _merge(number, attempts[number], space, trials, seeds, record.parent)
+    attempts: list[Attempt] = []
+    for number, several in sorted(attempts_of(study).items()):
+        history, own = _told(number, several, trials)
+        trials[number] = _merge(number, several, history, space, seeds, record.parent)
+        attempts += own
     return StudyResult(
         name=study.study_name,
         objectives=tuple(Objective(**objective) for objective in facts["objectives"]),
         epochs=facts["epochs"],
         trials=tuple(trials.values()),
         record=record,
-        cost=cost_of(attempts.values(), times, trials.values(), facts["epochs"]),
+        cost=cost_of(attempts, [*trials.values()], facts["epochs"]),
         recommended=attrs.get(attributes.RECOMMENDED),
         total=attrs.get(attributes.TOTAL, 0),
         threads=attrs.get(attributes.THREADS),
         seconds_early=attrs.get(attributes.EARLY),
         space=space,
-        attempts=times,
+        attempts=tuple(sorted(attempts, key=lambda attempt: (attempt.began, attempt.trial))),
         setup=attributes.Setup.read(attrs.get(attributes.SETUP)),
         starts=attributes.starts_in(attrs),
         nodes=verdicts_in(attrs.get(attributes.NODES, ())),
     )
 
 
-def _merge(
-    number: int,
-    attempts: list[FrozenTrial],
-    space: SearchSpace,
-    earlier: dict[int, TrialResult],
-    seeds: attributes.Seeds,
-    folder: Path,
-) -> TrialResult:
-    """Make one trial of its attempts: the last one's end, everybody's reports.
+def _told(
+    number: int, attempts: Iterable[FrozenTrial], earlier: dict[int, TrialResult]
+) -> tuple[dict[float, attributes.Entry], list[Attempt]]:
+    """What the attempts at a trial tell: the reports that count, and when each attempt was.
 
     A trial that began with another one's checkpoint has that one's reports as well.
     """
+    history: dict[float, attributes.Entry] = {}
+    own: list[Attempt] = []
+    for attempt in attempts:
+        plan = attributes.Plan.read(attempt.user_attrs)
+        reports = attributes.history_of(attempt.user_attrs)
+        if not own and plan.parent in earlier:
+            history = _reports(earlier[plan.parent], plan.epochs)
+        history = _continued(history, plan, reports)
+        own.append(Attempt.of(number, attempt, history))
+        history |= reports
+    return history, own
+
+
+def _merge(
+    number: int,
+    attempts: Sequence[FrozenTrial],
+    history: Mapping[float, attributes.Entry],
+    space: SearchSpace,
+    seeds: attributes.Seeds,
+    folder: Path,
+) -> TrialResult:
+    """Make one trial of its attempts: the last one's end, everybody's reports."""
     last = attempts[-1]
     plan = attributes.Plan.read(last.user_attrs)
-    history: dict[float, attributes.Entry] = {}
-    copied = 0.0
-    if plan.parent in earlier:
-        copied = attributes.Plan.read(attempts[0].user_attrs).epochs
-        history = _reports(earlier[plan.parent], copied)
-    for attempt in attempts:
-        begin = attributes.Plan.read(attempt.user_attrs).epochs
-        history = _continued(history, begin, attributes.history_of(attempt.user_attrs))
+    # A copy begins with its parent's epochs; without a checkpoint it has none of them any more.
+    begins = [attributes.Plan.read(attempt.user_attrs).epochs for attempt in attempts]
     entries = [history[epochs] for epochs in sorted(history)]
     steps = tuple(entry.steps for entry in entries)
     epochs, checkpoint = last.user_attrs.get(
@@ -151,7 +163,7 @@ def _merge(
         is_audited=plan.is_audited,
         spared=plan.spared,
         parent=plan.parent,
-        inherited=copied,
+        inherited=0 if plan.parent is None else min(begins),
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
         energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),
@@ -167,16 +179,17 @@ def _reports(trial: TrialResult, until: float) -> dict[float, attributes.Entry]:
 
 def _continued(
     history: Mapping[float, attributes.Entry],
-    begin: float,
+    plan: attributes.Plan,
     reports: Mapping[float, attributes.Entry],
 ) -> dict[float, attributes.Entry]:
-    """The reports of earlier attempts as far as one went on with them, and its own.
+    """With which earlier reports an attempt that makes these goes on; without a checkpoint none.
 
     In the middle of an epoch it may have gone on with a newer checkpoint than the record knew.
     """
-    until = min(math.floor(begin) + 1, *reports) if reports else begin
-    kept = {at: entry for at, entry in history.items() if at <= begin or at < until}
-    return {**kept, **reports}
+    if plan.checkpoint is None:
+        return {}
+    until = min(math.floor(plan.epochs) + 1, *reports) if reports else plan.epochs
+    return {at: entry for at, entry in history.items() if at <= plan.epochs or at < until}
 
 
 def _end_of(trial: FrozenTrial, lost: list[str]) -> tuple[TrialState, str]:

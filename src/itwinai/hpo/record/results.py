@@ -83,9 +83,10 @@ class StudyResult:
     def best(self) -> TrialResult | None:
         """The trial to use, or None before any report.
 
-        Trials that were trained to the end come first: a good early epoch of a trial that was
-        stopped promises nothing about its last one. Among those it is the one that the search
-        algorithm recommends, or otherwise the one with the best primary metric at its last epoch.
+        Completed trials come first, those included that ended themselves: a good early epoch of a
+        trial that was stopped promises nothing about its last one. Among those it is the one that
+        the search algorithm recommends, or otherwise the one with the best primary metric at its
+        last epoch.
         """
         scored = [
             t for t in self.trials if t.state in _RANKED and t.metric(self.metric) is not None
@@ -103,7 +104,7 @@ class StudyResult:
         values = {t.number: t.metric(self.metric) for t in self.trials if t.state is best.state}
         known = {number: value for number, value in values.items() if value is not None}
         if len(known) == 1:
-            return "the only one that trained to the end"
+            return "the only one completed"
         word, choose = ("lowest", min) if self.mode == "min" else ("highest", max)
         top = choose(known.values())
         ties = [number for number, value in known.items() if value == top]
@@ -140,6 +141,22 @@ class StudyResult:
     def default(self) -> TrialResult | None:
         """The trial that ran the default configuration, or None."""
         return next((trial for trial in self.trials if trial.is_default), None)
+
+    def lead(self, trial: TrialResult) -> float | None:
+        """By how much a trial's recorded value of the primary metric is better than the default's.
+
+        Returns:
+            The difference, negative if it is worse; None unless both have trained to their end,
+            because an early value compares with no late one.
+        """
+        default = self.default
+        ended = default is not None and default.state is trial.state is TrialState.COMPLETED
+        if default is None or not ended:
+            return None
+        new, old = trial.metric(self.metric), default.metric(self.metric)
+        if new is None or old is None:
+            return None
+        return new - old if self.mode == "max" else old - new
 
     def dataframe(self) -> pd.DataFrame:
         """One row per trial: number, state, epochs, hyper-parameters, last metrics, reason.

@@ -112,17 +112,14 @@ def _spent(result: StudyResult) -> str:
     cost = result.cost
     return (
         f"It has cost {plural(cost.epochs, 'epoch')} in {plural(len(result.trials), 'trial')}, "
-        f"{duration(cost.seconds)} of training within {duration(cost.elapsed)}."
+        f"and slots were held for {duration(cost.seconds)} within {duration(cost.elapsed)}."
     )
 
 
 def _worth(result: StudyResult, winner: WinnerEstimate) -> Table:
     default = result.default
     known = None if default is None or default is winner.trial else default.metric(result.metric)
-    both = known is not None and winner.default is not None
-    recorded = known - winner.recorded if known is not None and both else None
-    if recorded is not None and result.mode == "max":
-        recorded = -recorded
+    recorded = None if known is None else result.lead(winner.trial)
     best = name_of(winner.trial)
     rows = [
         [best, number(winner.recorded), *_estimated(winner.expected)],

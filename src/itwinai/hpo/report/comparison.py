@@ -62,7 +62,7 @@ def _table(known: Sequence[Known]) -> Table:
         "expected",
         "trials",
         "epochs",
-        "time of training",
+        "slots held",
     ]
     rows = [
         [

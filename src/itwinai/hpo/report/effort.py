@@ -27,7 +27,7 @@ from itwinai.hpo.report.parts import (
     value_of,
 )
 from itwinai.hpo.space import Choice, Parameter
-from itwinai.hpo.trial import FAILURES, NVML, RAPL, TrialResult, TrialState
+from itwinai.hpo.trial import FAILURES, NVML, RAPL, TrialResult, TrialState, epochs_as_kept
 
 #: Attempts that are drawn one by one; beyond, the number of slots in use is drawn at so many times.
 _BARS, _TIMES = 400, 300
@@ -73,7 +73,7 @@ class _Use:
 def timeline(result: StudyResult) -> Section:
     """When which slot was used."""
     use = _Use.of(result.attempts)
-    spent = sum(attempt.ended - attempt.began for attempt in result.attempts)
+    spent = sum(attempt.seconds for attempt in result.attempts)
     room = use.slots * result.cost.elapsed
     share = spent / room if room else 0.0
     chart, data = _together(use) if len(use.attempts) > _BARS else _one_by_one(use, result)
@@ -125,27 +125,33 @@ def failures(result: StudyResult) -> Section:
 def cost(result: StudyResult) -> Section:
     """What the trials have cost, by how they ended."""
     spent = result.cost
-    states = [state for state in TrialState if any(t.state is state for t in result.trials)]
-    own = {state: [t for t in result.trials if t.state is state] for state in states}
-    times = {state: sum(map(_seconds, trials)) for state, trials in own.items()}
+    own = {state: [t for t in result.trials if t.state is state] for state in TrialState}
+    held = {state: _attempts_at(result, trials) for state, trials in own.items()}
     saved = spent.full_epochs - spent.epochs
     share = f"{saved / spent.full_epochs:.0%}" if saved > 0 else "none"
-    stopped = duration(times.get(TrialState.STOPPED, 0.0))
+    stopped = duration(sum(attempt.seconds for attempt in held[TrialState.STOPPED]))
     rows = [
-        [state.value, str(len(own[state])), number(sum(t.epochs for t in own[state])), duration(t)]
-        for state, t in times.items()
+        [
+            state.value,
+            str(len(trials)),
+            number(epochs_as_kept(sum(attempt.epochs for attempt in held[state]))),
+            duration(sum(attempt.seconds for attempt in held[state])),
+        ]
+        for state, trials in own.items()
+        if trials
     ]
     total = ["all", str(len(result.trials)), number(spent.epochs), duration(spent.seconds)]
     return Section(
         key="cost",
         title="Cost",
         lead=f"{plural(spent.epochs, 'epoch')} were trained in {duration(spent.elapsed)}, {share} "
-        f"fewer than without early stopping; {stopped} of training went into trials that it ended.",
+        f"fewer than without early stopping; {stopped} of slots went into trials that it ended.",
         notes=[
-            "Epochs that were trained again after an interruption count in the row of all alone."
+            "Epochs that were trained again after an interruption count twice, and those that a "
+            "copy began with count for its parent alone."
         ],
         tables=[
-            Table("By state", ["state", "trials", "epochs", "training"], [*rows, total]),
+            Table("By state", ["state", "trials", "epochs", "slots held"], [*rows, total]),
             _held(result),
         ],
         data=_measured(result),
@@ -267,7 +273,7 @@ def _one_by_one(use: _Use, result: StudyResult) -> tuple[Chart, Table]:
             "y": use.at(attempt.ended),
             "k": place,
             "s": trials[attempt.trial].state.value,
-            "t": f"{name_of(trials[attempt.trial])}, {duration(attempt.ended - attempt.began)}",
+            "t": f"{name_of(trials[attempt.trial])}, {duration(attempt.seconds)}",
         }
         for attempt, place in use.attempts
     ]
@@ -308,8 +314,9 @@ def _message(trial: TrialResult) -> str:
     return one_line(trial.reason, longest=500) or "no message"
 
 
-def _seconds(trial: TrialResult) -> float:
-    return trial.seconds[-1] if trial.seconds else 0.0
+def _attempts_at(result: StudyResult, trials: Sequence[TrialResult]) -> list[Attempt]:
+    numbers = {trial.number for trial in trials}
+    return [attempt for attempt in result.attempts if attempt.trial in numbers]
 
 
 def _seeds(seeds: set[int | None]) -> str:

@@ -149,8 +149,11 @@ def _progress(result: StudyResult, bests: Mapping[int, float]) -> str:
 
 def _stops(result: StudyResult) -> str:
     stopped = [trial for trial in result.trials if trial.state is TrialState.STOPPED]
-    done = sum(trial.state is TrialState.COMPLETED for trial in result.trials)
-    full = f"{plural(done, 'trial')} trained all {plural(result.epochs, 'epoch')}"
+    done = [trial for trial in result.trials if trial.state is TrialState.COMPLETED]
+    whole = sum(trial.epochs >= result.epochs for trial in done)
+    full = f"{plural(whole, 'trial')} trained all {plural(result.epochs, 'epoch')}"
+    if whole < len(done):
+        full += f", {plural(len(done) - whole, 'training')} ended before that"
     if not stopped:
         return f"{full}, and none was stopped early."
     mean = sum(trial.epochs for trial in stopped) / len(stopped)

@@ -64,7 +64,7 @@ def confirm(
     Raises:
         ConfigurationError: For ``top`` below 1 or ``seeds`` below 3.
         StudyError: If the study has no default trial, or none that is better; if its confirmation
-            compares other trials, or is running.
+            compares other trials, is running, or has not decided with fewer ``seeds``.
         StudyInterrupted: If it was interrupted.
     """
     _check(top, seeds)
@@ -72,6 +72,7 @@ def confirm(
     arms = _arms(result, top)
     known = read_confirmation(result)
     if known is not None and known.is_decided and set(known.candidates) == set(list(arms)[:-1]):
+        _check_more(known, seeds)
         return known
     subject = trainer.subject(*data)
     plan = plan_study(*_described(subject.study, result, list(arms), seeds), default=None)
@@ -131,6 +132,16 @@ def _check(top: int, seeds: int) -> None:
         raise ConfigurationError(f"top={top}: at least 1")
     if seeds < _FEWEST:
         raise ConfigurationError(f"seeds={seeds}: at least {_FEWEST}, for a test of the means")
+
+
+def _check_more(known: Confirmation, seeds: int) -> None:
+    """Refuse more reruns than a confirmation without a verdict has, instead of none."""
+    if seeds > known.most and not known.has_verdicts:
+        folder = known.study.record.parent / NAME
+        raise StudyError(
+            f"{folder}: {known.most} reruns of each have not decided, and no more can be added. "
+            f"Give this folder another name; then all {seeds} of each are trained."
+        )
 
 
 def _arms(result: StudyResult, top: int) -> dict[int, Mapping[str, Any]]:

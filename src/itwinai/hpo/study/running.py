@@ -12,7 +12,7 @@ import optuna
 
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record import attributes
-from itwinai.hpo.trial import Assignment, TrialResult, TrialState
+from itwinai.hpo.trial import Assignment, TrialResult, TrialState, epochs_as_kept
 
 #: How a trial ends, and why.
 Ending = tuple[TrialState, str]
@@ -49,13 +49,17 @@ class RunningTrial:
     waited: float | None = None
     #: Joules that each of its processes has used, by source, and by when the process began it.
     energy: dict[float, Mapping[str, float]] = field(default_factory=dict)
+    #: Epochs that were trained again because a process was lost.
+    repeated: float = 0
+    #: Epochs that the process has come to, which may be one that took a lost one's place.
+    _reached: float = field(init=False)
     #: Names of the nodes that it runs on, once they are known.
     nodes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checkpoint = self.assignment.checkpoint
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.epochs = self.checkpoint_epochs = self.assignment.epochs
+        self.epochs = self.checkpoint_epochs = self._reached = self.assignment.epochs
         self.spared = self.plan.spared
 
     @property
@@ -78,6 +82,16 @@ class RunningTrial:
         if self.nodes != tuple(nodes):
             self.nodes = tuple(nodes)
             self.optuna.set_user_attr(attributes.RAN_ON, list(nodes))
+
+    def came_to(self, epochs: float) -> None:
+        """Hear how far its process is; what it trains again is written in the record."""
+        if epochs <= self._reached:  # another one: from the checkpoint, unless it reads none
+            self._reached = self.checkpoint_epochs if self.checkpoint_epochs < epochs else 0
+        repeated = min(epochs, self.epochs) - self._reached
+        self._reached = epochs
+        if repeated > 0:
+            self.repeated = epochs_as_kept(self.repeated + repeated)
+            self.optuna.set_user_attr(attributes.REPEATED, self.repeated)
 
     def trained(
         self,

@@ -172,6 +172,7 @@ class Study:
         trial, epoch = self._running[number], epochs_as_kept(epoch)
         held = epoch if saved is None else epochs_as_kept(saved)
         newest = None if checkpoint is None else (checkpoint, held)
+        trial.came_to(epoch)
         if epoch <= trial.epochs:
             trial.saved(newest)
             return "continue"

@@ -15,7 +15,8 @@ class WeightAverage:
     """Follows a model's parameters: ``average = decay * average + (1 - decay) * weights``.
 
     Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992). Buffers, such
-    as the statistics of a batch normalisation, are not averaged.
+    as the statistics of a batch normalisation, are not averaged; nor are frozen weights, whose
+    average begins with the first step that may change them.
 
     Args:
         model: The model, whose parameters keep their place in memory.
@@ -26,40 +27,57 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._weights = [p for p in model.parameters() if p.requires_grad]
+        self._weights = list(model.parameters())
         if any(hasattr(weight, "ds_id") for weight in self._weights):
             raise ConfigurationError(
                 "config.ema_decay: DeepSpeed's ZeRO stage 3 keeps no weights to average. "
                 "Use stage 0, 1 or 2, or another strategy."
             )
         self._decay = decay
-        self._average = [weight.detach().clone() for weight in self._weights]
+        #: By index; of the weights that are, or were, trained.
+        self._average: dict[int, torch.Tensor] = {}
+        self._is_applied = False
+        self._follow_unfrozen()
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the weights after an optimizer step into the average."""
-        for average, weight in zip(self._average, self._weights, strict=True):
+        self._follow_unfrozen()
+        for average, weight in self._pairs():
             average.lerp_(weight.detach().to(average.dtype), 1 - self._decay)
 
     @torch.no_grad()
     def exchange(self) -> None:
         """Put the averaged weights in the model's place, and the model's in theirs."""
-        for average, weight in zip(self._average, self._weights, strict=True):
+        for average, weight in self._pairs():
             kept = weight.detach().clone()
             weight.copy_(average)
             average.copy_(kept)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the model the averaged weights for the length of a block."""
+        """Give the model the averaged weights for the length of a block, and of those within."""
+        if self._is_applied:
+            yield
+            return
         self.exchange()
+        self._is_applied = True
         try:
             yield
         finally:
+            self._is_applied = False
             self.exchange()
 
     @torch.no_grad()
     def restart(self) -> None:
         """Take the model's present weights as the average."""
-        for average, weight in zip(self._average, self._weights, strict=True):
+        for average, weight in self._pairs():
             average.copy_(weight.detach())
+
+    def _follow_unfrozen(self) -> None:
+        for index, weight in enumerate(self._weights):
+            if weight.requires_grad and index not in self._average:
+                self._average[index] = weight.detach().clone()
+
+    def _pairs(self) -> Iterator[tuple[torch.Tensor, nn.Parameter]]:
+        return ((average, self._weights[index]) for index, average in self._average.items())

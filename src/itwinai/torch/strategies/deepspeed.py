@@ -152,10 +152,6 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
         else:
             _set_clipping(engine, max_norm)
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank rank 0's buffers, which are the ones that are saved."""
-        self._take_buffers_of_rank_0(self.unwrap(model))
-
     # -- state ---------------------------------------------------------------------------------
 
     def model_state(self, model: nn.Module) -> dict[str, Any]:

@@ -85,10 +85,6 @@ class FSDPStrategy(ProcessGroupStrategy):
         """Keep the gradients of a block on this rank, because more follow before the step."""
         return _unsynchronised(model) if isinstance(model, FSDPModule) else nullcontext()
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank rank 0's buffers, which are the ones that are saved."""
-        self._take_buffers_of_rank_0(model)
-
     def model_state(self, model: nn.Module) -> dict[str, Any]:
         """Whole state dictionary in main memory, on rank 0; all ranks must ask for it."""
         return self._whole(model.state_dict())

@@ -165,8 +165,9 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
         for tensor in (*model.parameters(), *model.buffers()):
             dist.broadcast(tensor.detach(), src=0)
 
-    def _take_buffers_of_rank_0(self, model: nn.Module) -> None:
-        for tensor in model.buffers():
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank rank 0's buffers, which are the ones that are saved."""
+        for tensor in self.unwrap(model).buffers():
             dist.broadcast(tensor.detach(), src=0)
 
     def watched(self, whereabouts: Whereabouts, silence: float) -> AbstractContextManager[Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import itwinai
 from itwinai import job
 from itwinai.torch.training import hooks
+from itwinai.torch.training.evaluating import evaluating
 from itwinai.torch.training.protocol import Stage, Training
 
 
@@ -18,7 +20,8 @@ def run_hook(training: Training, stage: Stage) -> None:
     """
     hook, name = f"{stage}_epoch", f"{stage}_loss"
     training.whereabouts.hook = f"{hook}()"
-    loss = getattr(training, hook)()
+    with nullcontext() if stage == "train" else evaluating(training):
+        loss = getattr(training, hook)()
     if loss is not None and name not in training.epoch_metrics:
         training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)
     if training.overrides(hook):

@@ -113,6 +113,11 @@ def existing_checkpoint(checkpoint: str | Path | None) -> Path | None:
     if checkpoint is None:
         return None
     path = path_of("from_checkpoint", checkpoint)
-    if newest_complete(path) is None:
-        raise CheckpointError(f"from_checkpoint={str(checkpoint)!r}: there is no such folder")
+    given = f"from_checkpoint={shown(str(checkpoint))}"
+    try:
+        found = newest_complete(path)
+    except OSError as error:  # such as a name that is too long
+        raise CheckpointError(f"{given}: {error.strerror}") from None
+    if found is None:
+        raise CheckpointError(f"{given}: there is no such folder")
     return path

@@ -55,7 +55,18 @@ def _checked(step: Step, returned: Any) -> tuple[Any, Mapping[str, Any]]:
     for key, value in metrics.items():
         if not is_numbers(value):
             raise _returned(step, value, f" as its metric {key!r}; expected numbers")
-    return loss, metrics
+    if "loss" not in metrics:
+        return loss, metrics
+    if not _is_same(metrics["loss"], loss):
+        complaint = " as its metric 'loss', another than its loss; give it another name"
+        raise _returned(step, metrics["loss"], complaint)
+    return loss, {key: value for key, value in metrics.items() if key != "loss"}
+
+
+def _is_same(metric: Any, loss: Any) -> bool:
+    return metric is loss or (
+        is_number(metric) and is_number(loss) and float(metric) == float(loss)
+    )
 
 
 def _returned(step: Step, value: Any, complaint: str) -> HookError:

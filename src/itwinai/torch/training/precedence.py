@@ -60,7 +60,8 @@ def _otherwise(
 ) -> dict[str, Any]:
     """The settings of a group that this run has built otherwise, as they stand at the checkpoint.
 
-    What equals the loaded value was built from the checkpoint itself.
+    What equals the loaded value was built from the checkpoint itself, unless a schedule goes on
+    from another one.
     """
     differing = {
         name: value
@@ -69,7 +70,7 @@ def _otherwise(
     }
     if "initial_lr" in old and "initial_lr" not in new:  # there is no schedule any more
         differing["lr"] = new["lr"]
-    elif _base(new) != _base(old) and new["lr"] != loaded["lr"]:
+    elif _base(new) != _base(old) and ("initial_lr" in new or new["lr"] != loaded["lr"]):
         differing["lr"] = _scaled(loaded["lr"], new, old)
     return differing
 

@@ -8,19 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+
 import itwinai
 from itwinai.confidential import hidden
 from itwinai.errors import ConfigurationError
 from itwinai.loggers.running import running
 from itwinai.torch.checkpoints import files
 from itwinai.torch.optimization.early_stopping import EarlyStopping
+from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.reproducibility import part_streams, set_seed
 from itwinai.torch.strategies import resolve_strategy
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.protocol import Datasets, Trainable
-from itwinai.torch.training.stateful import check_states
+from itwinai.torch.training.stateful import check_ranks_agree, check_states
 from itwinai.torch.training.steps import check_steps, warn_unheard
 
 
@@ -71,10 +74,12 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         where.hook = "create_model_loss_optimizer()"
         training.create_model_loss_optimizer()
         hooks.check_built(training)
+        _tell_pace(training)
         check_steps(training)
         _make_ready(training)
         where.hook = "train()"
         training.train()
+        check_ranks_agree(training)
         training.effects.look(certain=True)
         warn_unheard(training)
         if training.optimization.average is not None:
@@ -83,6 +88,18 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
     model = state.whole_model(training, given)
     training.strategy.barrier()  # no rank goes on before rank 0 has saved all
     return model
+
+
+def _tell_pace(training: Trainable) -> None:
+    """Say that a schedule of PyTorch's that is meant for steps goes by epochs here."""
+    schedule = training.lr_scheduler
+    if isinstance(schedule, OneCycleLR | CyclicLR) and not goes_by_step(schedule):
+        name = type(schedule).__name__
+        training.reporter.note(
+            name,
+            f"warning: {name} goes on with each epoch here, not with each step. Take "
+            "lr_scheduler: onecycle in the config, which goes by steps, or step it by yourself.",
+        )
 
 
 def _agree(training: Trainable) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from itwinai.errors import ConfigurationError
@@ -15,6 +16,7 @@ from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.reproducibility import random_numbers_kept
 from itwinai.torch.training import hooks
 from itwinai.torch.training.batches import Step, run_batches
+from itwinai.torch.training.evaluating import evaluating, networks
 from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.steps import end_batch, log_result
 from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
@@ -63,7 +65,7 @@ def remaining_batches(training: Training) -> Iterator[Any]:
     for batch, turn in _turns(training, "train", source):
         training.turn = turn
         where.batch += 1
-        with nullcontext() if turn.is_last else training.strategy.accumulating(training.model):
+        with nullcontext() if turn.is_last else _accumulating(training):
             yield batch
         end_batch(training)
     training.turn, where.batch = Turn(), 0
@@ -94,10 +96,13 @@ def _batches(
     step = getattr(training, f"{stage}_step")
     if stage == "train":
         step = _synchronised_at_last(training, step)
-    turns = _turns(training, stage, data)
-    for index, loss, values in run_batches(turns, step, metrics, take_turn, first):
-        _log_batch(training, stage, index, {"loss": loss, **values})
-        yield index, loss
+    turns, before = _turns(training, stage, data), training.turn
+    try:
+        for index, loss, values in run_batches(turns, step, metrics, take_turn, first):
+            _log_batch(training, stage, index, {"loss": loss, **values})
+            yield index, loss
+    finally:
+        training.turn = before  # its share weighs whatever is optimised next
 
 
 def _log_batch(training: Training, stage: Stage, index: int, values: Mapping[str, Any]) -> None:
@@ -127,10 +132,36 @@ def _synchronised_at_last(training: Training, step: Step) -> Step:
     def accumulated(batch: Any, index: int) -> Any:
         if training.turn.is_last:
             return step(batch, index)
-        with training.strategy.accumulating(training.model):
+        with _accumulating(training):
             return step(batch, index)
 
     return accumulated
+
+
+@contextmanager
+def _accumulating(training: Training) -> Iterator[None]:
+    """Keep the gradients of a block on this rank, and let no step be made of them.
+
+    Raises:
+        ConfigurationError: If a user's own code makes one, by which the ranks would differ.
+    """
+
+    def refuse(*_: Any) -> None:
+        raise ConfigurationError(
+            "config.gradient_accumulation_steps: the optimizer makes a step in the middle of it, "
+            "of the gradients of this rank alone. Call self.optimize(loss) in place of backward() "
+            "and step(), or leave the key out."
+        )
+
+    optimizer = training.optimizer
+    alone = training.strategy.global_world_size() == 1 or not isinstance(optimizer, Optimizer)
+    hook = None if alone else optimizer.register_step_pre_hook(refuse)
+    try:
+        with training.strategy.accumulating(training.model):
+            yield
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 def evaluate(
@@ -142,11 +173,8 @@ def evaluate(
     """
     if loader is None:
         return None
-    training.model.eval()
     training.strategy.share_buffers(training.model)
-    with (
-        torch.no_grad(),
-        training.optimization.evaluated(),
-        random_numbers_kept(training.torch_rng),
-    ):
+    with evaluating(training), torch.no_grad(), random_numbers_kept(training.torch_rng):
+        for network in networks(training):
+            network.eval()
         return run_stage(training, stage, loader, metrics)

@@ -155,6 +155,7 @@ def whole_model(training: Built, given: Any) -> Any:
     nothing to put it together in, and it stays in parts.
     """
     strategy = training.strategy
+    strategy.share_buffers(training.model)
     if not strategy.is_sharded or given is None:
         return strategy.unwrap(training.model)
     state = strategy.broadcast_obj(strategy.model_state(training.model), 0)

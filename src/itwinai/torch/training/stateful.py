@@ -7,9 +7,10 @@ or a dictionary, is in the checkpoint and comes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
@@ -27,6 +28,9 @@ _KEPT_OTHERWISE = {
     *("train_dataloader", "validation_dataloader", "test_dataloader", "config", "parameters"),
     *("restored", "built"),
 }
+
+#: Relative difference of weights up to which ranks have the same.
+_ALIKE = 1e-4
 
 
 def stateful(training: Built) -> dict[str, Any]:
@@ -100,18 +104,19 @@ def check_ranks_agree(training: Built) -> None:
     Raises:
         DistributedStrategyError: Naming the network whose weights differ from rank to rank.
     """
-    if training.strategy.global_world_size() == 1:
+    if training.strategy.global_world_size() == 1 or training.strategy.is_sharded:
         return
     networks = {n: v for n, v in stateful(training).items() if isinstance(v, nn.Module)}
-    sums = {name: _sum_of(training, network) for name, network in networks.items()}
-    ranks = training.strategy.allgather_obj(sums)
-    for name in sums:
-        if any(rank.get(name) != sums[name] for rank in ranks):
+    networks["model"] = training.strategy.unwrap(training.model)
+    sizes = {name: _sizes_of(network) for name, network in networks.items()}
+    ranks = training.strategy.allgather_obj(sizes)
+    for name, own in sizes.items():
+        if not all(_alike(rank.get(name, []), own) for rank in ranks):
             raise DistributedStrategyError(
-                f"the trainer's {name} has other weights on each rank, as no strategy brings its "
-                "gradients together. Hand it over in create_model_loss_optimizer(): "
+                f"the trainer's {name} has other weights on each rank, as no strategy brings all "
+                "its gradients together. Hand it over in create_model_loss_optimizer(): "
                 f"self.{name}, self.its_optimizer, _ = self.strategy.distributed("
-                f"self.{name}, its_optimizer)"
+                f"self.{name}, its_optimizer). What is frozen then must stay frozen."
             )
 
 
@@ -156,7 +161,13 @@ def _engine(optimizer: Optimizer) -> Any:
     return getattr(optimizer, "engine", None)
 
 
-def _sum_of(training: Built, network: nn.Module) -> float:
-    if training.strategy.unwrap(network) is not network or training.strategy.is_sharded:
-        return 0.0
-    return float(sum(weight.detach().double().sum().item() for weight in network.parameters()))
+def _sizes_of(network: nn.Module) -> list[float]:
+    """The mean size of each parameter's weights."""
+    return [float(weight.detach().double().abs().mean()) for weight in network.parameters()]
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether sizes are as close as machines of different kinds may bring them."""
+    return len(one) == len(other) and bool(
+        np.allclose(one, other, rtol=_ALIKE, atol=_ALIKE**2, equal_nan=True)
+    )

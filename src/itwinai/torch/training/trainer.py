@@ -615,11 +615,12 @@ class LocalTrainer(Trainer, LogMixin):
         return self._stages[stage]
 
     def _length(self) -> Length | None:
-        batches = length_of(self.train_dataloader)
-        if batches is None:
+        # Where the ranks have not equally many batches, all make as many steps as the longest.
+        ranks = self.strategy.allgather_obj(length_of(self.train_dataloader))
+        if None in ranks:
             return None
         window = self.config.snapshot()["gradient_accumulation_steps"]
-        return Length(self.epochs, -(-batches // window))
+        return Length(self.epochs, -(-max(ranks) // window))
 
     def _evaluation_step(
         self, batch: Batch, logger_step: int, batch_idx: int, stage: Stage

@@ -1,0 +1,146 @@
+"""A user's own loops and steps give the numbers that they would give without the trainer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import run_ranks
+from small_trainings import MLP, make_data, options
+from torch import nn
+
+from itwinai.torch.trainer import TorchTrainer
+from itwinai.torch.type import HookError
+
+PROGRAM = Path(__file__).with_name("own_code_program.py")
+
+
+def run(folder: Path, case: str) -> list[dict[str, Any]]:
+    """Run a case of the program on two ranks; return what each wrote."""
+    run_ranks(PROGRAM, str(folder), case)
+    return [json.loads((folder / f"outcome-{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_ranks_agree_whatever_their_share_of_the_data(tmp_path: Path) -> None:
+    first, second = run(tmp_path, "agreed")
+    # A validation batch that rank 1 has not weighs no later step.
+    assert first["shares"] == second["shares"] == [1.0] * len(first["shares"])
+    # A schedule is as long as the steps of the longest rank.
+    assert first["rates"] == second["rates"]
+    assert first["rates"][-1] == pytest.approx(0.0, abs=1e-9)
+    # Without a validation set, too, the returned model is one.
+    assert first["mean"] == second["mean"]
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("step", "config.gradient_accumulation_steps: the optimizer makes a step in the middle"),
+        pytest.param(
+            "unfrozen",
+            "the trainer's model has other weights on each rank",
+            marks=pytest.mark.exhaustive,
+        ),
+    ],
+)
+def test_ranks_that_would_part_are_refused(tmp_path: Path, case: str, message: str) -> None:
+    for rank in run(tmp_path, case):
+        assert rank["refused"].startswith(message)
+
+
+class OwnValidation(TorchTrainer):
+    """Evaluates in its own words."""
+
+    def validation_epoch(self) -> Any:
+        self.model.eval()
+        inputs, targets = next(iter(self.validation_dataloader))
+        with torch.no_grad():
+            return self.loss(self.model(inputs), targets)
+
+
+def test_an_own_validation_is_of_the_averaged_weights_that_are_returned(tmp_path: Path) -> None:
+    config = {"ema_decay": 0.9, "batch_size": 60, "shuffle_train": False}
+    trainer = OwnValidation(**options(tmp_path, config=config))
+    data = make_data()
+    *_, model = trainer.execute(data, data)
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(data.tensors[0]), data.tensors[1])
+    assert trainer.epoch_metrics["validation_loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+class TwoNetworks(TorchTrainer):
+    """Its second network normalises batches, and its own epochs set no mode."""
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.second = nn.BatchNorm1d(4)
+        self.modes: list[bool] = []
+
+    def train_epoch(self) -> Any:
+        self.modes.append(self.model.training)
+        for inputs, targets in self.remaining_batches():
+            self.optimize(self.loss(self.model(inputs), targets))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        self.second(batch[0])
+        return super().validation_step(batch, batch_idx)
+
+
+def test_an_evaluation_leaves_all_networks_as_they_were(tmp_path: Path) -> None:
+    trainer = TwoNetworks(**options(tmp_path))
+    trainer.execute(make_data(), make_data())
+    assert trainer.modes == [True, True, True]
+    assert trainer.second.training
+    assert trainer.second.running_mean.tolist() == [0.0] * 4
+
+
+def test_a_weight_that_is_unfrozen_later_is_averaged_from_then_on(tmp_path: Path) -> None:
+    class Unfreezing(TorchTrainer):
+        def train_epoch(self) -> Any:
+            self.model.layers[0].requires_grad_(self.current_epoch > 0)
+            return super().train_epoch()
+
+    model = MLP()
+    model.layers[0].requires_grad_(False)
+    trainer = Unfreezing(**options(tmp_path, model=model, config={"ema_decay": 0.99}))
+    before = model.layers[0].weight.detach().clone()
+    *_, trained = trainer.execute(make_data())
+    trainer.optimization.average.exchange()
+    raw = trained.layers[0].weight.detach().clone()
+    trainer.optimization.average.exchange()
+    average = trained.layers[0].weight.detach()
+    assert 0 < (average - before).norm() < (raw - before).norm()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_metric_of_the_name_loss_is_the_loss_or_refused(tmp_path: Path, same: bool) -> None:
+    class Returning(TorchTrainer):
+        def train_step(self, batch: Any, batch_idx: int) -> Any:
+            loss, _ = super().train_step(batch, batch_idx)
+            return loss, {"loss": loss.item() if same else 2 * loss}
+
+    trainer = Returning(**options(tmp_path, epochs=1))
+    if same:
+        plain = TorchTrainer(**options(tmp_path / "plain", epochs=1))
+        trainer.execute(make_data())
+        plain.execute(make_data())
+        assert trainer.epoch_metrics["train_loss"] == plain.epoch_metrics["train_loss"]
+        return
+    with pytest.raises(HookError, match="its metric 'loss', another than its loss"):
+        trainer.execute(make_data())
+
+
+def test_a_rate_that_happens_to_be_the_loaded_one_is_scaled_too(tmp_path: Path) -> None:
+    """After two epochs at 0.1, halved each time, the rate is 0.025; the new base is that, too."""
+    halving = {"optimizer": "sgd", "lr_scheduler": "exponential", "lr_scheduler_gamma": 0.5}
+    rates = []
+    for base, epochs, resumed in ((0.1, 2, False), (0.025, 3, True)):
+        settings = options(tmp_path, epochs=epochs, config={**halving, "optim_lr": base})
+        checkpoint = tmp_path / "checkpoints" if resumed else None
+        trainer = TorchTrainer(**settings, checkpoint_every=1, from_checkpoint=checkpoint)
+        trainer.execute(make_data())
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.025, 0.025 / 8])
