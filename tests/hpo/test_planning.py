@@ -82,6 +82,41 @@ def test_auto_trains_fewer_epochs_and_says_how_many_pass_each_rung(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
+def test_audited_trials_are_planned_to_their_end(tmp_path: Path, scheduler: str) -> None:
+    none, some, all_ = (
+        planned(tmp_path, scheduler=scheduler, audit=audit, seconds=10.0) for audit in (0, 12, 24)
+    )
+    assert none.forecast.epochs is not None
+    assert some.forecast.epochs is not None
+    assert none.forecast.epochs.expected < some.forecast.epochs.expected < 720
+    assert some.forecast.epochs.low > 12 * 30
+    assert all_.forecast.epochs == Spread(*[pytest.approx(720)] * 3)
+    assert all_.wall is not None
+    assert none.wall is not None
+    assert all_.wall.expected > none.wall.expected
+    assert all(rung.go_on == pytest.approx(rung.reach) for rung in all_.forecast.rungs)
+
+
+def test_audited_trials_leave_the_others_as_they_are() -> None:
+    trials, epochs, audited = 5, 9, 2
+    rule = {"name": "asha", "grace_period": 3}
+    totals = []
+    for order in itertools.permutations(range(trials)):
+        judge = build_scheduler(rule, Setting(epochs, ())).judge
+        total = 0
+        for number, loss in enumerate(order):
+            for epoch in range(1, epochs + 1):
+                stopped = judge.hear(Report(number, epoch, 0.0, (float(loss),))) == "stop"
+                if stopped:
+                    break
+            total += epochs if number < audited else epoch
+        totals.append(total)
+    rungs = build_scheduler(rule, Setting(epochs, ())).judge.rungs
+    expected = epochs_expected(rungs, trials, epochs, audited=audited)
+    assert expected == pytest.approx(sum(totals) / len(totals))
+
+
 def test_what_was_not_measured_is_called_the_most_that_there_can_be(tmp_path: Path) -> None:
     cost = planned(tmp_path, scheduler={"name": "patience"}, seconds=1.0)
     assert cost.forecast.epochs is None

@@ -97,7 +97,10 @@ class TrialResult:
         reason: Why it ended, in words.
         is_default: Whether it ran the configuration's own values, without any search.
         is_audited: Whether it was to run to the last epoch whatever its scheduler said.
+        spared: Epochs after which its scheduler would have stopped it, and has heard no more of
+            it; None of all others, and in older records.
         parent: The trial whose checkpoint it began with, or None.
+        inherited: Epochs that it has from there, with their reports.
         continued: Whether its last attempt began with a checkpoint.
         seed: Random seed of the training, or None.
         energy: Joules that were measured, by source; a source that did not measure all of the
@@ -116,7 +119,9 @@ class TrialResult:
     reason: str = ""
     is_default: bool = False
     is_audited: bool = False
+    spared: float | None = None
     parent: int | None = None
+    inherited: float = 0
     continued: bool = False
     seed: int | None = None
     energy: Mapping[str, float] = field(default_factory=dict, repr=False)

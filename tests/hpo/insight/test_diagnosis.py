@@ -20,7 +20,9 @@ from itwinai.hpo import StudyResult, load_study
 from itwinai.hpo.insight import Finding, diagnose, merged
 from itwinai.hpo.record import Setup
 from itwinai.hpo.rungs import Bracket, Rungs
+from itwinai.hpo.schedulers import Setting, build_scheduler
 from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.trial import TrialState
 
 SPACE = {
     "optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1},
@@ -222,7 +224,8 @@ def test_a_rung_that_misleads_is_found_by_audited_trials(tmp_path: Path) -> None
     assert [t.epochs for t in result.trials if t.is_audited] == [EPOCHS] * 12
     (finding,) = found(result, "early signal")
     assert finding.evidence.startswith("After epoch 2, ")
-    assert finding.patch == {"study": {"scheduler": {"name": "asha", "grace_period": 5}}}
+    counted = {"unit": "epochs", "max_t": None}
+    assert finding.patch == {"study": {"scheduler": {"name": "asha", "grace_period": 5, **counted}}}
 
 
 @pytest.mark.parametrize(
@@ -240,6 +243,24 @@ def test_more_patience_leaves_the_scheduler_as_it_is(
     setup = Setup("random", scheduler, rungs=rungs)
     (finding,) = found(dataclasses.replace(result, setup=setup), "early signal")
     assert finding.patch == patch
+
+
+def test_more_patience_is_in_epochs_whatever_the_scheduler_counts(tmp_path: Path) -> None:
+    rule = {"name": "asha", "grace_period": 1000, "unit": "steps", "max_t": EPOCHS * 500}
+    study = build_study(tmp_path, SPACE, EPOCHS, scheduler=rule, num_samples=40, audit=12)
+    study.note_setup(Setup("random", "asha"))  # its rungs are at no certain epochs
+    while (trial := study.ask()) is not None:
+        for epoch in range(1, EPOCHS + 1):
+            metrics = misleading(trial.params, epoch)
+            if study.report(trial.number, metrics, None, epoch, steps=500 * epoch) == "stop":
+                break
+        study.tell(trial.number, TrialState.COMPLETED)
+    (finding,) = found(study.close(), "early signal")
+    assert "before epoch 5" in finding.remedy
+    applied = rule | finding.patch["study"]["scheduler"]
+    rungs = build_scheduler(applied, Setting(EPOCHS, ())).judge.rungs
+    assert rungs is not None
+    assert (rungs.brackets[0].levels, rungs.unit) == ((5,), "epochs")
 
 
 def test_where_no_epoch_ranks_well_no_trial_is_to_be_stopped(tmp_path: Path) -> None:

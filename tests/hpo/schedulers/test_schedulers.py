@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hand_driven import MakeStudy, ask, report, simulate
-from optuna.pruners import MedianPruner
+from hand_driven import MakeStudy, ask, report, run_trial, simulate
+from optuna.pruners import HyperbandPruner, MedianPruner
 
 from itwinai.errors import ConfigurationError
+from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.schedulers import Judge, Report, Setting, build_scheduler
 from itwinai.hpo.trial import TrialState
@@ -64,6 +65,24 @@ def test_rungs_may_count_seconds() -> None:
     # Ten seconds have passed with the third epoch.
     assert hear(judge, 1, [0.2] * 9, seconds=4.0) == "stop 3"
     assert hear(judge, 2, [0.3] * 9, seconds=11.0) == "stop 1"
+
+
+@pytest.mark.parametrize("unit", ["steps", "seconds"])
+@pytest.mark.parametrize("name", ["asha", "median", "patience", "pasha"])
+def test_other_units_than_epochs_need_a_grace_period(name: str, unit: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"\({name}\): unit: {unit} needs a grace_period"):
+        judge_of({"name": name, "unit": unit})
+
+
+@pytest.mark.parametrize("name", ["hyperband", "bohb"])
+def test_brackets_of_other_units_than_epochs_need_an_end(name: str) -> None:
+    rule = {"name": name, "unit": "seconds", "grace_period": 1}
+    with pytest.raises(ConfigurationError, match="unit: seconds needs a max_t"):
+        judge_of(rule)
+    # However far away it is.
+    rungs = judge_of({**rule, "max_t": 1e12}).rungs
+    assert rungs is not None
+    assert len(rungs.brackets) == 21
 
 
 def test_hyperband_has_brackets_that_stop_later_and_one_that_never_stops() -> None:
@@ -175,6 +194,32 @@ def test_population_based_training_replaces_poor_members_by_copies_of_good_ones(
     assert result.cost.epochs == 8 * 8
 
 
+@pytest.mark.parametrize("scheduler", [{"name": "pbt", "interval": 2}, {"name": "pasha"}])
+def test_a_pause_without_a_checkpoint_ends_the_study(
+    make_study: MakeStudy, scheduler: dict[str, Any]
+) -> None:
+    study = make_study(epochs=9, scheduler=scheduler, algorithm="auto")
+    trial = run_trial(study, [0.5] * 9)
+    assert isinstance(study.fatal, StudyError)
+    assert "from their last checkpoint, and trial 0 has none after epoch" in str(study.fatal)
+    assert study.ask() is None
+    ended = study.close().trials[trial.number]
+    assert (ended.state, ended.reason) == (TrialState.FAILED, str(study.fatal))
+
+
+def test_a_member_is_not_replaced_by_a_copy_with_nothing_left_to_train(
+    make_study: MakeStudy,
+) -> None:
+    rule = {"name": "pbt", "interval": 2}
+    study = make_study(epochs=4, scheduler=rule, algorithm="pbt")
+    for loss in (0.1, 0.2, 0.3, 0.4):
+        run_trial(study, [loss] * 2, checkpoints=True)
+    best = ask(study)
+    report(study, best, [0.1] * 2, checkpoints=True)  # to its last epoch, but it has not ended
+    others = [ask(study) for _ in range(3)]
+    assert [(trial.number, trial.epochs) for trial in others] == [(1, 2), (2, 2), (3, 2)]
+
+
 def test_paused_members_go_on_after_the_study_was_interrupted(make_study: MakeStudy) -> None:
     settings: dict[str, Any] = {
         "num_samples": 4,
@@ -215,6 +260,60 @@ def test_a_killed_study_goes_on_to_the_same_number_of_trials(
     assert result.best.epochs == 9
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_after_a_resume_a_scheduler_knows_no_more_of_spared_trials_than_before(
+    make_study: MakeStudy, killed: bool
+) -> None:
+    rule = {"name": "asha", "grace_period": 1, "keep": 0.5}
+    settings: dict[str, Any] = {"num_samples": 7, "epochs": 9, "scheduler": rule, "audit": 5}
+    study = make_study(**settings)
+    # The first is the best, so that no other one passes the first rung.
+    for loss in (0.1, 0.2, 0.3):
+        run_trial(study, [loss] * 9)
+    halves = [ask(study), ask(study)]
+    for trial in halves:
+        report(study, trial, [0.4] * 2, checkpoints=True)
+    if killed:
+        study._record.close()
+        study = make_study(**settings, resume=True)
+        halves = [ask(study), ask(study)]
+    for trial in halves:
+        for epoch in range(3, 10):
+            study.report(trial.number, {"loss": 0.4}, None, epoch)
+        study.tell(trial.number, TrialState.COMPLETED)
+    # At the second rung there is the first trial alone.
+    assert report(study, ask(study), [0.05, 0.05, 0.15]) == "stop"
+    assert report(study, ask(study), [0.05, 0.05, 0.05]) == "continue"
+    assert {t.epochs for t in study.result().trials if t.is_audited} == {9}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_values_that_are_not_finite_are_at_no_rung(make_study: MakeStudy, killed: bool) -> None:
+    rule = {"name": "asha", "grace_period": 1, "keep": 0.5}
+    study = make_study(scheduler=rule)
+    for loss in (0.1, float("inf"), float("nan")):
+        run_trial(study, [loss] * 4)
+    if killed:
+        study._record.close()
+        study = make_study(scheduler=rule, resume=True)
+    assert report(study, ask(study), [0.2]) == "stop"
+
+
+def test_after_a_resume_a_copy_is_not_compared_in_turns_before_its_birth(
+    make_study: MakeStudy,
+) -> None:
+    rule = {"name": "pbt", "interval": 2}
+    settings: dict[str, Any] = {"num_samples": 7, "epochs": 6, "algorithm": "pbt"}
+    study = make_study(**settings, scheduler=rule)
+    for loss in (0.9, 0.8, 0.1, 0.2, 0.3, 0.4, 0.5):
+        run_trial(study, [loss] * 2, checkpoints=True)
+    copy = run_trial(study, [0.1] * 2, checkpoints=True)
+    assert (copy.number, copy.epochs) == (7, 2)
+    study._record.close()
+    # One in seven is replaced at a time; of eight it would be two.
+    assert ask(make_study(**settings, scheduler=rule, resume=True)).number == 1
+
+
 def test_pasha_ends_with_a_trial_that_was_trained_to_the_end(make_study: MakeStudy) -> None:
     study = make_study(num_samples=12, epochs=27, scheduler="pasha")
     result = simulate(study, quadratic)
@@ -253,6 +352,31 @@ def test_pruners_and_populations_go_by_whole_epochs() -> None:
     assert hear_at(judge, 1, (0.5, 0.9), (1, 0.9)) == ["continue", "stop"]
     population = judge_of({"name": "pbt", "interval": 2})
     assert hear_at(population, 0, (1.5, 0.1), (2, 0.1)) == ["continue", "pause"]
+
+
+def test_a_pruner_deals_trials_out_by_their_numbers_alone() -> None:
+    def ends(numbers: Sequence[int]) -> dict[int, str]:
+        judge = judge_of(HyperbandPruner(min_resource=1, max_resource=9))
+        for number in range(40):
+            hear(judge, number, [0.1] * 9)
+            judge.ended(number, completed=True)
+        return {number: hear(judge, number, [0.9] * 9) for number in numbers}
+
+    once = ends(range(40, 60))
+    assert len(set(once.values())) == 3
+    # As a study that is resumed tells them, whoever reported first.
+    assert ends(range(59, 39, -1)) == once
+
+
+def test_a_pruner_goes_on_with_a_trial_that_runs_again_after_its_end() -> None:
+    judge = judge_of(MedianPruner(n_startup_trials=1, n_warmup_steps=0))
+    hear_at(judge, 0, (1, 0.1), (2, 0.1))
+    judge.ended(0, completed=True)
+    judge.ended(1, completed=False)  # it has reported nothing
+    assert hear_at(judge, 2, (1, 0.05)) == ["continue"]
+    judge.ended(2, completed=False)  # its node turned out to be at fault
+    assert hear_at(judge, 2, (2, 0.05)) == ["continue"]
+    assert hear_at(judge, 1, (1, 0.9)) == ["stop"]
 
 
 def test_a_trial_that_runs_again_after_its_end_is_at_a_rung_once() -> None:

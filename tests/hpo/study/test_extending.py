@@ -59,6 +59,28 @@ def test_ranges_of_numbers_may_become_wider(make_study: MakeStudy) -> None:
         make_study(space=X, num_samples=30, resume=True)
 
 
+def test_what_was_recommended_stands_until_another_trial_is_complete(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study(algorithm="mfgp", epochs=2)
+    for loss in (0.9, 0.8, 0.7, 0.6):
+        run_trial(study, [loss] * 2)
+    assert study.close().recommended is not None
+    again = make_study(algorithm="mfgp", epochs=2, resume=True)
+    assert again.result().recommended == study.result().recommended
+    again.close()
+    study = make_study(algorithm="mfgp", epochs=2, num_samples=6, resume=True)
+    better = run_trial(study, [0.1] * 2)
+    result = load_study(study.directory)
+    assert (result.recommended, result.best) == (None, result.trials[better.number])
+    study.close()
+    study = make_study(algorithm="random", epochs=2, num_samples=6, resume=True)
+    best = run_trial(study, [0.01] * 2, checkpoints=True)
+    result = study.close()
+    assert (result.recommended, result.best) == (None, result.trials[best.number])
+    assert result.trials[best.number].checkpoint is not None
+
+
 # -- warm start --------------------------------------------------------------------------------
 
 

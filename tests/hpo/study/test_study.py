@@ -154,6 +154,16 @@ def test_a_resumed_study_does_not_propose_its_first_points_again(
     assert len(set(values)) == 8
 
 
+def test_a_lost_trial_does_not_make_the_model_propose_a_point_again(make_study: MakeStudy) -> None:
+    study = make_study(algorithm="mfgp", num_samples=12)
+    trials = [run_trial(study, [0.5] * 4), ask(study), ask(study)]
+    study.tell(1, TrialState.LOST, "its worker was lost")
+    trials += [ask(study) for _ in range(7)]
+    study.tell(2, TrialState.LOST, "its worker was lost")
+    trials += [ask(study), ask(study)]
+    assert len({trial.params["x"] for trial in trials}) == 12
+
+
 # -- who is stopped ----------------------------------------------------------------------------
 
 

@@ -201,6 +201,21 @@ def test_more_cores_than_there_are(tmp_path: Path) -> None:
     assert "a trial needs 4096 worker(s) with 1 CPU each" in message
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "first"), [({"name": "pbt", "interval": 2}, 2), ({"name": "pasha"}, 6)], ids=str
+)
+def test_checkpoints_that_come_after_the_first_pause_are_refused(
+    tmp_path: Path, scheduler: dict[str, Any], first: int
+) -> None:
+    study = {"scheduler": scheduler, "algorithm": "auto"}
+    message = refused(tmp_path, epochs=20, checkpoint_every=first + 1, study=study)
+    assert message == (
+        f"checkpoint_every={first + 1} with study.scheduler={scheduler['name']!r}: this one pauses "
+        f"trials after epoch {first}, when they would have no checkpoint to go on from. Set "
+        "checkpoint_every to 1, or use a scheduler that pauses no trial, such as asha."
+    )
+
+
 # -- the search space ----------------------------------------------------------------------------
 
 

@@ -89,9 +89,12 @@ def _patch(result: StudyResult, stopped: TrialResult, grace: int | None) -> dict
     name = stopped.reason.partition(" after ")[0] if setup is None else setup.scheduler
     if name not in SCHEDULERS:
         return {}
-    brackets = () if setup is None or setup.rungs is None else setup.rungs.brackets
-    keep = {"keep": round(brackets[0].keep, 4)} if name == "asha" and brackets else {}
-    return {"study": {"scheduler": {"name": name, "grace_period": grace, **keep}}}
+    scheduler: dict[str, Any] = {"name": name, "grace_period": grace}
+    if setup is None or setup.rungs is None:  # it may count something else, to an end in that
+        scheduler |= {"unit": "epochs", "max_t": None}
+    elif name == "asha":
+        scheduler["keep"] = round(setup.rungs.brackets[0].keep, 4)
+    return {"study": {"scheduler": scheduler}}
 
 
 def _curves(result: StudyResult) -> Array:

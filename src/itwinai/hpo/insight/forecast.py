@@ -3,7 +3,8 @@
 Of ``m`` trials that reach a rung one after the other in random order, successive halving lets
 ``sum over j <= m of max(1, floor(j * keep)) / j`` go on. A search that learns proposes better
 trials later, which pass more often: the share of each rung is raised to a power that was measured.
-However short the training, no more go on than come.
+However short the training, no more go on than come. Trials that are audited come first and are
+compared like all others, but train to the end.
 """
 
 from __future__ import annotations
@@ -97,19 +98,21 @@ class Forecast:
     going_on: tuple[GoingOn, ...] = ({},)
 
 
-def forecast(setup: Setup, trials: int, epochs: int) -> Forecast:
+def forecast(setup: Setup, trials: int, epochs: int, audited: int = 0) -> Forecast:
     """Say what to expect of a study.
 
     Args:
         setup: Who proposes and who stops early.
         trials: Trials in all.
         epochs: Epochs of a full training.
+        audited: The first so many train to the end whatever their scheduler says. The default
+            configuration does as well, but where the powers were measured there was one.
     """
-    return _forecast(row_of(setup), setup.rungs, trials, epochs)
+    return _forecast(row_of(setup), setup.rungs, trials, epochs, min(audited, trials))
 
 
 @lru_cache(maxsize=8)
-def _forecast(row: str, rungs: Rungs | None, trials: int, epochs: int) -> Forecast:
+def _forecast(row: str, rungs: Rungs | None, trials: int, epochs: int, audited: int) -> Forecast:
     full = trials * epochs
     if row == NO_SCHEDULER:
         return Forecast(full, Spread(full, full, full))
@@ -118,7 +121,7 @@ def _forecast(row: str, rungs: Rungs | None, trials: int, epochs: int) -> Foreca
         return Forecast(full, None)
     power = Power(trials, 1, 1, 1) if measured is None else _between(measured, trials)
     values = (power.median, power.high, power.low)
-    spread = Spread(*(epochs_expected(rungs, trials, epochs, value) for value in values))
+    spread = Spread(*(epochs_expected(rungs, trials, epochs, value, audited) for value in values))
     if rungs is None:
         share = _HALF**power.median
         return Forecast(full, spread, (), (_evenly(share, epochs),))
@@ -131,10 +134,13 @@ def _forecast(row: str, rungs: Rungs | None, trials: int, epochs: int) -> Foreca
         }
         for bracket, size, passing in zip(rungs.brackets, sizes, shares, strict=True)
     )
-    return Forecast(full, spread, _passing(rungs, sizes, shares), going_on)
+    coming = _coming(rungs, trials, power.median, audited)
+    return Forecast(full, spread, _passing(rungs, coming), going_on)
 
 
-def epochs_expected(rungs: Rungs | None, trials: int, epochs: int, power: float = 1.0) -> float:
+def epochs_expected(
+    rungs: Rungs | None, trials: int, epochs: int, power: float = 1.0, audited: int = 0
+) -> float:
     """Epochs that a study trains if as many go on as in random order, raised to a power.
 
     Args:
@@ -142,11 +148,15 @@ def epochs_expected(rungs: Rungs | None, trials: int, epochs: int, power: float 
         trials: Trials in all.
         epochs: Epochs of a full training.
         power: Of each share that goes on; below 1, more do.
+        audited: The first so many train to the end.
     """
     if rungs is None:
-        return trials * float(np.sum(_HALF ** (power * np.arange(epochs))))
-    sizes, nominal = _nominal(rungs, trials)
-    return _trained(rungs, sizes, _raised(nominal, power), epochs)
+        each = float(np.sum(_HALF ** (power * np.arange(epochs))))
+        return (trials - audited) * each + audited * epochs
+    total = 0.0
+    for bracket, came in zip(rungs.brackets, _coming(rungs, trials, power, audited), strict=True):
+        total += float(np.dot(np.diff([0.0, *bracket.levels, epochs]), came))
+    return total
 
 
 def row_of(setup: Setup) -> str:
@@ -210,13 +220,17 @@ def _climbing(size: int, shares: Sequence[float]) -> NDArray[np.float64]:
     return np.asarray(size * np.cumprod([1.0, *shares]), float)
 
 
-def _trained(rungs: Rungs, sizes: Sequence[int], shares: Shares, epochs: int) -> float:
-    """Epochs of all trials if these shares go on."""
-    total = 0.0
-    for bracket, size, going_on in zip(rungs.brackets, sizes, shares, strict=True):
-        steps = np.diff([0.0, *bracket.levels, epochs])
-        total += float(np.dot(steps, _climbing(size, going_on)))
-    return total
+def _coming(rungs: Rungs, trials: int, power: float, audited: int = 0) -> list[NDArray[np.float64]]:
+    """Trials of each bracket that reach each of its rungs, and, at last, the end.
+
+    Of the first so many, which are audited, those that would have been stopped come as well.
+    """
+    sizes, nominal = _nominal(rungs, trials)
+    coming = [*map(_climbing, sizes, _raised(nominal, power))]
+    if audited:
+        stopped = _coming(rungs, audited, power)
+        coming = [all_ + came[0] - came for all_, came in zip(coming, stopped, strict=True)]
+    return coming
 
 
 def _later_share(keep: float, come: float, power: float, came: int) -> float:
@@ -242,11 +256,10 @@ def _evenly(share: float, epochs: int) -> GoingOn:
     return dict.fromkeys(map(float, range(1, epochs)), lambda came: share)
 
 
-def _passing(rungs: Rungs, sizes: Sequence[int], shares: Shares) -> tuple[Passing, ...]:
+def _passing(rungs: Rungs, coming: Sequence[NDArray[np.float64]]) -> tuple[Passing, ...]:
     reach: dict[float, float] = {}
     go_on: dict[float, float] = {}
-    for bracket, size, going_on in zip(rungs.brackets, sizes, shares, strict=True):
-        came = _climbing(size, going_on)
+    for bracket, came in zip(rungs.brackets, coming, strict=True):
         for level, before, after in zip(bracket.levels, came, came[1:], strict=False):
             reach[level] = reach.get(level, 0.0) + float(before)
             go_on[level] = go_on.get(level, 0.0) + float(after)

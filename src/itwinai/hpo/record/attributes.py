@@ -33,6 +33,7 @@ END = "end"
 CHECKPOINT = "checkpoint"
 DEFAULT = "default"
 AUDITED = "audited"
+SPARED = "spared"
 GIVEN = "given"
 CONTINUES = "continues"
 PARENT = "parent"
@@ -220,6 +221,7 @@ class Plan:
         epochs: Epochs that the checkpoint holds.
         is_default: Whether it is the default configuration.
         is_audited: Whether it runs to the last epoch whatever its scheduler says.
+        spared: Epochs after which its scheduler would have stopped it, and hears no more of it.
         parent: The trial that it is a copy of.
     """
 
@@ -229,6 +231,7 @@ class Plan:
     epochs: float = 0
     is_default: bool = False
     is_audited: bool = False
+    spared: float | None = None
     parent: int | None = None
 
     @classmethod
@@ -242,6 +245,7 @@ class Plan:
             epochs=epochs,
             is_default=DEFAULT in attrs,
             is_audited=AUDITED in attrs,
+            spared=attrs.get(SPARED),
             parent=attrs.get(PARENT),
         )
 
@@ -255,6 +259,7 @@ class Plan:
             epochs=trial.checkpoint_epochs if usable else 0,
             is_default=trial.is_default,
             is_audited=trial.is_audited,
+            spared=trial.spared,
             parent=trial.parent,
         )
 
@@ -267,6 +272,8 @@ class Plan:
             attrs[DEFAULT] = True
         if self.is_audited:
             attrs[AUDITED] = True
+        if self.spared is not None:
+            attrs[SPARED] = self.spared
         if self.parent is not None:
             attrs[PARENT] = self.parent
         if self.checkpoint is not None:

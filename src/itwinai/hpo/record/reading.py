@@ -143,6 +143,7 @@ def _merge(
     epochs, checkpoint = last.user_attrs.get(
         attributes.CHECKPOINT, last.user_attrs.get(attributes.CONTINUES, (0, None))
     )
+    first = attributes.Plan.read(attempts[0].user_attrs)
     params = space.existing(space.decode(last.params) | space.restore(plan.given))
     lost = [name for name in space if name not in params and space.exists(name, params)]
     state, reason = _end_of(last, lost)
@@ -159,7 +160,9 @@ def _merge(
         reason=reason,
         is_default=plan.is_default,
         is_audited=plan.is_audited,
+        spared=plan.spared,
         parent=plan.parent,
+        inherited=0.0 if plan.parent is None else first.epochs,
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
         energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),

@@ -40,7 +40,8 @@ class StudyResult:
         trials: All trials that have started, by number.
         record: The record's file.
         cost: What was spent.
-        recommended: Number of the trial that the search algorithm recommends, if it has an opinion.
+        recommended: Number of the trial that the search algorithm recommends, if it has an opinion
+            of all that are complete; None once another one has been completed.
         total: Trials that it runs in all, copies of a population's members aside.
         threads: Threads of each of a trial's processes, in the last run; None if none has begun.
         space: What was searched, without its constraints.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from itwinai.hpo.objectives import Losses
 from itwinai.hpo.rungs import Rungs, Unit
@@ -43,8 +43,15 @@ class Judge:
     judge again, so nothing of it is ever saved.
     """
 
-    #: Whether it ever pauses a trial.
-    pauses: ClassVar[bool] = False
+    @property
+    def first_pause(self) -> float | None:
+        """Progress at which a trial may first be paused; None: it pauses none."""
+        return None
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it ever pauses a trial, which goes on from its last checkpoint."""
+        return self.first_pause is not None
 
     @property
     def rungs(self) -> Rungs | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,8 +24,6 @@ class Population(Judge):
         seed: Of the choice among the best.
     """
 
-    pauses: ClassVar[bool] = True
-
     def __init__(self, interval: int, share: float, epochs: int, seed: int | None) -> None:
         self._interval = interval
         self._share = share
@@ -36,6 +33,11 @@ class Population(Judge):
         self._paused: dict[int, int] = {}
         self._ended: set[int] = set()
         self._models: dict[int, int] = {}
+
+    @property
+    def first_pause(self) -> float:
+        """The end of the first turn."""
+        return self._interval
 
     def hear(self, report: Report) -> Verdict:
         """Let a member pause at the end of its turn."""
@@ -70,8 +72,8 @@ class Population(Judge):
         return chosen
 
     def successor(self, number: int) -> int | None:
-        """The good member that a poor one's successor copies."""
-        return self._models.get(number)
+        """The good member that a poor one's successor copies, told once."""
+        return self._models.pop(number, None)
 
 
 def _ranks(losses: Iterable[Losses]) -> list[float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import optuna
 from optuna.pruners import BasePruner
-from optuna.trial import TrialState as OptunaState
 
 from itwinai.hpo.schedulers.judge import Judge, Report, Verdict
 
@@ -13,31 +12,33 @@ class OptunaPruner(Judge):
     """Lets an Optuna pruner judge, in a study of its own that is kept in memory.
 
     There the trials have the losses of one objective (Optuna takes no intermediate values where
-    there are several), and one that was continued after an interruption is a single trial.
+    there are several) and their own numbers, by which a pruner may deal them out; one that was
+    continued after an interruption is a single trial. All of them run until they are complete:
+    whoever ended otherwise may run again.
 
     Args:
         pruner: The pruner; its steps are whole epochs.
     """
 
     def __init__(self, pruner: BasePruner) -> None:
-        self._study = optuna.create_study(pruner=pruner)
-        self._trials: dict[int, optuna.Trial] = {}
+        # By the name, too, they may be dealt out.
+        self._study = optuna.create_study(study_name="study", pruner=pruner)
+        self._trials: list[optuna.Trial] = []
 
     def hear(self, report: Report) -> Verdict:
         """Report a whole epoch to the pruner and ask it."""
         if report.epoch != int(report.epoch):
             return "continue"
-        trial = self._trials.get(report.number) or self._study.ask()
-        self._trials[report.number] = trial
+        while len(self._trials) <= report.number:
+            self._trials.append(self._study.ask())
+        trial = self._trials[report.number]
         trial.report(report.losses[0], int(report.epoch))
         return "stop" if trial.should_prune() else "continue"
 
     def ended(self, number: int, completed: bool) -> None:
-        """Tell the pruner's study, whose rules may count the ended trials."""
-        trial = self._trials.pop(number, None)
-        if trial is None:
+        """Tell the pruner's study of a complete trial: its rules may count those."""
+        if not completed or number >= len(self._trials):
             return
-        values = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        last = values[max(values)]
-        state = OptunaState.COMPLETE if completed else OptunaState.PRUNED
-        self._study.tell(trial, last if completed else None, state=state)
+        values = self._study.get_trials(deepcopy=False)[number].intermediate_values
+        if values:
+            self._study.tell(number, values[max(values)])

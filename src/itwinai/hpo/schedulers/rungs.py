@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import heapq
+import itertools
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from itwinai.hpo.schedulers.judge import Judge, Report, Verdict
 
 #: With several objectives, so many of a rung's newest entries are compared.
 _COMPARED = 500
+
+#: A round of brackets is cut off here: with many rungs it has more trials than any study.
+_MOST_TURNS = 10_000
 
 
 class Rung:
@@ -122,10 +126,13 @@ class Hyperband(Judge):
 def _turns(halvings: int, factor: int) -> list[int]:
     """One round of brackets, each as often as the paper starts trials in it."""
     sizes = [math.ceil((halvings + 1) / (s + 1) * factor**s) for s in range(halvings, -1, -1)]
-    due = [
-        ((turn + 1) / size, bracket) for bracket, size in enumerate(sizes) for turn in range(size)
-    ]
-    return [bracket for _, bracket in sorted(due)]
+    due = heapq.merge(*itertools.starmap(_evenly, enumerate(sizes)))
+    return [bracket for _, bracket in itertools.islice(due, _MOST_TURNS)]
+
+
+def _evenly(bracket: int, size: int) -> Iterator[tuple[float, int]]:
+    """When in a round each of a bracket's trials is due."""
+    return (((turn + 1) / size, bracket) for turn in range(size))
 
 
 class Pasha(Judge):
@@ -141,14 +148,18 @@ class Pasha(Judge):
         unit: What ``levels`` counts.
     """
 
-    pauses: ClassVar[bool] = True
-
     def __init__(self, levels: Sequence[float], keep: float, unit: Unit = "epochs") -> None:
         self._halving = SuccessiveHalving(levels, keep, unit)
         self._at: list[dict[int, float]] = [{} for _ in levels]
         self._cap = min(1, len(levels) - 1)
         self._paused: dict[int, int] = {}
         self._any_completed = False
+        self._first_pause = levels[self._cap] if levels else None
+
+    @property
+    def first_pause(self) -> float | None:
+        """The first cap."""
+        return self._first_pause
 
     def hear(self, report: Report) -> Verdict:
         """Stop a trial that is not good enough at its rung, pause one at the cap."""

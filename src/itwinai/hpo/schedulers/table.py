@@ -27,6 +27,13 @@ from itwinai.hpo.schedulers.rungs import Hyperband, Pasha, SuccessiveHalving
 _MOST_RUNGS = 20
 
 
+#: What a grace period in another unit than epochs is.
+_EVERY_TRIAL = {
+    "steps": "the optimizer steps that every trial makes",
+    "seconds": "the seconds that every trial trains",
+}
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a scheduler is built for.
@@ -61,7 +68,8 @@ class NoneOptions(SchedulerOptions):
 class GraceOptions(SchedulerOptions):
     """A grace period, which no trial ends before."""
 
-    #: Progress that every trial makes; None: 2 epochs, or 1 where there are fewer than 3.
+    #: Progress that every trial makes; None: 2 epochs, or 1 where there are fewer than 3; of steps
+    #: and seconds it must be given.
     grace_period: float | None = Field(default=None, gt=0)
     #: Progress of a full training; in epochs only ever the trainer's own number.
     max_t: float | None = Field(default=None, gt=0)
@@ -69,11 +77,9 @@ class GraceOptions(SchedulerOptions):
     unit: Unit = "epochs"
 
     @model_validator(mode="after")
-    def _steps_have_a_begin(self) -> GraceOptions:
-        if self.unit == "steps" and self.grace_period is None:
-            raise ValueError(
-                "unit: steps needs a grace_period, the optimizer steps that every trial makes"
-            )
+    def _other_units_have_a_begin(self) -> GraceOptions:
+        if self.unit != "epochs" and self.grace_period is None:
+            raise ValueError(f"unit: {self.unit} needs a grace_period, {_EVERY_TRIAL[self.unit]}")
         return self
 
     def grace(self, epochs: int) -> float:
@@ -112,6 +118,15 @@ class AshaOptions(RungOptions):
 
 class HyperbandOptions(RungOptions):
     """Brackets of successive halving with different grace periods (Li et al. 2018)."""
+
+    @model_validator(mode="after")
+    def _other_units_have_an_end(self) -> HyperbandOptions:
+        if self.unit != "epochs" and self.max_t is None:
+            raise ValueError(
+                f"unit: {self.unit} needs a max_t, the {self.unit} of a full training, which tell "
+                "how many brackets there are"
+            )
+        return self
 
     def judge(self, setting: Setting) -> Judge:
         """Build the rule."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -12,12 +13,14 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
+from itwinai.hpo.record import attempts_of, attributes
+
 
 class RungSampler(BaseSampler):
     """Shows another sampler the trials' values at the highest useful epoch (BOHB, section 3.2).
 
     That is the highest epoch which at least ``least`` trials have reached; each of those counts
-    with its value there, however it ended.
+    with its value there, however it ended, and once, however often it was interrupted.
 
     Args:
         inner: The sampler that proposes.
@@ -64,14 +67,14 @@ class RungSampler(BaseSampler):
 
     def _new_view(self, study: optuna.Study) -> optuna.Study:
         """A study in memory whose completed trials have the values of the highest useful epoch."""
-        trials = study.get_trials(deepcopy=False)
-        reached = Counter(step for trial in trials for step in trial.intermediate_values)
+        curves = [(attempts[-1], _curve(attempts)) for attempts in attempts_of(study).values()]
+        reached = Counter(step for _, curve in curves for step in curve)
         useful = [step for step, count in reached.items() if count >= self._least]
         view = optuna.create_study(direction=study.direction)
         if useful:
-            reached_it = (t for t in trials if max(useful) in t.intermediate_values)
-            view.add_trials(_at(trial, max(useful)) for trial in reached_it)
-        view.add_trials(trial for trial in trials if _is_poor(trial))
+            rung = max(useful)
+            view.add_trials(_with(t, curve[rung]) for t, curve in curves if rung in curve)
+        view.add_trials(t for t in study.get_trials(deepcopy=False) if _is_poor(t))
         return view
 
 
@@ -80,10 +83,21 @@ def _is_poor(trial: FrozenTrial) -> bool:
     return trial.values is not None and math.isinf(trial.values[0])
 
 
-def _at(trial: FrozenTrial, step: int) -> FrozenTrial:
+def _curve(attempts: Sequence[FrozenTrial]) -> dict[int, float]:
+    """A trial's values by their epochs: of earlier attempts as far as one went on with them."""
+    curve: dict[int, float] = {}
+    for attempt in attempts:
+        begin = attributes.Plan.read(attempt.user_attrs).epochs
+        kept = {step: value for step, value in curve.items() if step <= begin}
+        curve = {**kept, **attempt.intermediate_values}
+    return curve
+
+
+def _with(trial: FrozenTrial, value: float) -> FrozenTrial:
+    """A completed trial with these hyper-parameters and this value."""
     return create_trial(
         state=OptunaState.COMPLETE,
         params=trial.params,
         distributions=trial.distributions,
-        value=trial.intermediate_values[step],
+        value=value,
     )

@@ -38,9 +38,9 @@ def perturbed(
     return values if space.feasible(values) else space.sample(rng) or values
 
 
-def copy_checkpoint(checkpoint: Path | None, directory: Path) -> str | None:
+def copy_checkpoint(checkpoint: Path, directory: Path) -> str | None:
     """Copy a checkpoint into another trial's folder, where that trial's own ones replace it."""
-    if checkpoint is None or not checkpoint.exists():
+    if not checkpoint.exists():
         return None
     target = directory / checkpoint.name
     shutil.copytree(checkpoint, target, dirs_exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf, isfinite
 from typing import Any, Literal
 
 from itwinai.hpo.objectives import Objective, losses_of
@@ -14,11 +15,13 @@ from itwinai.hpo.search import Observation
 from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.trial import AGAIN, OPEN, POOR, TrialResult, TrialState
 
-#: How a model sees a trial's state; it does not see the states that are missing here.
+#: How a model sees a trial's state. It sees every trial: by their number it knows which proposals
+#: it has made.
 _SEEN: dict[TrialState, Literal["running", "completed", "stopped", "diverged"]] = {
     TrialState.RUNNING: "running",
     TrialState.PAUSED: "running",
     TrialState.INTERRUPTED: "running",
+    TrialState.LOST: "running",
     TrialState.COMPLETED: "completed",
     TrialState.STOPPED: "stopped",
     **dict.fromkeys(POOR, "diverged"),
@@ -34,6 +37,8 @@ class _Curve:
     params: Mapping[str, Any]
     reports: list[Report] = field(default_factory=list)
     state: TrialState = TrialState.RUNNING
+    #: Between which epochs its scheduler has heard of it: those before are another trial's.
+    heard: tuple[float, float] = (0, inf)
 
     @property
     def at(self) -> list[float]:
@@ -100,13 +105,16 @@ class Memory:
         return {number: curve.at[-1] for number, curve in self._curves.items() if curve.reports}
 
     def retell(self, judge: Judge) -> None:
-        """Let a scheduler hear all reports, then the ends of those trials that will not go on."""
+        """Let a scheduler hear what it has heard, then the ends of those that will not go on."""
         for curve in self._curves.values():
+            after, until = curve.heard
             for report in curve.reports:
-                judge.hear(report)
+                if after < report.epoch <= until:
+                    judge.hear(report)
         for number, curve in self._curves.items():
             if curve.state not in OPEN:
-                judge.ended(number, curve.state is TrialState.COMPLETED)
+                completed = curve.state is TrialState.COMPLETED and curve.heard[1] == inf
+                judge.ended(number, completed)
 
     def observations(self) -> dict[int, Observation]:
         """The trials as a model of one objective sees them, by number; learnt ones first."""
@@ -118,7 +126,6 @@ class Memory:
                 curve.at,
             )
             for number, curve in {**self._lessons, **self._curves}.items()
-            if curve.state in _SEEN
         }
 
     def _learnt(
@@ -129,18 +136,19 @@ class Memory:
         return _Curve(params, known, TrialState.COMPLETED)
 
     def _curve_of(self, trial: TrialResult) -> _Curve:
-        curve = _Curve(trial.params, list(self._reports_of(trial)), trial.state)
+        heard = trial.inherited, inf if trial.spared is None else trial.spared
+        curve = _Curve(trial.params, list(self._reports_of(trial)), trial.state, heard)
         if trial.state in AGAIN:
             curve.reports = curve.until(0 if trial.checkpoint is None else trial.checkpoint_epochs)
         return curve
 
     def _reports_of(self, trial: TrialResult) -> Iterator[Report]:
-        """The reports up to the first that lacks an objective."""
+        """The reports up to the first that lacks an objective, or where one is not finite."""
         steps = trial.steps or (None,) * len(trial.history)
         for at, metrics, seconds, made in zip(
             trial.at, trial.history, trial.seconds, steps, strict=True
         ):
             losses = losses_of(self._judged, metrics)
-            if losses is None:
+            if losses is None or not all(map(isfinite, losses)):
                 return
             yield Report(trial.number, at, seconds, losses, made)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.study.memory import Memory
 from itwinai.hpo.study.queue import TrialQueue
 from itwinai.hpo.study.running import RunningTrial
 from itwinai.hpo.trial import TrialState
+
+#: A checkpoint, and the epochs that it holds.
+Beginning = tuple[Path, float]
 
 
 class PausedTrials:
@@ -33,14 +38,20 @@ class PausedTrials:
         """Queue the trial that goes on now."""
         self._queue.plan_again([self._trials[number]])
 
-    def plan_copy(self, model: int, running: RunningTrial | None) -> None:
-        """Queue a copy of a trial that pauses, runs or has ended."""
+    def beginning(self, model: int, running: RunningTrial | None) -> Beginning | None:
+        """What a copy of a trial that pauses or runs begins with.
+
+        Returns:
+            None if it has no checkpoint, or one from which there is nothing left to train.
+        """
         source = running or self._trials.get(model)
-        checkpoint, epochs = None, 0.0
-        # From a checkpoint of its last epoch there would be nothing left to train.
-        if source is not None and source.checkpoint_epochs < self._epochs:
-            checkpoint, epochs = source.checkpoint, source.checkpoint_epochs
-        self._queue.plan_copy(model, self._memory.params(model), checkpoint, epochs)
+        if source is None or source.checkpoint is None or source.checkpoint_epochs >= self._epochs:
+            return None
+        return source.checkpoint, source.checkpoint_epochs
+
+    def plan_copy(self, model: int, beginning: Beginning) -> None:
+        """Queue a copy of a trial."""
+        self._queue.plan_copy(model, self._memory.params(model), *beginning)
 
     def begun(self, number: int) -> None:
         """Note that a trial begins, or goes on."""

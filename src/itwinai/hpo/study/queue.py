@@ -100,7 +100,7 @@ class TrialQueue:
         self._enqueue(params, attributes.Plan(self._take_number()))
 
     def plan_copy(
-        self, model: int, params: Mapping[str, Any], checkpoint: Path | None, epochs: float
+        self, model: int, params: Mapping[str, Any], checkpoint: Path, epochs: float
     ) -> None:
         """Queue a copy of a trial: with its values, a little changed, from its checkpoint."""
         number = self._take_number()

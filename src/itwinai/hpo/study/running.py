@@ -40,8 +40,8 @@ class RunningTrial:
     ending: Ending | None = None
     #: Whether it runs again in this run of the study, because its machine lacked something.
     again: bool = False
-    #: Whether it trains on although its scheduler has stopped it, which then hears no more of it.
-    spared: bool = False
+    #: Epochs after which its scheduler would have stopped it, and hears no more of it.
+    spared: float | None = field(init=False)
     #: Seconds that it trained before this attempt.
     earlier: float = 0.0
     started: float = field(default_factory=lambda: time.monotonic())
@@ -60,6 +60,7 @@ class RunningTrial:
         checkpoint = self.assignment.checkpoint
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.epochs = self.checkpoint_epochs = self._reached = self.assignment.epochs
+        self.spared = self.plan.spared
 
     @property
     def seconds(self) -> float:
@@ -119,6 +120,12 @@ class RunningTrial:
             self.checkpoint, self.checkpoint_epochs = Path(checkpoint[0]), checkpoint[1]
             self.optuna.set_user_attr(attributes.CHECKPOINT, [*reversed(checkpoint)])
 
+    def spare(self) -> None:
+        """Let it train on although its scheduler stops it, and write so in the record."""
+        if self.spared is None:
+            self.spared = self.epochs
+            self.optuna.set_user_attr(attributes.SPARED, self.spared)
+
     def continuation(self) -> Assignment:
         """How it goes on if its worker is lost: from its newest checkpoint."""
         if self.checkpoint is None:
@@ -146,6 +153,7 @@ class RunningTrial:
             checkpoint_epochs=self.checkpoint_epochs,
             is_default=self.plan.is_default,
             is_audited=self.plan.is_audited,
+            spared=self.spared,
             parent=self.plan.parent,
         )
 

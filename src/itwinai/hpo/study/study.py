@@ -230,6 +230,9 @@ class Study:
         elsewhere = None if self.fatal else self._nodes.ended(trial, state, reason)
         if elsewhere is not None:
             trial.again, (state, reason) = True, elsewhere
+        if state is TrialState.COMPLETED:
+            # Whatever was recommended was chosen without this one.
+            keep_fact(self._optuna, attributes.RECOMMENDED, None)
         trial.ended(state, reason)
         if not tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics):
             self._queue.exhausted = True
@@ -245,7 +248,7 @@ class Study:
             self._paused.add(trial)
             self._last_metrics[number] = trial.metrics
         else:
-            completed = state is TrialState.COMPLETED and not trial.spared
+            completed = state is TrialState.COMPLETED and trial.spared is None
             self.scheduler.judge.ended(number, completed)
         if not trial.again:
             self._limits.ended(state, reason)
@@ -446,11 +449,14 @@ class Study:
             return
         self._paused.plan(number)
         model = self.scheduler.judge.successor(number)
-        if model is not None:
+        if model is None:
+            return
+        beginning = self._paused.beginning(model, self._running.get(model))
+        if beginning is not None:  # otherwise it goes on itself
             self._begin()
             reason = f"{self.scheduler.name}: a copy of trial {model} goes on in its place"
             self.tell(number, TrialState.STOPPED, reason)
-            self._paused.plan_copy(model, self._running.get(model))
+            self._paused.plan_copy(model, beginning)
 
     def _avoid(self, params: Mapping[str, Any]) -> bool:
         """Whether the algorithm cares for failures, and trials beside these values have failed."""

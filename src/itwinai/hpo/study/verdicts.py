@@ -81,11 +81,15 @@ class Verdicts:
         assert losses is not None
         report = Report(trial.assignment.number, trial.epochs, trial.seconds, losses, trial.steps)
         self._memory.heard(report)
-        verdict = "continue" if trial.spared else self._verdict(report)
+        heard = trial.spared is None or trial.epochs <= trial.spared
+        verdict = self._verdict(report) if heard else "continue"
         if verdict == "stop" and self._spares(trial):
-            trial.spared, verdict = True, "continue"
+            trial.spare()
+            verdict = "continue"
         if trial.epochs >= self._epochs:
             return None
+        if verdict == "pause" and trial.checkpoint is None:
+            return self._without_checkpoint(trial)
         if verdict != "continue":
             state = TrialState.STOPPED if verdict == "stop" else TrialState.PAUSED
             return state, self.by_scheduler(trial)
@@ -106,6 +110,16 @@ class Verdicts:
             f"study.scheduler({self._scheduler.name}).unit=steps: a report did not say how many "
             "optimizer steps were made. Give them, as in trial.report(metrics, step=...), or count "
             "epochs"
+        )
+        self._limits.fail(StudyError(reason))
+        return TrialState.FAILED, reason
+
+    def _without_checkpoint(self, trial: RunningTrial) -> Ending:
+        reason = (
+            f"study.scheduler={self._scheduler.name!r} pauses trials, which go on from their last "
+            f"checkpoint, and trial {trial.assignment.number} has none after epoch "
+            f"{_few(trial.epochs)}: it would train anew each time. Report a checkpoint with each "
+            "epoch, or use a scheduler that pauses no trial, such as asha"
         )
         self._limits.fail(StudyError(reason))
         return TrialState.FAILED, reason

@@ -15,7 +15,13 @@ from itwinai.hpo.space import SearchSpace
 from itwinai.torch.ray.program import TrainerProgram
 from itwinai.torch.ray.rebuilding import rebuilt_model
 from itwinai.torch.ray.runs import StudyRuns
-from itwinai.torch.ray.tunables import check_metrics, check_names, check_values, default_values
+from itwinai.torch.ray.tunables import (
+    check_checkpoints,
+    check_metrics,
+    check_names,
+    check_values,
+    default_values,
+)
 from itwinai.torch.training.protocol import Datasets
 from itwinai.torch.training.trainer import LocalTrainer
 
@@ -63,6 +69,7 @@ def checked_plan(
     check_names(trainer, space, space)
     check_values(trainer, space)
     plan = plan_study(study, space, trainer.epochs, _default(trainer, space, study))
+    check_checkpoints(trainer, plan.scheduler)
     metrics = [objective.metric for objective in study.objectives]
     check_metrics(trainer, metrics, validates=datasets[1] is not None)
     return plan

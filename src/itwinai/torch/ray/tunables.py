@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from itwinai.config.nesting import nested, value_at
 from itwinai.config.values import shown
 from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import Choice, Integer
 from itwinai.hpo.trial import full_name
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
@@ -113,6 +115,25 @@ def check_metrics(trainer: LocalTrainer, metrics: Iterable[str], validates: bool
         raise ConfigurationError(
             f"study.metric={metric!r}: the training never reports it{reason} It reports "
             f"{', '.join(sorted(reported))}"
+        )
+
+
+def check_checkpoints(trainer: LocalTrainer, scheduler: Scheduler) -> None:
+    """Refuse checkpoints that come later than the first pause of a scheduler that pauses trials.
+
+    Raises:
+        ConfigurationError: Naming both.
+    """
+    every, first = trainer.checkpoint_every or 1, scheduler.judge.first_pause
+    within = trainer.checkpoint_every_steps or trainer.checkpoint_every_seconds
+    if first is None or scheduler.unit != "epochs" or within or trainer.overrides("train"):
+        return
+    first = first if trainer.validate_every_steps else math.ceil(first)
+    if every > first:
+        raise ConfigurationError(
+            f"checkpoint_every={every} with study.scheduler={scheduler.name!r}: this one pauses "
+            f"trials after epoch {first:g}, when they would have no checkpoint to go on from. Set "
+            "checkpoint_every to 1, or use a scheduler that pauses no trial, such as asha."
         )
 
 

@@ -1,0 +1,40 @@
+"""What the sampler of BOHB is shown of a study."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from hand_driven import MakeStudy, ask, report
+from optuna.samplers import RandomSampler
+
+from itwinai.hpo.search.rung_sampler import RungSampler
+
+
+class Witness(RandomSampler):
+    """Proposes at random, and keeps the values that it was shown last."""
+
+    shown: tuple[float, ...] = ()
+
+    def sample_independent(self, study: optuna.Study, *args: Any) -> Any:
+        self.shown = tuple(trial.value for trial in study.trials if trial.value is not None)
+        return super().sample_independent(study, *args)
+
+
+def test_a_trial_that_was_interrupted_counts_once_at_its_rung(make_study: MakeStudy) -> None:
+    witness = Witness()
+    settings: dict[str, Any] = {"algorithm": RungSampler(witness, least=3), "num_samples": 6}
+    study = make_study(**settings)
+    for trial in [ask(study) for _ in range(3)]:
+        report(study, trial, [0.5, 0.4], checkpoints=True)
+        report(study, trial, [0.5, 0.4, 0.9])  # after its checkpoint, so that it is lost
+    study._record.close()
+    study = make_study(**settings, resume=True)
+    first, *others = [ask(study) for _ in range(3)]
+    report(study, first, [0.3, 0.2])
+    ask(study)
+    assert witness.shown == (0.4, 0.4, 0.4)
+    for trial in others:
+        report(study, trial, [0.2])
+    ask(study)
+    assert witness.shown == (0.3, 0.2, 0.2)
