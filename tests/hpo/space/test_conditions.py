@@ -65,12 +65,24 @@ def test_nested_mappings_are_dotted_names() -> None:
     assert dict(SearchSpace.parse(nested)) == dict(SearchSpace.parse(flat))
 
 
-@pytest.mark.parametrize("domain", [Float(1e-3, 1.0, log=True), Integer(1, 9), Choice(("a", "b"))])
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Float(1e-3, 1.0, log=True),
+        Integer(1, 9),
+        Integer(1, 9, log=True),
+        Integer(8, 248, log=True, step=16),
+        Integer(8, 248, log=True, step=40),
+        Choice(("a", "b")),
+    ],
+    ids=str,
+)
 def test_a_position_leads_back_to_its_value(domain: Any) -> None:
     for position in np.linspace(0, 1, 21):
         value = domain.at(position)
         assert domain.contains(value)
         assert domain.at(domain.position(value)) == pytest.approx(value)
+    assert 0 <= domain.position(domain.at(0)) < domain.position(domain.at(1)) <= 1
 
 
 # -- conditions --------------------------------------------------------------------------------

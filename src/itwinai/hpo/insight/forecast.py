@@ -229,7 +229,7 @@ def _coming(rungs: Rungs, trials: int, power: float, audited: int = 0) -> list[N
     coming = [*map(_climbing, sizes, _raised(nominal, power))]
     if audited:
         stopped = _coming(rungs, audited, power)
-        coming = [all_ + came[0] - came for all_, came in zip(coming, stopped, strict=True)]
+        coming = [every + came[0] - came for every, came in zip(coming, stopped, strict=True)]
     return coming
 
 

@@ -180,14 +180,19 @@ class Integer:
 
     def at(self, position: float) -> int:
         """Return the value at a position, on the logarithmic scale if that is the range's."""
-        half = self.step / 2
-        value = _between(self.lower - half, self.upper + half, position, self.log)
+        value = _between(*self._edges, position, self.log)
         return self.decode(min(max(value, self.lower), self.upper))
 
     def position(self, value: Any) -> float:
         """Return where a value lies, on the logarithmic scale if that is the range's."""
-        half = self.step / 2
-        return _fraction(self.lower - half, self.upper + half, value, self.log)
+        return _fraction(*self._edges, value, self.log)
+
+    @property
+    def _edges(self) -> tuple[float, float]:
+        """Where the values' shares of the range begin and end."""
+        # As samplers propose: on a log scale whole numbers, which are rounded to the step.
+        half = 0.5 if self.log else self.step / 2
+        return self.lower - half, self.upper + half
 
     def widens(self, other: Parameter) -> bool:
         """Tell whether this is the other range, or a wider one."""
