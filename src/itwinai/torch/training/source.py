@@ -160,14 +160,7 @@ class Stream(Source):
             CheckpointError: If the state could be given back only by running code.
         """
         is_here = self.taken == self._read
-        state = self._keeper.state_dict() if is_here else self._ahead[self.taken]
-        odd = odd_part(state)
-        if odd is not None:
-            raise CheckpointError(
-                f"the training data ({type(self._keeper).__name__}): its state_dict() holds {odd}, "
-                "which a checkpoint could give back only by running code. Let it return tensors, "
-                "numbers, strings, and lists and dictionaries of them."
-            )
+        state = plain_state(self._keeper, None if is_here else self._ahead[self.taken])
         drawn = self._generator
         return {"state": state, "generator": None if drawn is None else drawn.get_state()}
 
@@ -205,6 +198,45 @@ def source_of(loader: Any) -> Source:
     if is_loader and loader.num_workers == 0 and has_state(undealt(loader.dataset)):
         return Stream(loader, undealt(loader.dataset))
     return Source(loader)
+
+
+def generator_states(loader: Any, but: torch.Generator) -> dict[str, torch.Tensor]:
+    """State of the generators that a loader and its samplers draw from, by where they lie.
+
+    Args:
+        loader: Any loader.
+        but: The training's, whose state is kept elsewhere.
+    """
+    found = _generators_of(loader).items()
+    return {where: one.get_state() for where, one in found if one is not but}
+
+
+def set_generators(loader: Any, states: Mapping[str, torch.Tensor]) -> None:
+    """Put back what :func:`generator_states` returned."""
+    for where, generator in _generators_of(loader).items():
+        if where in states:
+            generator.set_state(states[where])
+
+
+def plain_state(keeper: Any, state: Any = None) -> Any:
+    """State of data that keep their place.
+
+    Args:
+        keeper: The data set or loader.
+        state: What it was; None: as it is.
+
+    Raises:
+        CheckpointError: If it could be given back only by running code.
+    """
+    state = keeper.state_dict() if state is None else state
+    odd = odd_part(state)
+    if odd is not None:
+        raise CheckpointError(
+            f"the data ({type(keeper).__name__}): its state_dict() holds {odd}, which a "
+            "checkpoint could give back only by running code. Let it return tensors, numbers, "
+            "strings, and lists and dictionaries of them."
+        )
+    return state
 
 
 def check_keeps_place(loader: Any, argument: str) -> None:
@@ -273,6 +305,19 @@ def _after(loader: DataLoader[Any], drawn: int, settle: Callable[[], None]) -> D
     # A loader refuses to have it set, for it may be in the middle of an epoch; this one is not.
     vars(rest)[name] = _After(getattr(loader, name), drawn, settle)
     return rest
+
+
+def _generators_of(loader: Any) -> dict[str, torch.Generator]:
+    found: dict[str, torch.Generator] = {}
+    for where in ("", "sampler.", "batch_sampler.", "batch_sampler.sampler."):
+        part = loader
+        for name in where.split(".")[:-1]:
+            part = getattr(part, name, None)
+        for name, value in getattr(part, "__dict__", {}).items():
+            is_new = not any(value is one for one in found.values())
+            if isinstance(value, torch.Generator) and is_new:
+                found[where + name] = value
+    return found
 
 
 def _check_kind(place: Place, key: str, loader: Any) -> None:

@@ -1,0 +1,129 @@
+"""The data of a resumed training come in the order of one that was never interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_trainings import options
+from torch import nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    WeightedRandomSampler,
+)
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from itwinai.errors import CheckpointError
+from itwinai.torch.trainer import TorchTrainer
+
+EPOCHS, SAMPLES, BATCH = 3, 8, 2
+
+
+class Numbered(Dataset[Any]):
+    """Samples that are their numbers."""
+
+    def __init__(self, samples: int = SAMPLES) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.tensor([float(index)]), torch.tensor([float(index)])
+
+
+class Shuffling(IterableDataset[Any]):
+    """Draws the order of each epoch from a generator of its own, and keeps its place."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+        self.left: list[int] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.left:
+            self.left = torch.randperm(SAMPLES, generator=self.generator).tolist()
+        while self.left:
+            yield Numbered()[self.left.pop(0)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state(), "left": list(self.left)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
+        self.left = list(state["left"])
+
+
+class Odd(Shuffling):
+    def state_dict(self) -> dict[str, Any]:
+        return {"path": Path()}
+
+
+def weighted(generator: torch.Generator) -> WeightedRandomSampler:
+    return WeightedRandomSampler([1.0] * SAMPLES, SAMPLES, False, generator)
+
+
+def in_batches(generator: torch.Generator) -> BatchSampler:
+    return BatchSampler(RandomSampler(range(SAMPLES), generator=generator), BATCH, False)
+
+
+#: The loader of a training set, and a generator of the user's own.
+LOADERS: dict[str, Any] = {
+    "a generator": lambda d, g: DataLoader(d, BATCH, shuffle=True, generator=g),
+    "a sampler's generator": lambda d, g: DataLoader(d, BATCH, sampler=weighted(g)),
+    "a batch sampler's": lambda d, g: DataLoader(d, batch_sampler=in_batches(g)),
+    "torchdata's": lambda d, g: StatefulDataLoader(d, BATCH, shuffle=True),
+    "torchdata's with a generator": lambda d, g: StatefulDataLoader(
+        d, BATCH, shuffle=True, generator=g
+    ),
+}
+
+
+class Seeing(TorchTrainer):
+    """Notes the samples of each epoch that it trains on."""
+
+    make: Any = None
+
+    def create_dataloaders(self, *datasets: Any) -> None:
+        super().create_dataloaders(*datasets)
+        self.seen: dict[int, list[int]] = {}
+        if self.make is not None:
+            torch.manual_seed(3)  # torchdata's sampler draws a seed when it is made
+            own = torch.Generator().manual_seed(0)
+            self.train_dataloader = self.make(datasets[0], own)
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        self.seen.setdefault(self.current_epoch, []).extend(batch[0].flatten().int().tolist())
+        return super().train_step(batch, batch_idx)
+
+
+def trained(folder: Path, data: Any, make: Any = None, **changes: Any) -> dict[int, list[int]]:
+    """The samples that were trained on, by epoch."""
+    config = {"batch_size": BATCH, "loss": "mse", "shuffle_train": False}
+    settings = {"metrics": {}, "model": nn.Linear(1, 1), "epochs": EPOCHS, "config": config}
+    trainer = Seeing(**options(folder, **{**settings, **changes}))
+    trainer.make = make
+    trainer.execute(data)
+    return trainer.seen
+
+
+@pytest.mark.parametrize("kind", [*LOADERS, "a stream"])
+def test_the_next_epochs_have_the_order_that_they_would_have_had(tmp_path, kind):
+    data, make = (Shuffling, None) if kind == "a stream" else (Numbered, LOADERS[kind])
+    whole = trained(tmp_path, data(), make, checkpoint_every=1)
+    start = tmp_path / "checkpoints/epoch_0"
+    resumed = trained(tmp_path / "b", data(), make, from_checkpoint=start)
+    assert resumed == {epoch: whole[epoch] for epoch in (1, 2)}
+    assert whole[0] != whole[1] != whole[2]
+
+
+def test_a_state_that_a_checkpoint_cannot_hold_is_refused_before_the_first_epoch(tmp_path):
+    with pytest.raises(CheckpointError, match=r"the data \(Odd\): its state_dict\(\) holds an ob"):
+        trained(tmp_path, Odd())
+    assert not (tmp_path / "checkpoints").exists()
