@@ -127,3 +127,31 @@ def test_a_state_that_a_checkpoint_cannot_hold_is_refused_before_the_first_epoch
     with pytest.raises(CheckpointError, match=r"the data \(Odd\): its state_dict\(\) holds an ob"):
         trained(tmp_path, Odd())
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("kind", [*LOADERS, "a stream"])
+def test_the_rest_of_an_epoch_is_what_it_has_not_had(tmp_path, kind):
+    data, make = (Shuffling, None) if kind == "a stream" else (Numbered, LOADERS[kind])
+    whole = trained(tmp_path, data(), make, checkpoint_every_steps=6)
+    start = tmp_path / "checkpoints/epoch_1_step_2"
+    resumed = trained(tmp_path / "b", data(), make, from_checkpoint=start)
+    assert resumed == {1: whole[1][4:], 2: whole[2]}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda d, g: DataLoader(d, 4, shuffle=True), "batch size 2, and now .* batch size 4"),
+        (lambda d, g: DataLoader(d, BATCH), "sampler RandomSampler, .* sampler SequentialSampler"),
+        (lambda d, g: DataLoader(Numbered(9), BATCH, shuffle=True), "samples 8, .* samples 9, "),
+        (
+            lambda d, g: DataLoader(d, BATCH, sampler=RandomSampler(d, num_samples=6)),
+            "its length 8, .* its length 6, ",
+        ),
+    ],
+)
+def test_batches_of_another_make_do_not_go_on_in_the_middle_of_an_epoch(tmp_path, make, words):
+    trained(tmp_path, Numbered(), LOADERS["a generator"], checkpoint_every_steps=6)
+    start = tmp_path / "checkpoints/epoch_1_step_2"
+    with pytest.raises(CheckpointError, match=words):
+        trained(tmp_path / "b", Numbered(), make, from_checkpoint=start)

@@ -91,13 +91,7 @@ class Dealt(Source):
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "done", self._loader)
-        was, now = {key: place.get(key) for key in self.sampler.order_key}, self.sampler.order_key
-        if was != now:
-            raise CheckpointError(
-                f"the checkpoint was written in the middle of an epoch whose order followed from "
-                f"{_listed(was)}, and now it follows from {_listed(now)}. Go on with the same "
-                "data, random_seed and shuffle_train, or from a checkpoint at the end of an epoch."
-            )
+        _check_order(place, self.sampler.order_key, "data, random_seed and shuffle_train")
         self.sampler.begin_at(place["done"])
         self._rest = _after(self._loader, 0, settle)
 
@@ -117,13 +111,26 @@ class Drawn(Source):
 
     def place(self) -> dict[str, Any]:
         """Where it stands."""
-        return {"drawn": self._before + self.taken}
+        return {**self._order_key, "drawn": self._before + self.taken}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "drawn", self._loader)
+        _check_order(place, self._order_key, "data, sampler and batch size")
         self._before = place["drawn"]
         self._rest = _after(self._loader, self._before, settle)
+
+    @property
+    def _order_key(self) -> dict[str, Any]:
+        """What the batches follow from, beside the random numbers at the epoch's begin."""
+        batches = self._loader.batch_sampler
+        sampler = getattr(batches, "sampler", self.sampler)
+        return {
+            "sampler": type(sampler).__name__,
+            "its length": length_of(sampler),
+            "samples": length_of(self._loader.dataset),
+            "batch size": getattr(batches, "batch_size", None),
+        }
 
 
 class Stream(Source):
@@ -326,6 +333,17 @@ def _check_kind(place: Place, key: str, loader: Any) -> None:
             "the checkpoint was written in the middle of an epoch of another kind of data than "
             f"{described(loader)}. Go on with the same data, or from a checkpoint at the end of an "
             "epoch."
+        )
+
+
+def _check_order(place: Place, now: Mapping[str, Any], same: str) -> None:
+    """Refuse an epoch whose rest is another one; what an earlier version did not keep is taken."""
+    was = {key: place.get(key, value) for key, value in now.items()}
+    if was != now:
+        raise CheckpointError(
+            f"the checkpoint was written in the middle of an epoch whose order followed from "
+            f"{_listed(was)}, and now it follows from {_listed(now)}. Go on with the same "
+            f"{same}, or from a checkpoint at the end of an epoch."
         )
 
 
