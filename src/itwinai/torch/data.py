@@ -176,7 +176,6 @@ class RankShare(IterableDataset[Any]):
 
     Args:
         dataset: The data set, which must give the same samples in the same order on all ranks.
-            As everywhere in PyTorch, it deals itself out to the loading processes of one rank.
         rank: This process.
         world_size: Number of processes.
     """

@@ -36,7 +36,8 @@ def make_dataloader(
         sampler: A sampler of the user's own; only its random or sequential order is kept where
             several processes share the data.
         batch_sampler: A batch sampler of the user's own, for a single process.
-        options: As of ``torch.utils.data.DataLoader``.
+        options: As of ``torch.utils.data.DataLoader``. A data set that is read from front to back
+            gets at most one loading process, unless it has an attribute ``deals_to_workers``.
 
     Raises:
         ConfigurationError: If the data set is none.
@@ -46,6 +47,7 @@ def make_dataloader(
     if batch_sampler is not None and world_size == 1:
         return DataLoader(dataset, batch_sampler=batch_sampler, **options)
     if is_iterable(dataset):
+        options["num_workers"] = _processes_for(dataset, options.get("num_workers", 0), rank)
         share = _share_of(cast("IterableDataset[Any]", dataset), rank, world_size)
         return DataLoader(share, batch_size=batch_size, **options)
     _check_indexed(dataset)
@@ -72,6 +74,21 @@ def _check_indexed(dataset: Any) -> None:
             "expected a torch.utils.data.Dataset, or an IterableDataset for what is read from "
             "front to back"
         )
+
+
+def _processes_for(dataset: Any, processes: int, rank: int) -> int:
+    """How many processes may read a data set from front to back: each has a copy of it."""
+    if processes <= 1 or getattr(dataset, "deals_to_workers", False):
+        return processes
+    if rank == 0:
+        itwinai.logger.info(
+            "one process reads %s, and not %d, each of which would give all its samples; if it "
+            "deals itself out to them by torch.utils.data.get_worker_info(), give it an attribute "
+            "deals_to_workers = True",
+            type(dataset).__name__,
+            processes,
+        )
+    return 1
 
 
 def _share_of(dataset: IterableDataset[Any], rank: int, world_size: int) -> IterableDataset[Any]:

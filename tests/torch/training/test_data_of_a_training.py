@@ -51,6 +51,8 @@ def test_an_empty_set_is_refused(tmp_path, sizes, words):
 class Stream(IterableDataset[Any]):
     """Deals itself out to the loading processes; says how long it is."""
 
+    deals_to_workers = True
+
     def __init__(self, samples: int) -> None:
         self.samples = samples
 
@@ -121,6 +123,21 @@ def test_a_validation_loss_that_is_no_number_is_said(tmp_path, messages):
 
 
 # -- streams, whose length is not known ----------------------------------------------------------
+
+
+class Plain(IterableDataset[Any]):
+    """Knows nothing of loading processes."""
+
+    def __iter__(self) -> Any:
+        return iter(make_data(8))
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_each_sample_of_a_stream_is_trained_on_once(tmp_path, messages, workers):
+    config = {"batch_size": 2, "num_workers_dataloader": workers}
+    trainer = trained(tmp_path, data=(Plain(), None), config=config, epochs=1)
+    assert trainer.optimizer_steps == 4
+    assert ("one process reads Plain, and not 4" in messages.text) is (workers == 4)
 
 
 def test_the_length_of_a_stream_with_several_loaders_is_not_trusted(tmp_path):

@@ -260,7 +260,8 @@ class TorchDistributedStrategy(Communicator, Parallelism, StateDicts):
             sampler: A sampler of the user's own; only its random or sequential order is kept where
                 several processes share the data.
             batch_sampler: A batch sampler of the user's own, for a single process.
-            num_workers: Processes that load.
+            num_workers: Processes that load; at most one for a data set that is read from front to
+                back, unless it deals itself out to several (an attribute ``deals_to_workers``).
             options: As of ``torch.utils.data.DataLoader``.
 
         Raises:

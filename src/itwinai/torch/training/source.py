@@ -265,7 +265,7 @@ def check_keeps_place(loader: Any, argument: str) -> None:
         what = f"{described(undealt(loader.dataset))}, which is read from its begin"
         do = f"Give it {state}, and set num_workers_dataloader: 0"
     else:
-        what = f"read by {loader.num_workers} processes, each of which has a copy of it"
+        what = "read by loading processes, which have copies of it"
         do = "Set num_workers_dataloader: 0, or make a StatefulDataLoader of torchdata"
     raise ConfigurationError(
         f"{argument}: the training set is {what}, so nothing tells where an epoch goes on. {do}; "
