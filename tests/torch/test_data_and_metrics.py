@@ -25,6 +25,7 @@ from itwinai.torch.data import (
     ExactSampler,
     RankShare,
     batch_share,
+    rest_given,
     samples_in,
     set_epoch,
     to_device,
@@ -215,6 +216,17 @@ def test_all_ranks_get_the_same_number_of_an_iterable_data_set() -> None:
     shares = [list(RankShare(Stream(), rank, 4)) for rank in range(4)]
     assert [len(share) for share in shares] == [2, 2, 2, 2]
     assert sorted(int(sample) for share in shares for sample in share) == list(range(8))
+
+
+@pytest.mark.parametrize(("drop_last", "left_out"), [(False, 0), (True, 2)])
+def test_the_rest_of_an_iterable_data_set_is_given_if_asked(drop_last: bool, left_out: int) -> None:
+    shares = [RankShare(Stream(), rank, 4, drop_last=drop_last) for rank in range(4)]
+    samples = []
+    for share in shares:
+        with rest_given(DataLoader(share, batch_size=2, drop_last=drop_last)):
+            samples += [int(sample) for sample in share]
+    assert sorted(samples) == list(range(10 - left_out))
+    assert [len(list(share)) for share in shares] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 4])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sized
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -171,19 +172,25 @@ def set_epoch(loader: DataLoader[Any] | None, epoch: int) -> None:
 class RankShare(IterableDataset[Any]):
     """Every n-th sample of a data set that can only be read from front to back.
 
-    Each rank reads on its own and skips the others' samples. All ranks get the same number: fewer
-    samples than there are ranks are left out at the end.
+    Each rank reads on its own and skips the others' samples. All ranks get the same number, as a
+    loop over the loader needs whose ranks meet in each step: fewer samples than there are ranks are
+    left out at the end. Within :func:`rest_given` the first ranks get these, one each.
 
     Args:
         dataset: The data set, which must give the same samples in the same order on all ranks.
         rank: This process.
         world_size: Number of processes.
+        drop_last: Whether a last, smaller batch is left out, so that the rest always is.
     """
 
-    def __init__(self, dataset: IterableDataset[Any], rank: int, world_size: int) -> None:
+    def __init__(
+        self, dataset: IterableDataset[Any], rank: int, world_size: int, drop_last: bool = False
+    ) -> None:
         self.dataset = dataset
         self._rank = rank
         self._world_size = world_size
+        self._drop_last = drop_last
+        self.gives_rest = False
 
     def __iter__(self) -> Iterator[Any]:
         turn: list[Any] = []
@@ -192,12 +199,32 @@ class RankShare(IterableDataset[Any]):
             if len(turn) == self._world_size:
                 yield turn[self._rank]
                 turn.clear()
+        if self.gives_rest and not self._drop_last:
+            yield from turn[self._rank : self._rank + 1]
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the data set the epoch, if it wants to know."""
         hook = getattr(self.dataset, "set_epoch", None)
         if hook is not None:
             hook(epoch)
+
+
+@contextmanager
+def rest_given(data: Any) -> Iterator[None]:
+    """Let a loader give all samples of a data set that is dealt out from front to back.
+
+    Args:
+        data: A loader, or what has one's ``dataset``; its last batches are uneven over the ranks.
+    """
+    share = getattr(data, "dataset", None)
+    if not isinstance(share, RankShare):
+        yield
+        return
+    share.gives_rest = True
+    try:
+        yield
+    finally:
+        share.gives_rest = False
 
 
 def undealt(dataset: Any) -> Any:

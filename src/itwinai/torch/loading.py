@@ -48,7 +48,8 @@ def make_dataloader(
         return DataLoader(dataset, batch_sampler=batch_sampler, **options)
     if is_iterable(dataset):
         options["num_workers"] = _processes_for(dataset, options.get("num_workers", 0), rank)
-        share = _share_of(cast("IterableDataset[Any]", dataset), rank, world_size)
+        stream, drops = cast("IterableDataset[Any]", dataset), bool(options.get("drop_last"))
+        share = _share_of(stream, rank, world_size, drops)
         return DataLoader(share, batch_size=batch_size, **options)
     _check_indexed(dataset)
     if _keeps_own_sampler(sampler, batch_sampler, world_size):
@@ -91,17 +92,20 @@ def _processes_for(dataset: Any, processes: int, rank: int) -> int:
     return 1
 
 
-def _share_of(dataset: IterableDataset[Any], rank: int, world_size: int) -> IterableDataset[Any]:
+def _share_of(
+    dataset: IterableDataset[Any], rank: int, world_size: int, drop_last: bool
+) -> IterableDataset[Any]:
     if world_size == 1 or getattr(dataset, "deals_itself_out", False):
         return dataset
     if rank == 0:
         itwinai.logger.info(
-            "each rank takes every %d-th sample of %s; if it deals itself out to the ranks, "
+            "each rank takes every %d-th sample of %s, and a loop of your own over the loader "
+            "leaves out the last ones that do not go round; if it deals itself out to the ranks, "
             "give it an attribute deals_itself_out = True",
             world_size,
             type(dataset).__name__,
         )
-    return RankShare(dataset, rank, world_size)
+    return RankShare(dataset, rank, world_size, drop_last)
 
 
 def _keeps_own_sampler(sampler: Any, batch_sampler: Any, world_size: int) -> bool:

@@ -52,6 +52,11 @@ class Source:
         """The loader's, if it has one."""
         return getattr(self._loader, "sampler", None)
 
+    @property
+    def dataset(self) -> Any:
+        """The loader's, if it has one."""
+        return getattr(self._loader, "dataset", None)
+
     def place(self) -> dict[str, Any]:
         """Where it stands: after the batches that were trained on, however many are loaded."""
         raise NotImplementedError
@@ -166,7 +171,7 @@ class Stream(Source):
         Raises:
             CheckpointError: If the state could be given back only by running code.
         """
-        is_here = self.taken == self._read
+        is_here = self.taken >= self._read  # the last batch may stand in for others
         state = plain_state(self._keeper, None if is_here else self._ahead[self.taken])
         drawn = self._generator
         return {"state": state, "generator": None if drawn is None else drawn.get_state()}
