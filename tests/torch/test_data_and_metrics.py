@@ -143,6 +143,17 @@ def test_each_epoch_and_seed_has_an_order_of_its_own_that_can_be_had_again() -> 
     assert order(1, 0) != order(2, 0)
 
 
+def test_until_it_is_told_the_epoch_a_sampler_counts_its_passes() -> None:
+    sampler = ExactSampler(range(50), 8, rank=0, world_size=1, shuffle=True)
+    passes = [list(sampler) for _ in range(3)]
+    told = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        told += [list(sampler), list(sampler)]
+    assert told == [order for order in passes for _ in range(2)]
+    assert passes[0] != passes[1] != passes[2]
+
+
 def test_a_loader_has_its_part_and_the_epoch_reaches_its_sampler() -> None:
     generator = torch.Generator().manual_seed(5)
     loader = OneOfTwo().create_dataloader(data(11), batch_size=3, shuffle=True, generator=generator)
@@ -181,6 +192,21 @@ def test_an_own_sampler_serves_a_single_process_only(kind: str) -> None:
         "data, which this sampler does not say. Leave it out (use shuffle), or pass an "
         "itwinai.torch.data.ExactSampler."
     )
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        RandomSampler(data(9), replacement=True),
+        RandomSampler(data(9), num_samples=4),
+        SequentialSampler(data(5)),
+    ],
+)
+def test_an_ordinary_sampler_that_does_not_give_each_sample_once_is_an_own_one(
+    sampler: Any,
+) -> None:
+    with pytest.raises(RuntimeError, match=r"Sampler: with several processes each must get its"):
+        OneOfTwo().create_dataloader(data(9), batch_size=2, sampler=sampler)
 
 
 def test_an_exact_sampler_of_the_users_is_kept_on_all_ranks() -> None:

@@ -23,10 +23,10 @@ class ExactSampler(DistributedSampler[Any]):
     that all ranks do the same number of steps; that batch has weight 0 (see :func:`batch_share`).
 
     The k-th batches of all ranks together are the k-th batch of a single process whose batch is as
-    large as theirs together.
+    large as theirs together. As long as nobody calls :meth:`set_epoch`, each pass is an epoch.
 
     Args:
-        dataset: Anything with a length.
+        dataset: Anything with a length, which may be another one in each epoch.
         batch_size: Samples per batch and rank.
         rank: This process.
         world_size: Number of processes.
@@ -50,11 +50,14 @@ class ExactSampler(DistributedSampler[Any]):
         )
         self.batch_size = batch_size
         self.drop_incomplete = drop_last
-        self.total = len(dataset)
         self._first = 0
+        #: Epochs that were begun, as long as nobody says which it is.
+        self._passes = 0
+        self._is_told = False
 
     def __iter__(self) -> Iterator[int]:
         order = self._order()
+        self._passes += not self._is_told
         own = order[self._first + self.rank :: self.num_replicas]
         # One more than there are means that the last batch would be empty: repeat a sample.
         return iter((own + order[:1])[: len(self)])
@@ -64,6 +67,25 @@ class ExactSampler(DistributedSampler[Any]):
             return self._steps() * self.batch_size
         own = len(range(self.rank, self._left, self.num_replicas))
         return own + int(math.ceil(own / self.batch_size) < self._steps())
+
+    @property
+    def total(self) -> int:
+        """Samples of the running epoch."""
+        return len(cast("Sized", self.dataset))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes, from now on for each of them."""
+        super().set_epoch(epoch)
+        self._is_told = True
+
+    @property
+    def passes(self) -> int:
+        """Epochs that were begun, if nobody has said which it is; otherwise 0."""
+        return 0 if self._is_told else self._passes
+
+    @passes.setter
+    def passes(self, begun: int) -> None:
+        self._passes = begun
 
     def begin_at(self, sample: int) -> None:
         """Leave out an epoch's first samples, which were trained on; the rest is dealt out anew.
@@ -105,7 +127,8 @@ class ExactSampler(DistributedSampler[Any]):
     def _order(self) -> list[int]:
         if not self.shuffle:
             return list(range(self.total))
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        epoch = self.epoch if self._is_told else self._passes
+        generator = torch.Generator().manual_seed(self.seed + epoch)
         return cast("list[int]", torch.randperm(self.total, generator=generator).tolist())
 
     @property

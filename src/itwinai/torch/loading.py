@@ -23,6 +23,7 @@ def make_dataloader(
     shuffle: bool | None = None,
     sampler: Any = None,
     batch_sampler: Any = None,
+    seed: int = 0,
     **options: Any,
 ) -> DataLoader[Any]:
     """Make a loader that deals a data set out to ranks, counting no sample twice.
@@ -36,6 +37,7 @@ def make_dataloader(
         sampler: A sampler of the user's own; only its random or sequential order is kept where
             several processes share the data.
         batch_sampler: A batch sampler of the user's own, for a single process.
+        seed: Of the order, where ``options`` have no ``generator``.
         options: As of ``torch.utils.data.DataLoader``. A data set that is read from front to back
             gets at most one loading process, unless it has an attribute ``deals_to_workers``.
 
@@ -52,7 +54,7 @@ def make_dataloader(
         share = _share_of(stream, rank, world_size, drops)
         return DataLoader(share, batch_size=batch_size, **options)
     _check_indexed(dataset)
-    if _keeps_own_sampler(sampler, batch_sampler, world_size):
+    if _keeps_own_sampler(dataset, sampler, batch_sampler, world_size):
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
     generator = options.get("generator")
     exact = ExactSampler(
@@ -61,7 +63,7 @@ def make_dataloader(
         rank=rank,
         world_size=world_size,
         shuffle=isinstance(sampler, RandomSampler) or bool(shuffle),
-        seed=0 if generator is None else generator.initial_seed(),
+        seed=seed if generator is None else generator.initial_seed(),
         drop_last=bool(options.get("drop_last", False)),
     )
     return DataLoader(dataset, batch_size=batch_size, sampler=exact, **options)
@@ -108,15 +110,22 @@ def _share_of(
     return RankShare(dataset, rank, world_size, drop_last)
 
 
-def _keeps_own_sampler(sampler: Any, batch_sampler: Any, world_size: int) -> bool:
+def _keeps_own_sampler(dataset: Any, sampler: Any, batch_sampler: Any, world_size: int) -> bool:
     if sampler is None and batch_sampler is None:
         return False
     if world_size == 1 or isinstance(sampler, ExactSampler):
         return True
-    if batch_sampler is None and isinstance(sampler, RandomSampler | SequentialSampler):
+    if batch_sampler is None and _gives_each_once(sampler, dataset):
         return False
     raise RuntimeError(
         f"{type(batch_sampler or sampler).__name__}: with several processes each must get its "
         "own part of the data, which this sampler does not say. Leave it out (use shuffle), or "
         "pass an itwinai.torch.data.ExactSampler."
     )
+
+
+def _gives_each_once(sampler: Any, dataset: Any) -> bool:
+    """Whether a sampler only says that all samples come in their order, or in a random one."""
+    if not isinstance(sampler, RandomSampler | SequentialSampler):
+        return False
+    return not getattr(sampler, "replacement", False) and len(sampler) == len(dataset)

@@ -39,6 +39,13 @@ class Numbered(Dataset[Any]):
         return torch.tensor([float(index)]), torch.tensor([float(index)])
 
 
+class Growing(Numbered):
+    """Has two more samples in each epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.samples = SAMPLES + 2 * epoch
+
+
 class Shuffling(IterableDataset[Any]):
     """Draws the order of each epoch from a generator of its own, and keeps its place."""
 
@@ -103,11 +110,34 @@ class Seeing(TorchTrainer):
         return super().train_step(batch, batch_idx)
 
 
-def trained(folder: Path, data: Any, make: Any = None, **changes: Any) -> dict[int, list[int]]:
+class OwnLoop(Seeing):
+    """Tells nobody the epoch."""
+
+    def train(self) -> None:
+        for epoch in range(self.current_epoch, EPOCHS):
+            self.current_epoch = epoch
+            for index, batch in enumerate(self.batches()):
+                self.train_step(batch, index)
+            self.save_checkpoint(f"epoch_{epoch}")
+
+    def batches(self) -> Any:
+        return self.train_dataloader
+
+
+class InSteps(OwnLoop):
+    """The same, with what is due between steps."""
+
+    def batches(self) -> Any:
+        return self.remaining_batches()
+
+
+def trained(
+    folder: Path, data: Any, make: Any = None, kind: type[Seeing] = Seeing, **changes: Any
+) -> dict[int, list[int]]:
     """The samples that were trained on, by epoch."""
-    config = {"batch_size": BATCH, "loss": "mse", "shuffle_train": False}
+    config = {"batch_size": BATCH, "loss": "mse", "shuffle_train": changes.pop("shuffle", False)}
     settings = {"metrics": {}, "model": nn.Linear(1, 1), "epochs": EPOCHS, "config": config}
-    trainer = Seeing(**options(folder, **{**settings, **changes}))
+    trainer = kind(**options(folder, **{**settings, **changes}))
     trainer.make = make
     trainer.execute(data)
     return trainer.seen
@@ -155,3 +185,42 @@ def test_batches_of_another_make_do_not_go_on_in_the_middle_of_an_epoch(tmp_path
     start = tmp_path / "checkpoints/epoch_1_step_2"
     with pytest.raises(CheckpointError, match=words):
         trained(tmp_path / "b", Numbered(), make, from_checkpoint=start)
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "steps"),
+    [(OwnLoop, "epoch_0", None), (InSteps, "epoch_0", 6), (InSteps, "epoch_1_step_2", 6)],
+)
+def test_a_loop_that_tells_no_epoch_has_another_order_in_each(tmp_path, kind, start, steps):
+    changes = {"kind": kind, "shuffle": True, "checkpoint_every_steps": steps}
+    whole = trained(tmp_path, Numbered(), **changes)
+    checkpoint = tmp_path / "checkpoints" / start
+    resumed = trained(tmp_path / "b", Numbered(), from_checkpoint=checkpoint, **changes)
+    assert {1: whole[1][-len(resumed[1]) :], 2: whole[2]} == resumed
+    assert len({tuple(order) for order in whole.values()}) == EPOCHS
+
+
+@pytest.mark.parametrize("start", ["epoch_0", "epoch_1_step_2"])
+def test_a_data_set_may_grow_from_epoch_to_epoch(tmp_path, start):
+    changes = {"checkpoint_every": 1, "checkpoint_every_steps": 6, "shuffle": True}
+    whole = trained(tmp_path, Growing(), **changes)
+    assert [sorted(order) for order in whole.values()] == [list(range(n)) for n in (8, 10, 12)]
+    checkpoint = tmp_path / "checkpoints" / start
+    resumed = trained(tmp_path / "b", Growing(), from_checkpoint=checkpoint, **changes)
+    assert resumed == {1: whole[1][-len(resumed[1]) :], 2: whole[2]}
+
+
+def test_the_order_of_a_loader_without_a_generator_follows_from_the_seed(tmp_path):
+    class Dealing(Seeing):
+        def create_dataloaders(self, *datasets: Any) -> None:
+            super().create_dataloaders(*datasets)
+            self.train_dataloader = self.strategy.create_dataloader(
+                datasets[0], batch_size=BATCH, shuffle=True
+            )
+
+    def orders(seed: int | None) -> dict[int, list[int]]:
+        folder = tmp_path / str(seed)
+        return trained(folder, Numbered(), kind=Dealing, random_seed=seed)
+
+    assert orders(1) == orders(1) != orders(2)
+    assert orders(None) != orders(None)

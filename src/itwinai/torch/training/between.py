@@ -1,7 +1,8 @@
 """What the data of the coming epoch follow from, beside the training's own random numbers.
 
-That are the generators which a loader and its samplers draw from, and the state of data that keep
-their place themselves, which can hold how they are shuffled next.
+That are the generators which a loader and its samplers draw from, the state of data that keep their
+place themselves, which can hold how they are shuffled next, and the epochs of a sampler that nobody
+tells them.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def data_states(training: Built) -> dict[str, Any]:
         state = {
             "generators": generator_states(loader, training.torch_rng),
             "kept": None if keeper is None else plain_state(keeper),
+            "passes": getattr(getattr(loader, "sampler", None), "passes", 0),
         }
         if any(state.values()):
             states[name] = state
@@ -64,6 +66,8 @@ def load_data_states(training: Built, ranks: Sequence[Mapping[str, Any]]) -> Non
             _say_it_begins_anew(name, len(ranks), rank)
             continue
         set_generators(loader, own[name]["generators"])
+        if own[name].get("passes"):
+            loader.sampler.passes = own[name]["passes"]
         keeper = _keeper_of(loader)
         if keeper is not None and own[name]["kept"] is not None:
             keeper.load_state_dict(own[name]["kept"])

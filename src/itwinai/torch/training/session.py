@@ -99,6 +99,7 @@ def _agree(training: Trainable) -> None:
         saved = {} if training.restored is None else training.restored[-1]
         order = saved.get("order_seed", training.torch_rng.initial_seed())
         training.torch_rng.manual_seed(strategy.broadcast_obj(order, 0))
+    strategy.order_seed = training.torch_rng.initial_seed()
     _name_run(training)
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.torch.checkpoints.plain import has_state, odd_part
-from itwinai.torch.data import ExactSampler, is_iterable, length_of, undealt
+from itwinai.torch.data import ExactSampler, is_iterable, length_of, set_epoch, undealt
 from itwinai.torch.type import described
 
 #: Plain values that tell where the data of an epoch stands.
@@ -91,11 +91,13 @@ class Dealt(Source):
 
     def place(self) -> dict[str, Any]:
         """Where it stands."""
-        return {**self.sampler.order_key, "done": self.sampler.samples_after(self.taken)}
+        epoch = {"epoch": self.sampler.epoch, "passes": self.sampler.passes}
+        return {**self.sampler.order_key, **epoch, "done": self.sampler.samples_after(self.taken)}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "done", self._loader)
+        self._begin_epoch(place)
         _check_order(place, self.sampler.order_key, "data, random_seed and shuffle_train")
         self.sampler.begin_at(place["done"])
         self._rest = _after(self._loader, 0, settle)
@@ -103,6 +105,13 @@ class Dealt(Source):
     def left(self, batches: int) -> int | None:
         """Batches of this rank that are left."""
         return length_of(self._loader)
+
+    def _begin_epoch(self, place: Place) -> None:
+        """Let the data be those of the place's epoch, whose length can be its own."""
+        if place.get("passes"):
+            self.sampler.passes = place["passes"] - 1
+        elif "epoch" in place:
+            set_epoch(self._loader, place["epoch"])
 
 
 class Drawn(Source):
