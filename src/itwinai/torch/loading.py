@@ -33,7 +33,8 @@ def make_dataloader(
         rank: This process.
         world_size: Number of processes.
         batch_size: Samples per batch and rank.
-        shuffle: Whether each epoch has another order.
+        shuffle: Whether each epoch has another order; without effect on an iterable data set, which
+            a warning says.
         sampler: A sampler of the user's own; only its random or sequential order is kept where
             several processes share the data.
         batch_sampler: A batch sampler of the user's own, for a single process.
@@ -49,6 +50,7 @@ def make_dataloader(
     if batch_sampler is not None and world_size == 1:
         return DataLoader(dataset, batch_sampler=batch_sampler, **options)
     if is_iterable(dataset):
+        _warn_of_no_order(dataset, shuffle, sampler or batch_sampler, rank)
         options["num_workers"] = _processes_for(dataset, options.get("num_workers", 0), rank)
         stream, drops = cast("IterableDataset[Any]", dataset), bool(options.get("drop_last"))
         share = _share_of(stream, rank, world_size, drops)
@@ -76,6 +78,17 @@ def _check_indexed(dataset: Any) -> None:
             f"the data set is {described(dataset)}, which has no {' and no '.join(lacks)}; "
             "expected a torch.utils.data.Dataset, or an IterableDataset for what is read from "
             "front to back"
+        )
+
+
+def _warn_of_no_order(dataset: Any, shuffle: bool | None, sampler: Any, rank: int) -> None:
+    """Say that a data set comes in its own order, whatever was asked for."""
+    if rank == 0 and (shuffle or sampler is not None):
+        itwinai.logger.warning(
+            "warning: %s has no effect on %s, which is read from front to back: it comes in its "
+            "own order. Let it shuffle itself, anew for each set_epoch(epoch) that it is told",
+            "shuffle" if shuffle else type(sampler).__name__,
+            type(dataset).__name__,
         )
 
 

@@ -146,6 +146,15 @@ def test_the_length_of_a_stream_with_several_loaders_is_not_trusted(tmp_path):
         trained(tmp_path, data=(Stream(40), None), config=config)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_stream_that_is_not_shuffled_is_said(tmp_path, messages, shuffle):
+    config = {"shuffle_train": shuffle, "num_workers_dataloader": 0}
+    trained(tmp_path, data=(Plain(), Plain()), config=config, epochs=2)
+    said = [r.getMessage() for r in messages.records if "warning: shuffle" in r.getMessage()]
+    expected = "warning: shuffle has no effect on Plain, which is read from front to back: "
+    assert [text.startswith(expected) for text in said] == [True] * shuffle
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_the_last_step_of_a_stream_is_made_in_its_epoch(tmp_path, workers):
     class Turns(TorchTrainer):
