@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_trainings import accuracy, error_rate
@@ -31,6 +32,7 @@ from itwinai.torch.data import (
     to_device,
 )
 from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.reproducibility import random_state
 from itwinai.torch.strategies import NonDistributedStrategy, TorchDistributedStrategy
 
 
@@ -242,6 +244,34 @@ def test_all_ranks_get_the_same_number_of_an_iterable_data_set() -> None:
     shares = [list(RankShare(Stream(), rank, 4)) for rank in range(4)]
     assert [len(share) for share in shares] == [2, 2, 2, 2]
     assert sorted(int(sample) for share in shares for sample in share) == list(range(8))
+
+
+class Drawing(IterableDataset[int]):
+    """Shuffles itself as it goes, by the random numbers of Python, NumPy and torch."""
+
+    def __iter__(self) -> Iterator[int]:
+        left = torch.randperm(20).tolist()
+        while left:
+            yield left.pop((random.randrange(20) + int(np.random.randint(20))) % len(left))
+
+
+def test_all_ranks_read_an_iterable_data_set_with_the_same_random_numbers() -> None:
+    shares = [RankShare(Drawing(), rank, 2, seed=4) for rank in range(2)]
+
+    def epoch(rank: int) -> tuple[int, ...]:
+        torch.manual_seed(rank)
+        before, samples = random_state(), tuple(shares[rank])
+        assert random.getstate() == before["python"]
+        assert torch.equal(torch.get_rng_state(), before["torch"])
+        return samples
+
+    epochs = [[epoch(rank) for rank in range(2)] for _ in range(2)]
+    assert [sorted(one + other) for one, other in epochs] == [list(range(20))] * 2
+    assert epochs[0] != epochs[1]
+    for number in (1, 0):
+        for share in shares:
+            share.set_epoch(number)
+        assert [epoch(rank) for rank in range(2)] == epochs[number]
 
 
 @pytest.mark.parametrize(("drop_last", "left_out"), [(False, 0), (True, 2)])

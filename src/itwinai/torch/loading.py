@@ -47,25 +47,27 @@ def make_dataloader(
         RuntimeError: If a user's own sampler cannot be shared by several processes.
     """
     options = {"worker_init_fn": seed_worker, **options}
+    generator = options.get("generator")
+    seed = seed if generator is None else generator.initial_seed()
     if batch_sampler is not None and world_size == 1:
         return DataLoader(dataset, batch_sampler=batch_sampler, **options)
     if is_iterable(dataset):
         _warn_of_no_order(dataset, shuffle, sampler or batch_sampler, rank)
         options["num_workers"] = _processes_for(dataset, options.get("num_workers", 0), rank)
         stream, drops = cast("IterableDataset[Any]", dataset), bool(options.get("drop_last"))
-        share = _share_of(stream, rank, world_size, drops)
-        return DataLoader(share, batch_size=batch_size, **options)
+        if _is_dealt_out(stream, rank, world_size):
+            stream = RankShare(stream, rank, world_size, seed, drops)
+        return DataLoader(stream, batch_size=batch_size, **options)
     _check_indexed(dataset)
     if _keeps_own_sampler(dataset, sampler, batch_sampler, world_size):
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
-    generator = options.get("generator")
     exact = ExactSampler(
         cast("Sized", dataset),
         batch_size=batch_size or 1,
         rank=rank,
         world_size=world_size,
         shuffle=isinstance(sampler, RandomSampler) or bool(shuffle),
-        seed=seed if generator is None else generator.initial_seed(),
+        seed=seed,
         drop_last=bool(options.get("drop_last", False)),
     )
     return DataLoader(dataset, batch_size=batch_size, sampler=exact, **options)
@@ -107,11 +109,9 @@ def _processes_for(dataset: Any, processes: int, rank: int) -> int:
     return 1
 
 
-def _share_of(
-    dataset: IterableDataset[Any], rank: int, world_size: int, drop_last: bool
-) -> IterableDataset[Any]:
+def _is_dealt_out(dataset: IterableDataset[Any], rank: int, world_size: int) -> bool:
     if world_size == 1 or getattr(dataset, "deals_itself_out", False):
-        return dataset
+        return False
     if rank == 0:
         itwinai.logger.info(
             "each rank takes every %d-th sample of %s, and a loop of your own over the loader "
@@ -120,7 +120,7 @@ def _share_of(
             world_size,
             type(dataset).__name__,
         )
-    return RankShare(dataset, rank, world_size, drop_last)
+    return True
 
 
 def _keeps_own_sampler(dataset: Any, sampler: Any, batch_sampler: Any, world_size: int) -> bool:

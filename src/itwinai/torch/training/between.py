@@ -1,8 +1,8 @@
 """What the data of the coming epoch follow from, beside the training's own random numbers.
 
 That are the generators which a loader and its samplers draw from, the state of data that keep their
-place themselves, which can hold how they are shuffled next, and the epochs of a sampler that nobody
-tells them.
+place themselves, which can hold how they are shuffled next, and the number of passes over it, where
+nobody says the epoch.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 
 import itwinai
 from itwinai.torch.checkpoints.plain import has_state
-from itwinai.torch.data import is_iterable, undealt
+from itwinai.torch.data import EpochCount, ExactSampler, RankShare, is_iterable, undealt
 from itwinai.torch.training.protocol import Built
 from itwinai.torch.training.source import (
+    check_plain,
     generator_states,
-    plain_state,
     set_generators,
     source_of,
 )
@@ -39,12 +39,13 @@ def data_states(training: Built) -> dict[str, Any]:
     for name, loader in _loaders(training):
         if name == "train_dataloader" and training.position.is_saved:
             continue
-        keeper = _keeper_of(loader)
+        keeper, epochs = _keeper_of(loader), _epochs_of(loader)
         state = {
             "generators": generator_states(loader, training.torch_rng),
-            "kept": None if keeper is None else plain_state(keeper),
-            "passes": getattr(getattr(loader, "sampler", None), "passes", 0),
+            "kept": None if keeper is None else keeper.state_dict(),
+            "passes": 0 if epochs is None else epochs.passes,
         }
+        check_plain(keeper, state["kept"])
         if any(state.values()):
             states[name] = state
     return states
@@ -66,9 +67,9 @@ def load_data_states(training: Built, ranks: Sequence[Mapping[str, Any]]) -> Non
             _say_it_begins_anew(name, len(ranks), rank)
             continue
         set_generators(loader, own[name]["generators"])
-        if own[name].get("passes"):
-            loader.sampler.passes = own[name]["passes"]
-        keeper = _keeper_of(loader)
+        keeper, epochs = _keeper_of(loader), _epochs_of(loader)
+        if epochs is not None:
+            epochs.passes = own[name]["passes"]
         if keeper is not None and own[name]["kept"] is not None:
             keeper.load_state_dict(own[name]["kept"])
 
@@ -88,6 +89,15 @@ def _keeper_of(loader: Any) -> Any:
     dataset: Any = undealt(loader.dataset)
     kept = is_iterable(dataset) and loader.num_workers == 0 and has_state(dataset)
     return dataset if kept else None
+
+
+def _epochs_of(loader: Any) -> EpochCount | None:
+    """What counts a loader's epochs where nobody says them."""
+    for part in ("sampler", "dataset"):
+        holder = getattr(loader, part, None)
+        if isinstance(holder, ExactSampler | RankShare):
+            return holder.epochs
+    return None
 
 
 def _say_it_begins_anew(name: str, ranks: int, rank: int) -> None:

@@ -16,7 +16,14 @@ from torch.utils.data import DataLoader
 
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.torch.checkpoints.plain import has_state, odd_part
-from itwinai.torch.data import ExactSampler, is_iterable, length_of, set_epoch, undealt
+from itwinai.torch.data import (
+    ExactSampler,
+    RankShare,
+    is_iterable,
+    length_of,
+    set_epoch,
+    undealt,
+)
 from itwinai.torch.type import described
 
 #: Plain values that tell where the data of an epoch stands.
@@ -91,7 +98,7 @@ class Dealt(Source):
 
     def place(self) -> dict[str, Any]:
         """Where it stands."""
-        epoch = {"epoch": self.sampler.epoch, "passes": self.sampler.passes}
+        epoch = {"epoch": self.sampler.epochs.said, "passes": self.sampler.epochs.passes}
         return {**self.sampler.order_key, **epoch, "done": self.sampler.samples_after(self.taken)}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
@@ -109,8 +116,8 @@ class Dealt(Source):
     def _begin_epoch(self, place: Place) -> None:
         """Let the data be those of the place's epoch, whose length can be its own."""
         if place.get("passes"):
-            self.sampler.passes = place["passes"] - 1
-        elif "epoch" in place:
+            self.sampler.epochs.passes = place["passes"] - 1
+        elif place.get("epoch") is not None:
             set_epoch(self._loader, place["epoch"])
 
 
@@ -170,7 +177,7 @@ class Stream(Source):
             self._read += 1
             yield batch
             if self.taken < self._read:  # another one is read before this one was trained on
-                here = copy.deepcopy(self._keeper.state_dict())
+                here = copy.deepcopy(self._here())
                 known = {n: state for n, state in self._ahead.items() if n >= self.taken}
                 self._ahead = {**known, self._read: here}
 
@@ -181,18 +188,27 @@ class Stream(Source):
             CheckpointError: If the state could be given back only by running code.
         """
         is_here = self.taken >= self._read  # the last batch may stand in for others
-        state = plain_state(self._keeper, None if is_here else self._ahead[self.taken])
-        drawn = self._generator
-        return {"state": state, "generator": None if drawn is None else drawn.get_state()}
+        here, drawn = self._here() if is_here else self._ahead[self.taken], self._generator
+        check_plain(self._keeper, here["state"])
+        return {**here, "generator": None if drawn is None else drawn.get_state()}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "state", self._loader)
         self._keeper.load_state_dict(place["state"])
+        if isinstance(self.dataset, RankShare):
+            self.dataset.begin_with(place.get("read with"), place.get("passes", 0))
         if self._keeper is self._loader:
             self._rest = _Settled(self._loader, lambda: self._settle(place, settle))
         else:
             self._rest = _after(self._loader, 0, settle)
+
+    def _here(self) -> dict[str, Any]:
+        """The state of the data, and of the random numbers with which all ranks read it."""
+        here, share = {"state": self._keeper.state_dict()}, self.dataset
+        if isinstance(share, RankShare) and share.stream is not None:
+            here |= {"read with": share.stream.state, "passes": share.epochs.passes}
+        return here
 
     @property
     def _generator(self) -> torch.Generator | None:
@@ -239,17 +255,12 @@ def set_generators(loader: Any, states: Mapping[str, torch.Tensor]) -> None:
             generator.set_state(states[where])
 
 
-def plain_state(keeper: Any, state: Any = None) -> Any:
-    """State of data that keep their place.
-
-    Args:
-        keeper: The data set or loader.
-        state: What it was; None: as it is.
+def check_plain(keeper: Any, state: Any) -> None:
+    """Refuse a state of data that keep their place which is no plain value.
 
     Raises:
         CheckpointError: If it could be given back only by running code.
     """
-    state = keeper.state_dict() if state is None else state
     odd = odd_part(state)
     if odd is not None:
         raise CheckpointError(
@@ -257,7 +268,6 @@ def plain_state(keeper: Any, state: Any = None) -> Any:
             "checkpoint could give back only by running code. Let it return tensors, numbers, "
             "strings, and lists and dictionaries of them."
         )
-    return state
 
 
 def check_keeps_place(loader: Any, argument: str) -> None:
