@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_trainings import accuracy, error_rate
@@ -25,11 +26,13 @@ from itwinai.torch.data import (
     ExactSampler,
     RankShare,
     batch_share,
+    rest_given,
     samples_in,
     set_epoch,
     to_device,
 )
 from itwinai.torch.metrics import EpochMetrics
+from itwinai.torch.reproducibility import random_state
 from itwinai.torch.strategies import NonDistributedStrategy, TorchDistributedStrategy
 
 
@@ -142,6 +145,17 @@ def test_each_epoch_and_seed_has_an_order_of_its_own_that_can_be_had_again() -> 
     assert order(1, 0) != order(2, 0)
 
 
+def test_until_it_is_told_the_epoch_a_sampler_counts_its_passes() -> None:
+    sampler = ExactSampler(range(50), 8, rank=0, world_size=1, shuffle=True)
+    passes = [list(sampler) for _ in range(3)]
+    told = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        told += [list(sampler), list(sampler)]
+    assert told == [order for order in passes for _ in range(2)]
+    assert passes[0] != passes[1] != passes[2]
+
+
 def test_a_loader_has_its_part_and_the_epoch_reaches_its_sampler() -> None:
     generator = torch.Generator().manual_seed(5)
     loader = OneOfTwo().create_dataloader(data(11), batch_size=3, shuffle=True, generator=generator)
@@ -182,6 +196,21 @@ def test_an_own_sampler_serves_a_single_process_only(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        RandomSampler(data(9), replacement=True),
+        RandomSampler(data(9), num_samples=4),
+        SequentialSampler(data(5)),
+    ],
+)
+def test_an_ordinary_sampler_that_does_not_give_each_sample_once_is_an_own_one(
+    sampler: Any,
+) -> None:
+    with pytest.raises(RuntimeError, match=r"Sampler: with several processes each must get its"):
+        OneOfTwo().create_dataloader(data(9), batch_size=2, sampler=sampler)
+
+
 def test_an_exact_sampler_of_the_users_is_kept_on_all_ranks() -> None:
     sampler = ExactSampler(range(4), 2, rank=1, world_size=2, shuffle=False)
     loader = OneOfTwo().create_dataloader(data(9), batch_size=2, sampler=sampler)
@@ -215,6 +244,45 @@ def test_all_ranks_get_the_same_number_of_an_iterable_data_set() -> None:
     shares = [list(RankShare(Stream(), rank, 4)) for rank in range(4)]
     assert [len(share) for share in shares] == [2, 2, 2, 2]
     assert sorted(int(sample) for share in shares for sample in share) == list(range(8))
+
+
+class Drawing(IterableDataset[int]):
+    """Shuffles itself as it goes, by the random numbers of Python, NumPy and torch."""
+
+    def __iter__(self) -> Iterator[int]:
+        left = torch.randperm(20).tolist()
+        while left:
+            yield left.pop((random.randrange(20) + int(np.random.randint(20))) % len(left))
+
+
+def test_all_ranks_read_an_iterable_data_set_with_the_same_random_numbers() -> None:
+    shares = [RankShare(Drawing(), rank, 2, seed=4) for rank in range(2)]
+
+    def epoch(rank: int) -> tuple[int, ...]:
+        torch.manual_seed(rank)
+        before, samples = random_state(), tuple(shares[rank])
+        assert random.getstate() == before["python"]
+        assert torch.equal(torch.get_rng_state(), before["torch"])
+        return samples
+
+    epochs = [[epoch(rank) for rank in range(2)] for _ in range(2)]
+    assert [sorted(one + other) for one, other in epochs] == [list(range(20))] * 2
+    assert epochs[0] != epochs[1]
+    for number in (1, 0):
+        for share in shares:
+            share.set_epoch(number)
+        assert [epoch(rank) for rank in range(2)] == epochs[number]
+
+
+@pytest.mark.parametrize(("drop_last", "left_out"), [(False, 0), (True, 2)])
+def test_the_rest_of_an_iterable_data_set_is_given_if_asked(drop_last: bool, left_out: int) -> None:
+    shares = [RankShare(Stream(), rank, 4, drop_last=drop_last) for rank in range(4)]
+    samples = []
+    for share in shares:
+        with rest_given(DataLoader(share, batch_size=2, drop_last=drop_last)):
+            samples += [int(sample) for sample in share]
+    assert sorted(samples) == list(range(10 - left_out))
+    assert [len(list(share)) for share in shares] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 4])

@@ -335,7 +335,7 @@ def dashboard_command(
 @clean_exit()
 def best_command(study: StudyFolder, as_json: AsJson = False) -> None:
     """Show the best trial's values and metrics; of several objectives all that are best."""
-    from itwinai.hpo.display import name_of, plural
+    from itwinai.hpo.display import checkpoint_of, name_of, plural
     from itwinai.hpo.errors import StudyError
     from itwinai.hpo.record import plain_study
 
@@ -350,7 +350,7 @@ def best_command(study: StudyFolder, as_json: AsJson = False) -> None:
     typer.echo(f"{name_of(best)}, {best.state.value} after {plural(best.epochs, 'epoch')}")
     echo_values("params", best.params)
     echo_values("metrics", best.metrics)
-    typer.echo(f"checkpoint  {best.checkpoint or 'none'}")
+    typer.echo(f"checkpoint  {checkpoint_of(best)}")
     show_front(result)
 
 

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
+from contextlib import contextmanager, nullcontext
+from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 from torch.utils.data.distributed import DistributedSampler
 
 from itwinai.errors import ConfigurationError
+from itwinai.torch.reproducibility import RandomStream
 from itwinai.torch.type import HookError
+
+
+class EpochCount:
+    """The epoch that was said, or, as long as nobody says it, the passes so far."""
+
+    def __init__(self) -> None:
+        #: Epochs that were begun, if nobody has said which it is; otherwise 0.
+        self.passes = 0
+        self.said: int | None = None
+
+    def say(self, epoch: int) -> None:
+        """Say which epoch comes, from now on for each of them."""
+        self.passes, self.said = 0, epoch
+
+    def begin(self) -> int:
+        """Begin a pass; return its epoch."""
+        if self.said is not None:
+            return self.said
+        self.passes += 1
+        return self.passes - 1
 
 
 class ExactSampler(DistributedSampler[Any]):
@@ -22,10 +45,10 @@ class ExactSampler(DistributedSampler[Any]):
     that all ranks do the same number of steps; that batch has weight 0 (see :func:`batch_share`).
 
     The k-th batches of all ranks together are the k-th batch of a single process whose batch is as
-    large as theirs together.
+    large as theirs together. As long as nobody calls :meth:`set_epoch`, each pass is an epoch.
 
     Args:
-        dataset: Anything with a length.
+        dataset: Anything with a length, which may be another one in each epoch.
         batch_size: Samples per batch and rank.
         rank: This process.
         world_size: Number of processes.
@@ -49,11 +72,11 @@ class ExactSampler(DistributedSampler[Any]):
         )
         self.batch_size = batch_size
         self.drop_incomplete = drop_last
-        self.total = len(dataset)
         self._first = 0
+        self.epochs = EpochCount()
 
     def __iter__(self) -> Iterator[int]:
-        order = self._order()
+        order = self._order(self.epochs.begin())
         own = order[self._first + self.rank :: self.num_replicas]
         # One more than there are means that the last batch would be empty: repeat a sample.
         return iter((own + order[:1])[: len(self)])
@@ -63,6 +86,16 @@ class ExactSampler(DistributedSampler[Any]):
             return self._steps() * self.batch_size
         own = len(range(self.rank, self._left, self.num_replicas))
         return own + int(math.ceil(own / self.batch_size) < self._steps())
+
+    @property
+    def total(self) -> int:
+        """Samples of the running epoch."""
+        return len(cast("Sized", self.dataset))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes, from now on for each of them."""
+        super().set_epoch(epoch)
+        self.epochs.say(epoch)
 
     def begin_at(self, sample: int) -> None:
         """Leave out an epoch's first samples, which were trained on; the rest is dealt out anew.
@@ -101,10 +134,10 @@ class ExactSampler(DistributedSampler[Any]):
         own = min(len(range(before + self.rank, total, self.num_replicas)), self.batch_size)
         return own * self.num_replicas / (total - first)
 
-    def _order(self) -> list[int]:
+    def _order(self, epoch: int) -> list[int]:
         if not self.shuffle:
             return list(range(self.total))
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        generator = torch.Generator().manual_seed(self.seed + epoch)
         return cast("list[int]", torch.randperm(self.total, generator=generator).tolist())
 
     @property
@@ -171,34 +204,98 @@ def set_epoch(loader: DataLoader[Any] | None, epoch: int) -> None:
 class RankShare(IterableDataset[Any]):
     """Every n-th sample of a data set that can only be read from front to back.
 
-    Each rank reads on its own and skips the others' samples. All ranks get the same number: fewer
-    samples than there are ranks are left out at the end.
+    Each rank reads on its own and skips the others' samples. All ranks get the same number, as a
+    loop over the loader needs whose ranks meet in each step: fewer samples than there are ranks are
+    left out at the end. Within :func:`rest_given` the first ranks get these, one each.
+
+    All ranks read with the same random numbers, those of a seed and the epoch, so that a data set
+    that shuffles itself by the global ones has one order. A loop of your own says the epoch by
+    ``set_epoch`` of :mod:`itwinai.torch.data`, or loading processes begin each with the same ones.
 
     Args:
-        dataset: The data set, which must give the same samples in the same order on all ranks.
-            As everywhere in PyTorch, it deals itself out to the loading processes of one rank.
+        dataset: The data set, which must give the same samples in the same order on all ranks,
+            as far as that does not follow from global random numbers.
         rank: This process.
         world_size: Number of processes.
+        seed: Of the random numbers with which it is read; the same on all ranks.
+        drop_last: Whether a last, smaller batch is left out, so that the rest always is.
     """
 
-    def __init__(self, dataset: IterableDataset[Any], rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        dataset: IterableDataset[Any],
+        rank: int,
+        world_size: int,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
         self.dataset = dataset
         self._rank = rank
         self._world_size = world_size
+        self._seed = seed
+        self._drop_last = drop_last
+        self.gives_rest = False
+        self.epochs = EpochCount()
+        #: With which the running pass reads on, and the state that the coming one begins with.
+        self.stream: RandomStream | None = None
+        self._begin: Any = None
 
     def __iter__(self) -> Iterator[Any]:
-        turn: list[Any] = []
-        for sample in self.dataset:
-            turn.append(sample)
+        worker = get_worker_info()
+        seeds = self._seed, self.epochs.begin(), 0 if worker is None else worker.id
+        stream = self.stream = RandomStream(*seeds)
+        stream.state, self._begin = self._begin, None
+        drawn: Callable[[], Any] = stream.drawn
+        if worker is not None:  # a process that does nothing else
+            stream.take_over()
+            drawn = nullcontext
+        with drawn():
+            samples = iter(self.dataset)
+        while turn := self._next_turn(samples, drawn):
             if len(turn) == self._world_size:
                 yield turn[self._rank]
-                turn.clear()
+            elif self.gives_rest and not self._drop_last:
+                yield from turn[self._rank : self._rank + 1]
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the data set the epoch, if it wants to know."""
+        """Hear the epoch, and tell it to the data set, if it wants to know."""
+        self.epochs.say(epoch)
         hook = getattr(self.dataset, "set_epoch", None)
         if hook is not None:
             hook(epoch)
+
+    def begin_with(self, state: Any, passes: int) -> None:
+        """Let the coming pass be one that was broken off.
+
+        Args:
+            state: Of the random numbers that it was read with; None: it begins with new ones.
+            passes: Epochs that were begun, this one included, if nobody has said which it is.
+        """
+        self._begin = state
+        self.epochs.passes = max(passes - 1, 0)
+
+    def _next_turn(self, samples: Iterator[Any], drawn: Callable[[], Any]) -> list[Any]:
+        """A sample for each rank; fewer at the end."""
+        with drawn():
+            return list(islice(samples, self._world_size))
+
+
+@contextmanager
+def rest_given(data: Any) -> Iterator[None]:
+    """Let a loader give all samples of a data set that is dealt out from front to back.
+
+    Args:
+        data: A loader, or what has one's ``dataset``; its last batches are uneven over the ranks.
+    """
+    share = getattr(data, "dataset", None)
+    if not isinstance(share, RankShare):
+        yield
+        return
+    share.gives_rest = True
+    try:
+        yield
+    finally:
+        share.gives_rest = False
 
 
 def undealt(dataset: Any) -> Any:

@@ -67,15 +67,19 @@ _APART = 100_000
 
 def random_state() -> dict[str, Any]:
     """State of the random numbers of Python, NumPy and torch, as plain values and tensors."""
+    state = _state_on_cpu()
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _state_on_cpu() -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = cast("Any", np.random.get_state(legacy=True))
-    state: dict[str, Any] = {
+    return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
@@ -101,3 +105,37 @@ def random_numbers_kept(generator: torch.Generator) -> Iterator[None]:
     finally:
         set_random_state(state)
         generator.set_state(of_loaders)
+
+
+class RandomStream:
+    """Random numbers that some work draws in place of the process's, where that is on the CPU.
+
+    Args:
+        seeds: What they follow from.
+    """
+
+    def __init__(self, *seeds: int) -> None:
+        self._seeds = np.random.SeedSequence(seeds)
+        #: Where they stand, as plain values and tensors; None before anything was drawn.
+        self.state: dict[str, Any] | None = None
+
+    def take_over(self) -> None:
+        """Let the process draw them from now on."""
+        if self.state is not None:
+            set_random_state(self.state)
+            return
+        of_torch, of_numpy, of_python = self._seeds.generate_state(3, np.uint64).tolist()
+        torch.default_generator.manual_seed(of_torch >> 1)
+        np.random.seed(of_numpy % 2**32)
+        random.seed(of_python)
+
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Let a block draw them, and the process go on after it as if it had drawn none."""
+        outer = _state_on_cpu()
+        self.take_over()
+        try:
+            yield
+        finally:
+            self.state = _state_on_cpu()
+            set_random_state(outer)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hand_driven import ask
 from rich.console import Console
 
 from itwinai.hpo import load_study
@@ -15,7 +16,7 @@ from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.objectives import Objective
-from itwinai.hpo.record import Cost, StudyResult
+from itwinai.hpo.record import Cost, StudyResult, plain_trial
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -55,7 +56,7 @@ def train(study: Study, *values: float, checkpoint: Path | None = None) -> int:
     assignment = study.ask()
     assert assignment is not None
     for epoch, value in enumerate(values, 1):
-        path = str(checkpoint) if checkpoint else None
+        path = str(checkpoint) if checkpoint and epoch == len(values) else None
         study.report(assignment.number, {"score": value}, path, epoch)
     if len(values) == EPOCHS:
         study.tell(assignment.number, TrialState.COMPLETED)
@@ -239,6 +240,19 @@ def test_it_says_where_everything_lies(tmp_path: Path, monkeypatch: pytest.Monke
     assert export == "itwinai hpo export studies/digits --format optuna -o digits.db"
     assert dashboard == "optuna-dashboard sqlite:///digits.db"
     assert eval(read, {"load_study": load_study}) == result.trials[number].params
+
+
+def test_a_checkpoint_of_an_earlier_epoch_says_of_which(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    trial, checkpoint = ask(study), str(tmp_path)
+    for epoch, path in enumerate((None, checkpoint, checkpoint, checkpoint), 1):
+        study.report(trial.number, {"score": 0.1 * epoch}, path, epoch)
+    study.tell(trial.number, TrialState.COMPLETED)
+    result = study.close()
+    assert " after 4 epochs" in shown(result)["best"]
+    assert shown(result)["checkpoint"] == f"{tmp_path}, after 2 epochs"
+    best = plain_trial(result.trials[0])
+    assert (best["epochs"], best["checkpoint_epochs"]) == (4, 2)
 
 
 def test_a_missing_checkpoint_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ class Uneven(IterableDataset[Any]):
                 yield sample
 
 
+class Dealt(IterableDataset[Any]):
+    """Is dealt out to the ranks, among which its samples do not go round."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = classified(ignored=False)[:samples]
+
+    def __iter__(self) -> Any:
+        return zip(*self.samples, strict=True)
+
+
 class Weighted(TorchTrainer):
     """Its classes have weights."""
 
@@ -93,6 +103,7 @@ CASES: dict[str, tuple[type[TorchTrainer], Any, Any]] = {
     "weighted": (Weighted, classified(ignored=True), classified(ignored=True)),
     "masked": (Masked, Sequences(), Sequences()),
     "uneven": (TorchTrainer, Uneven(36), Uneven(20)),
+    "dealt": (TorchTrainer, Dealt(33), Dealt(5)),
 }
 
 
@@ -110,7 +121,7 @@ def outcome(case: str, folder: Path, batch_size: int, window: int, strategy: str
             config={
                 "batch_size": batch_size,
                 "gradient_accumulation_steps": window,
-                "shuffle_train": case != "uneven",
+                "shuffle_train": case not in ("uneven", "dealt"),
                 "optimizer": "sgd",
                 "optim_lr": 0.5,
             },

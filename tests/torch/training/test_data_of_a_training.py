@@ -51,6 +51,8 @@ def test_an_empty_set_is_refused(tmp_path, sizes, words):
 class Stream(IterableDataset[Any]):
     """Deals itself out to the loading processes; says how long it is."""
 
+    deals_to_workers = True
+
     def __init__(self, samples: int) -> None:
         self.samples = samples
 
@@ -123,10 +125,34 @@ def test_a_validation_loss_that_is_no_number_is_said(tmp_path, messages):
 # -- streams, whose length is not known ----------------------------------------------------------
 
 
+class Plain(IterableDataset[Any]):
+    """Knows nothing of loading processes."""
+
+    def __iter__(self) -> Any:
+        return iter(make_data(8))
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_each_sample_of_a_stream_is_trained_on_once(tmp_path, messages, workers):
+    config = {"batch_size": 2, "num_workers_dataloader": workers}
+    trainer = trained(tmp_path, data=(Plain(), None), config=config, epochs=1)
+    assert trainer.optimizer_steps == 4
+    assert ("one process reads Plain, and not 4" in messages.text) is (workers == 4)
+
+
 def test_the_length_of_a_stream_with_several_loaders_is_not_trusted(tmp_path):
     config = {"num_workers_dataloader": 3, "lr_scheduler": "cosine"}
     with pytest.raises(ConfigurationError, match="the training data has no length"):
         trained(tmp_path, data=(Stream(40), None), config=config)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_stream_that_is_not_shuffled_is_said(tmp_path, messages, shuffle):
+    config = {"shuffle_train": shuffle, "num_workers_dataloader": 0}
+    trained(tmp_path, data=(Plain(), Plain()), config=config, epochs=2)
+    said = [r.getMessage() for r in messages.records if "warning: shuffle" in r.getMessage()]
+    expected = "warning: shuffle has no effect on Plain, which is read from front to back: "
+    assert [text.startswith(expected) for text in said] == [True] * shuffle
 
 
 @pytest.mark.parametrize("workers", [0, 3])

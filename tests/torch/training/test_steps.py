@@ -239,7 +239,7 @@ class Listed(TorchTrainer):
     ("kind", "data", "workers", "message"),
     [
         (TorchTrainer, Endless(), 0, r"an Endless, .* Give it state_dict\(\) and load_state_dict"),
-        (TorchTrainer, Knowing(), 2, "read by 2 processes, .* Set num_workers_dataloader: 0"),
+        (TorchTrainer, Knowing(), 2, "read by loading processes, .* Set num_workers_dataloader: 0"),
         (Listed, DATA[0], 0, r"given by a list of 4, .* Give it state_dict\(\)"),
     ],
 )

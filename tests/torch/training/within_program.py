@@ -96,6 +96,29 @@ class Stream(IterableDataset[Any]):
         self.first = state["first"]
 
 
+class Drawing(Stream):
+    """Draws its order when it begins and noise as it goes, from the global random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[int] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.first == 0:
+            self.order = random.sample(range(SAMPLES), SAMPLES)
+        while self.first < SAMPLES:
+            self.first += 1
+            inputs, target, number = self.points[self.order[self.first - 1]]
+            yield inputs + 0.1 * torch.rand(4), target, number
+        self.first = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self.first, "order": self.order}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first, self.order = state["first"], state["order"]
+
+
 class Remembering:
     """A loader of a user's own, which knows its place."""
 
@@ -182,7 +205,13 @@ class OwnLoop(Case):
             self.end_epoch({"validation_loss": self.validation_epoch()})
 
 
-DATA = {"points": Points, "noisy": Noisy, "ignoring": Ignoring, "stream": Stream}
+DATA: dict[str, Any] = {
+    "points": Points,
+    "noisy": Noisy,
+    "ignoring": Ignoring,
+    "stream": Stream,
+    "drawing": Drawing,
+}
 
 
 def train(run: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from itwinai.lazy import lazily
 if TYPE_CHECKING:
     from itwinai.hpo.display.notebook import load_study, shown
     from itwinai.hpo.display.progress import StudyProgress
-    from itwinai.hpo.display.summary import name_of
+    from itwinai.hpo.display.summary import checkpoint_of, name_of
     from itwinai.hpo.display.tables import show, table, table_of_studies, table_of_trials
     from itwinai.hpo.display.view import Snapshot, standing
     from itwinai.hpo.display.watching import watch
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Snapshot",
     "StudyProgress",
+    "checkpoint_of",
     "load_study",
     "name_of",
     "number",
@@ -37,7 +38,7 @@ __getattr__ = lazily(
         "notebook": "load_study shown",
         "progress": "StudyProgress",
         "view": "Snapshot standing",
-        "summary": "name_of",
+        "summary": "checkpoint_of name_of",
         "words": "number plural",
         "tables": "show table table_of_studies table_of_trials",
         "watching": "watch",

@@ -66,7 +66,7 @@ def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
     if several:
         yield "checkpoints", f"{result.record.parent / 'trials'}, by number"
     elif result.best is not None:
-        yield "checkpoint", str(result.best.checkpoint or "none: that training saved none")
+        yield "checkpoint", checkpoint_of(result.best)
     yield "record", str(result.record)
     folder, what = shortest(result.record.parent), "front" if several else "best.params"
     yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'
@@ -238,6 +238,15 @@ def scores(result: StudyResult, trial: TrialResult) -> str:
 def name_of(trial: TrialResult) -> str:
     """Name a trial in a sentence."""
     return f"trial {trial.number}{' (default)' if trial.is_default else ''}"
+
+
+def checkpoint_of(trial: TrialResult) -> str:
+    """Say where a trial's checkpoint is, and of when if that is not its last epoch."""
+    if trial.checkpoint is None:
+        return "none: that training saved none"
+    if trial.checkpoint_epochs == trial.epochs:
+        return str(trial.checkpoint)
+    return f"{trial.checkpoint}, after {plural(trial.checkpoint_epochs, 'epoch')}"
 
 
 def parameters(params: Mapping[str, Any], digits: int = 3) -> str:

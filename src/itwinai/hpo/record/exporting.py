@@ -104,6 +104,7 @@ def plain_trial(trial: TrialResult) -> dict[str, Any]:
         "is_default": trial.is_default,
         "parent": trial.parent,
         "checkpoint": None if trial.checkpoint is None else str(trial.checkpoint),
+        "checkpoint_epochs": None if trial.checkpoint is None else trial.checkpoint_epochs,
         "reason": trial.reason,
     }
 

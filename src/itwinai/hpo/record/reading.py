@@ -138,13 +138,12 @@ def _merge(
     """Make one trial of its attempts: the last one's end, everybody's reports."""
     last = attempts[-1]
     plan = attributes.Plan.read(last.user_attrs)
-    # A copy begins with its parent's epochs; without a checkpoint it has none of them any more.
-    begins = [attributes.Plan.read(attempt.user_attrs).epochs for attempt in attempts]
     entries = [history[epochs] for epochs in sorted(history)]
     steps = tuple(entry.steps for entry in entries)
     epochs, checkpoint = last.user_attrs.get(
         attributes.CHECKPOINT, last.user_attrs.get(attributes.CONTINUES, (0, None))
     )
+    first = attributes.Plan.read(attempts[0].user_attrs)
     params = space.existing(space.decode(last.params) | space.restore(plan.given))
     lost = [name for name in space if name not in params and space.exists(name, params)]
     state, reason = _end_of(last, lost)
@@ -163,7 +162,7 @@ def _merge(
         is_audited=plan.is_audited,
         spared=plan.spared,
         parent=plan.parent,
-        inherited=0 if plan.parent is None else min(begins),
+        inherited=0.0 if plan.parent is None else first.epochs,
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
         energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),

@@ -203,6 +203,8 @@ class TorchDistributedStrategy(Communicator, Parallelism, StateDicts):
     is_distributed: bool = True
     #: Whether :meth:`init` was called.
     is_initialized: bool = False
+    #: Seed of the order of loaders that are given no generator: that of the training, on all ranks.
+    order_seed: int = 0
 
     @abstractmethod
     def init(self) -> None:
@@ -256,11 +258,13 @@ class TorchDistributedStrategy(Communicator, Parallelism, StateDicts):
         Args:
             dataset: The data.
             batch_size: Samples per batch and rank.
-            shuffle: Whether each epoch has another order.
+            shuffle: Whether each epoch has another order, which follows from the ``generator`` in
+                ``options``, or else from the seed of the training.
             sampler: A sampler of the user's own; only its random or sequential order is kept where
                 several processes share the data.
             batch_sampler: A batch sampler of the user's own, for a single process.
-            num_workers: Processes that load.
+            num_workers: Processes that load; at most one for a data set that is read from front to
+                back, unless it deals itself out to several (an attribute ``deals_to_workers``).
             options: As of ``torch.utils.data.DataLoader``.
 
         Raises:
@@ -276,6 +280,7 @@ class TorchDistributedStrategy(Communicator, Parallelism, StateDicts):
             shuffle=shuffle,
             sampler=sampler,
             batch_sampler=batch_sampler,
+            seed=self.order_seed,
             num_workers=num_workers,
             **options,
         )

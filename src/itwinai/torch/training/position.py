@@ -12,7 +12,12 @@ import torch
 from itwinai.errors import CheckpointError
 from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.reproducibility import random_state, set_random_state
-from itwinai.torch.training.source import Source, source_of
+from itwinai.torch.training.source import (
+    Source,
+    generator_states,
+    set_generators,
+    source_of,
+)
 
 #: The most of an epoch that its middle holds; a record keeps millionths.
 _BEFORE_END = 1 - 1e-6
@@ -111,10 +116,15 @@ class Position:
         if resumed is None:
             self.batches = self.steps = 0
             self.nan_watch = NanWatch()
-            self._random = {**random_state(), "loader": of_loaders.get_state()}
+            self._random = {
+                **random_state(),
+                "loader": of_loaders.get_state(),
+                "generators": generator_states(loader, of_loaders),
+            }
         else:
             self._random = resumed.begin
-            resumed.replay(self._source, of_loaders)
+            resumed.rewind(loader, of_loaders)
+            resumed.replay(self._source)
         left = self._source.left(self.batches)
         self._whole = None if left is None else self.batches + left
         return self._source
@@ -194,11 +204,14 @@ class _Resumed:
             now=ranks[rank] if known else {},
         )
 
-    def replay(self, source: Source, of_loaders: torch.Generator) -> None:
-        """Let a source go to the place, drawing its order from the random numbers of that time."""
-        if self.begin is None:
-            source.go_to(self.state["place"], lambda: None)
-            return
-        set_random_state(self.begin)
-        of_loaders.set_state(self.begin["loader"])
-        source.go_to(self.state["place"], lambda: set_random_state(self.now))
+    def rewind(self, loader: Any, of_loaders: torch.Generator) -> None:
+        """Put all that the epoch's order is drawn from back to where it was at the begin."""
+        if self.begin is not None:
+            set_random_state(self.begin)
+            of_loaders.set_state(self.begin["loader"])
+            set_generators(loader, self.begin.get("generators", {}))
+
+    def replay(self, source: Source) -> None:
+        """Let a source go to the place, and random numbers then to where they were there."""
+        known = self.begin is not None
+        source.go_to(self.state["place"], lambda: set_random_state(self.now) if known else None)

@@ -21,6 +21,7 @@ from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.reproducibility import part_streams, set_seed
 from itwinai.torch.strategies import resolve_strategy
 from itwinai.torch.training import hooks, state
+from itwinai.torch.training.between import data_states
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.protocol import Datasets, Trainable
 from itwinai.torch.training.stateful import check_ranks_agree, check_states
@@ -115,6 +116,7 @@ def _agree(training: Trainable) -> None:
         saved = {} if training.restored is None else training.restored[-1]
         order = saved.get("order_seed", training.torch_rng.initial_seed())
         training.torch_rng.manual_seed(strategy.broadcast_obj(order, 0))
+    strategy.order_seed = training.torch_rng.initial_seed()
     _name_run(training)
 
 
@@ -147,6 +149,7 @@ def _make_ready(training: Trainable) -> None:
     )
     training.built = state.as_built(training)
     check_states(training)
+    data_states(training)  # refuses what a checkpoint could not give back
     part_streams(training.torch_rng, strategy.global_rank(), training.current_epoch)
     if training.restored is not None:
         with training.effects.restoring():

@@ -16,7 +16,14 @@ from torch.utils.data import DataLoader
 
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.torch.checkpoints.plain import has_state, odd_part
-from itwinai.torch.data import ExactSampler, is_iterable, length_of, undealt
+from itwinai.torch.data import (
+    ExactSampler,
+    RankShare,
+    is_iterable,
+    length_of,
+    set_epoch,
+    undealt,
+)
 from itwinai.torch.type import described
 
 #: Plain values that tell where the data of an epoch stands.
@@ -52,6 +59,11 @@ class Source:
         """The loader's, if it has one."""
         return getattr(self._loader, "sampler", None)
 
+    @property
+    def dataset(self) -> Any:
+        """The loader's, if it has one."""
+        return getattr(self._loader, "dataset", None)
+
     def place(self) -> dict[str, Any]:
         """Where it stands: after the batches that were trained on, however many are loaded."""
         raise NotImplementedError
@@ -86,24 +98,27 @@ class Dealt(Source):
 
     def place(self) -> dict[str, Any]:
         """Where it stands."""
-        return {**self.sampler.order_key, "done": self.sampler.samples_after(self.taken)}
+        epoch = {"epoch": self.sampler.epochs.said, "passes": self.sampler.epochs.passes}
+        return {**self.sampler.order_key, **epoch, "done": self.sampler.samples_after(self.taken)}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "done", self._loader)
-        was, now = {key: place.get(key) for key in self.sampler.order_key}, self.sampler.order_key
-        if was != now:
-            raise CheckpointError(
-                f"the checkpoint was written in the middle of an epoch whose order followed from "
-                f"{_listed(was)}, and now it follows from {_listed(now)}. Go on with the same "
-                "data, random_seed and shuffle_train, or from a checkpoint at the end of an epoch."
-            )
+        self._begin_epoch(place)
+        _check_order(place, self.sampler.order_key, "data, random_seed and shuffle_train")
         self.sampler.begin_at(place["done"])
         self._rest = _after(self._loader, 0, settle)
 
     def left(self, batches: int) -> int | None:
         """Batches of this rank that are left."""
         return length_of(self._loader)
+
+    def _begin_epoch(self, place: Place) -> None:
+        """Let the data be those of the place's epoch, whose length can be its own."""
+        if place.get("passes"):
+            self.sampler.epochs.passes = place["passes"] - 1
+        elif place.get("epoch") is not None:
+            set_epoch(self._loader, place["epoch"])
 
 
 class Drawn(Source):
@@ -117,13 +132,26 @@ class Drawn(Source):
 
     def place(self) -> dict[str, Any]:
         """Where it stands."""
-        return {"drawn": self._before + self.taken}
+        return {**self._order_key, "drawn": self._before + self.taken}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "drawn", self._loader)
+        _check_order(place, self._order_key, "data, sampler and batch size")
         self._before = place["drawn"]
         self._rest = _after(self._loader, self._before, settle)
+
+    @property
+    def _order_key(self) -> dict[str, Any]:
+        """What the batches follow from, beside the random numbers at the epoch's begin."""
+        batches = self._loader.batch_sampler
+        sampler = getattr(batches, "sampler", self.sampler)
+        return {
+            "sampler": type(sampler).__name__,
+            "its length": length_of(sampler),
+            "samples": length_of(self._loader.dataset),
+            "batch size": getattr(batches, "batch_size", None),
+        }
 
 
 class Stream(Source):
@@ -149,7 +177,7 @@ class Stream(Source):
             self._read += 1
             yield batch
             if self.taken < self._read:  # another one is read before this one was trained on
-                here = copy.deepcopy(self._keeper.state_dict())
+                here = copy.deepcopy(self._here())
                 known = {n: state for n, state in self._ahead.items() if n >= self.taken}
                 self._ahead = {**known, self._read: here}
 
@@ -159,26 +187,28 @@ class Stream(Source):
         Raises:
             CheckpointError: If the state could be given back only by running code.
         """
-        is_here = self.taken == self._read
-        state = self._keeper.state_dict() if is_here else self._ahead[self.taken]
-        odd = odd_part(state)
-        if odd is not None:
-            raise CheckpointError(
-                f"the training data ({type(self._keeper).__name__}): its state_dict() holds {odd}, "
-                "which a checkpoint could give back only by running code. Let it return tensors, "
-                "numbers, strings, and lists and dictionaries of them."
-            )
-        drawn = self._generator
-        return {"state": state, "generator": None if drawn is None else drawn.get_state()}
+        is_here = self.taken >= self._read  # the last batch may stand in for others
+        here, drawn = self._here() if is_here else self._ahead[self.taken], self._generator
+        check_plain(self._keeper, here["state"])
+        return {**here, "generator": None if drawn is None else drawn.get_state()}
 
     def go_to(self, place: Place, settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "state", self._loader)
         self._keeper.load_state_dict(place["state"])
+        if isinstance(self.dataset, RankShare):
+            self.dataset.begin_with(place.get("read with"), place.get("passes", 0))
         if self._keeper is self._loader:
             self._rest = _Settled(self._loader, lambda: self._settle(place, settle))
         else:
             self._rest = _after(self._loader, 0, settle)
+
+    def _here(self) -> dict[str, Any]:
+        """The state of the data, and of the random numbers with which all ranks read it."""
+        here, share = {"state": self._keeper.state_dict()}, self.dataset
+        if isinstance(share, RankShare) and share.stream is not None:
+            here |= {"read with": share.stream.state, "passes": share.epochs.passes}
+        return here
 
     @property
     def _generator(self) -> torch.Generator | None:
@@ -207,6 +237,39 @@ def source_of(loader: Any) -> Source:
     return Source(loader)
 
 
+def generator_states(loader: Any, but: torch.Generator) -> dict[str, torch.Tensor]:
+    """State of the generators that a loader and its samplers draw from, by where they lie.
+
+    Args:
+        loader: Any loader.
+        but: The training's, whose state is kept elsewhere.
+    """
+    found = _generators_of(loader).items()
+    return {where: one.get_state() for where, one in found if one is not but}
+
+
+def set_generators(loader: Any, states: Mapping[str, torch.Tensor]) -> None:
+    """Put back what :func:`generator_states` returned."""
+    for where, generator in _generators_of(loader).items():
+        if where in states:
+            generator.set_state(states[where])
+
+
+def check_plain(keeper: Any, state: Any) -> None:
+    """Refuse a state of data that keep their place which is no plain value.
+
+    Raises:
+        CheckpointError: If it could be given back only by running code.
+    """
+    odd = odd_part(state)
+    if odd is not None:
+        raise CheckpointError(
+            f"the data ({type(keeper).__name__}): its state_dict() holds {odd}, which a "
+            "checkpoint could give back only by running code. Let it return tensors, numbers, "
+            "strings, and lists and dictionaries of them."
+        )
+
+
 def check_keeps_place(loader: Any, argument: str) -> None:
     """Refuse data of which nothing tells where an epoch goes on.
 
@@ -226,7 +289,7 @@ def check_keeps_place(loader: Any, argument: str) -> None:
         what = f"{described(undealt(loader.dataset))}, which is read from its begin"
         do = f"Give it {state}, and set num_workers_dataloader: 0"
     else:
-        what = f"read by {loader.num_workers} processes, each of which has a copy of it"
+        what = "read by loading processes, which have copies of it"
         do = "Set num_workers_dataloader: 0, or make a StatefulDataLoader of torchdata"
     raise ConfigurationError(
         f"{argument}: the training set is {what}, so nothing tells where an epoch goes on. {do}; "
@@ -275,12 +338,36 @@ def _after(loader: DataLoader[Any], drawn: int, settle: Callable[[], None]) -> D
     return rest
 
 
+def _generators_of(loader: Any) -> dict[str, torch.Generator]:
+    found: dict[str, torch.Generator] = {}
+    for where in ("", "sampler.", "batch_sampler.", "batch_sampler.sampler."):
+        part = loader
+        for name in where.split(".")[:-1]:
+            part = getattr(part, name, None)
+        for name, value in getattr(part, "__dict__", {}).items():
+            is_new = not any(value is one for one in found.values())
+            if isinstance(value, torch.Generator) and is_new:
+                found[where + name] = value
+    return found
+
+
 def _check_kind(place: Place, key: str, loader: Any) -> None:
     if key not in place:
         raise CheckpointError(
             "the checkpoint was written in the middle of an epoch of another kind of data than "
             f"{described(loader)}. Go on with the same data, or from a checkpoint at the end of an "
             "epoch."
+        )
+
+
+def _check_order(place: Place, now: Mapping[str, Any], same: str) -> None:
+    """Refuse an epoch whose rest is another one; what an earlier version did not keep is taken."""
+    was = {key: place.get(key, value) for key, value in now.items()}
+    if was != now:
+        raise CheckpointError(
+            f"the checkpoint was written in the middle of an epoch whose order followed from "
+            f"{_listed(was)}, and now it follows from {_listed(now)}. Go on with the same "
+            f"{same}, or from a checkpoint at the end of an epoch."
         )
 
 

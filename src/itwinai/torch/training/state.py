@@ -20,6 +20,7 @@ from itwinai.torch.reproducibility import random_state, set_random_state
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.strategies.watch import SAVING
 from itwinai.torch.training import stateful
+from itwinai.torch.training.between import data_states, load_data_states
 from itwinai.torch.training.precedence import (
     Settings,
     merged,
@@ -34,8 +35,12 @@ _COUNTERS = ("train_glob_step", "validation_glob_step", "test_glob_step", "optim
 
 
 def of_rank(training: Built) -> dict[str, Any]:
-    """What differs from rank to rank: the random numbers, and the position in their data."""
-    own = {**random_state(), "loader": training.torch_rng.get_state()}
+    """What differs from rank to rank: the random numbers, their data, and the position in it."""
+    own = {
+        **random_state(),
+        "loader": training.torch_rng.get_state(),
+        "data": data_states(training),
+    }
     if training.position.is_saved:
         own["position"] = training.position.state()
     return own
@@ -311,9 +316,11 @@ def _schedules(training: Built) -> dict[str, LRScheduler]:
 
 
 def _restore_random(training: Built, state: Mapping[str, Any]) -> None:
-    """Go on with this rank's random numbers, if the checkpoint has them."""
+    """Go on with this rank's random numbers, and those of its data, if the checkpoint has them."""
     states = state.get("random_states", [])
     rank = training.strategy.global_rank()
+    if states:
+        load_data_states(training, [one.get("data", {}) for one in states])
     if rank < len(states):
         set_random_state(states[rank])
         training.torch_rng.set_state(states[rank]["loader"])

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from itwinai.errors import ConfigurationError
-from itwinai.torch.data import ExactSampler, batch_share, tensors_in
+from itwinai.torch.data import ExactSampler, batch_share, rest_given, tensors_in
 from itwinai.torch.strategies.base import Communicator
 from itwinai.torch.training.hooks import sample_count
 
@@ -113,9 +113,10 @@ def _told(
 
 def _counted(loader: Any, counting: Counting) -> Iterator[tuple[Any, Turn]]:
     """This rank's batches, with what they count."""
-    for index, batch in enumerate(loader):
-        turn = counting.turn(batch, batch_share(loader, index), is_last=False)
-        yield batch, turn._replace(terms=0.0) if turn.repeats else turn
+    with rest_given(loader):
+        for index, batch in enumerate(loader):
+            turn = counting.turn(batch, batch_share(loader, index), is_last=False)
+            yield batch, turn._replace(terms=0.0) if turn.repeats else turn
 
 
 def _whole_steps(batches: float, window: int) -> int:
