@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -192,6 +193,22 @@ def test_population_based_training_replaces_poor_members_by_copies_of_good_ones(
     assert all(trial.epochs == 8 for trial in completed)
     # Copies cost only what they train themselves.
     assert result.cost.epochs == 8 * 8
+
+
+def test_a_copy_that_begins_again_has_epochs_of_its_own_alone(make_study: MakeStudy) -> None:
+    rule = {"name": "pbt", "interval": 2}
+    settings: dict[str, Any] = {"epochs": 6, "algorithm": "pbt", "scheduler": rule}
+    study = make_study(**settings)
+    for loss in (0.9, 0.1, 0.2, 0.3):
+        run_trial(study, [loss] * 2, checkpoints=True)
+    copy = ask(study)
+    assert (study.result().trials[4].inherited, copy.epochs) == (2, 2)
+    study._record.close()
+    shutil.rmtree(copy.directory)
+    study = make_study(**settings, resume=True)
+    report(study, ask(study), [0.5])
+    begun = study.result().trials[4]
+    assert (begun.inherited, begun.at) == (0, (1,))
 
 
 @pytest.mark.parametrize("scheduler", [{"name": "pbt", "interval": 2}, {"name": "pasha"}])

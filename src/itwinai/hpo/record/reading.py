@@ -143,7 +143,7 @@ def _merge(
     epochs, checkpoint = last.user_attrs.get(
         attributes.CHECKPOINT, last.user_attrs.get(attributes.CONTINUES, (0, None))
     )
-    first = attributes.Plan.read(attempts[0].user_attrs)
+    begins = [attributes.Plan.read(attempt.user_attrs).epochs for attempt in attempts]
     params = space.existing(space.decode(last.params) | space.restore(plan.given))
     lost = [name for name in space if name not in params and space.exists(name, params)]
     state, reason = _end_of(last, lost)
@@ -162,7 +162,8 @@ def _merge(
         is_audited=plan.is_audited,
         spared=plan.spared,
         parent=plan.parent,
-        inherited=0.0 if plan.parent is None else first.epochs,
+        # One that has begun again without a checkpoint has none of them any more.
+        inherited=0.0 if plan.parent is None else min(begins),
         continued=plan.checkpoint is not None,
         seed=seeds.of_trial(number),
         energy=attributes.summed(a.user_attrs.get(attributes.ENERGY, {}) for a in attempts),
