@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from itwinai.errors import ConfigurationError
@@ -153,9 +152,10 @@ def _accumulating(training: Training) -> Iterator[None]:
             "and step(), or leave the key out."
         )
 
-    optimizer = training.optimizer
-    alone = training.strategy.global_world_size() == 1 or not isinstance(optimizer, Optimizer)
-    hook = None if alone else optimizer.register_step_pre_hook(refuse)
+    hook = None
+    with suppress(AttributeError):  # DeepSpeed's are optimizers in name alone
+        if training.strategy.global_world_size() > 1:
+            hook = training.optimizer.register_step_pre_hook(refuse)
     try:
         with training.strategy.accumulating(training.model):
             yield
