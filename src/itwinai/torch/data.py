@@ -340,6 +340,14 @@ def samples_in(batch: Any) -> int:
     )
 
 
+def odd_lengths(batch: Any) -> tuple[int, int] | None:
+    """Lengths of the inputs and the targets of a batch, where they differ; otherwise None."""
+    if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(map(_has_length, batch)):
+        return None
+    inputs, targets = map(len, batch)
+    return (inputs, targets) if inputs != targets else None
+
+
 def _has_length(part: Any) -> bool:
     return isinstance(part, torch.Tensor) and part.dim() > 0
 
