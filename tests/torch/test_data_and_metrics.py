@@ -24,9 +24,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassRec
 
 from itwinai.torch.data import (
     ExactSampler,
-    RankShare,
     batch_share,
-    rest_given,
     samples_in,
     set_epoch,
     to_device,
@@ -34,6 +32,7 @@ from itwinai.torch.data import (
 from itwinai.torch.metrics import EpochMetrics
 from itwinai.torch.reproducibility import random_state
 from itwinai.torch.strategies import NonDistributedStrategy, TorchDistributedStrategy
+from itwinai.torch.streams import RankShare, rest_given
 
 
 class Alone(NonDistributedStrategy):

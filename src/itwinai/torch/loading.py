@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 import itwinai
 from itwinai.errors import ConfigurationError
-from itwinai.torch.data import ExactSampler, RankShare, is_iterable
+from itwinai.torch.data import ExactSampler, is_iterable
 from itwinai.torch.reproducibility import seed_worker
+from itwinai.torch.streams import RankShare
 from itwinai.torch.type import described
 
 

@@ -227,6 +227,33 @@ def test_the_hook_says_how_many_samples_there_are(tmp_path):
     assert trainer.epoch_metrics["train_loss"] == pytest.approx((8 * 8 + 1 * 1) / 9)
 
 
+class TimeFirst(TorchTrainer):
+    """Its inputs are of shape (time, samples, features)."""
+
+    def create_dataloaders(self, train: Any, validation: Any = None, test: Any = None) -> None:
+        def collate(samples: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+            inputs, targets = zip(*samples, strict=True)
+            return torch.stack(inputs).repeat(7, 1, 1), torch.stack(targets)
+
+        self.train_dataloader = DataLoader(train, batch_size=8, collate_fn=collate)
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().train_step([batch[0][0], batch[1]], batch_idx)
+
+
+class Told(TimeFirst):
+    def samples_in_batch(self, batch: Any) -> int:
+        return len(batch[1])
+
+
+def test_inputs_and_targets_of_different_lengths_are_said_once(tmp_path, messages):
+    trained(tmp_path / "a", kind=Told, data=(make_data(20), None), metrics={})
+    assert "the inputs of a batch" not in messages.text
+    trained(tmp_path / "b", kind=TimeFirst, data=(make_data(20), None), metrics={})
+    said = "the inputs of a batch have the length 7 and its targets 8, so it counts as 7 samples"
+    assert messages.text.count("the inputs of a batch") == messages.text.count(said) == 1
+
+
 # -- what hooks return ---------------------------------------------------------------------------
 
 

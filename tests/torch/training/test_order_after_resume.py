@@ -20,7 +20,9 @@ from torch.utils.data import (
 )
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from itwinai.errors import CheckpointError
+import itwinai
+from itwinai.errors import CheckpointError, ConfigurationError
+from itwinai.torch.checkpoints import files
 from itwinai.torch.trainer import TorchTrainer
 
 EPOCHS, SAMPLES, BATCH = 3, 8, 2
@@ -70,6 +72,13 @@ class Shuffling(IterableDataset[Any]):
 class Odd(Shuffling):
     def state_dict(self) -> dict[str, Any]:
         return {"path": Path()}
+
+
+class Asking(Shuffling):
+    """Gives its state only to who tells it more."""
+
+    def state_dict(self, samples: int) -> dict[str, Any]:  # type: ignore[override]
+        return {"samples": samples}
 
 
 def weighted(generator: torch.Generator) -> WeightedRandomSampler:
@@ -157,6 +166,24 @@ def test_a_state_that_a_checkpoint_cannot_hold_is_refused_before_the_first_epoch
     with pytest.raises(CheckpointError, match=r"the data \(Odd\): its state_dict\(\) holds an ob"):
         trained(tmp_path, Odd())
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_data_that_asks_for_more_than_anyone_tells_has_no_state(tmp_path):
+    assert [len(order) for order in trained(tmp_path, Asking()).values()] == [SAMPLES] * EPOCHS
+    with pytest.raises(ConfigurationError, match="so nothing tells where an epoch goes on"):
+        trained(tmp_path / "b", Asking(), checkpoint_every_steps=2)
+
+
+def test_the_order_that_other_processes_drew_begins_anew_and_is_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(itwinai.logger, "propagate", True)
+    make = LOADERS["a generator"]
+    whole = trained(tmp_path, Numbered(), make, checkpoint_every=1)
+    start = tmp_path / "checkpoints/epoch_0"
+    model, state = (torch.load(start / n, weights_only=True) for n in (files.MODEL, files.STATE))
+    files.save(start, model, {**state, "random_states": state["random_states"] * 2}, {})
+    resumed = trained(tmp_path / "b", Numbered(), make, from_checkpoint=start)
+    assert resumed == {1: whole[0], 2: whole[1]}
+    assert "train_dataloader: each of the 2 processes that wrote the checkpoint" in caplog.text
 
 
 @pytest.mark.parametrize("kind", [*LOADERS, "a stream"])

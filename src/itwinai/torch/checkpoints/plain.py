@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,15 +14,25 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Tensor, torch
 
 
 def has_state(value: Any) -> bool:
-    """Whether it gives its state, and takes it back."""
-    return not isinstance(value, type) and all(
-        callable(getattr(value, method, None)) for method in ("state_dict", "load_state_dict")
-    )
+    """Whether it gives its state when it is asked for no more, and takes it back."""
+    if isinstance(value, type) or not callable(getattr(value, "load_state_dict", None)):
+        return False
+    return _needs_no_argument(getattr(value, "state_dict", None))
 
 
 def odd_part(state: Any) -> str | None:
     """What in a state is no plain value; None if it can be read without running any code."""
     return next(_odd_parts(state), None)
+
+
+def _needs_no_argument(method: Any) -> bool:
+    if not callable(method):
+        return False
+    with suppress(ValueError):  # one that is not written in Python tells nothing
+        parameters = inspect.signature(method).parameters.values()
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return all(p.default is not p.empty or p.kind in variable for p in parameters)
+    return True
 
 
 def _odd_parts(state: Any) -> Iterator[str]:

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 import itwinai
 from itwinai.torch.checkpoints.plain import has_state
-from itwinai.torch.data import EpochCount, ExactSampler, RankShare, is_iterable, undealt
+from itwinai.torch.data import EpochCount, ExactSampler, is_iterable
+from itwinai.torch.streams import RankShare, undealt
 from itwinai.torch.training.protocol import Built
 from itwinai.torch.training.source import (
     check_plain,

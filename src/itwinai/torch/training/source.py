@@ -16,14 +16,8 @@ from torch.utils.data import DataLoader
 
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.torch.checkpoints.plain import has_state, odd_part
-from itwinai.torch.data import (
-    ExactSampler,
-    RankShare,
-    is_iterable,
-    length_of,
-    set_epoch,
-    undealt,
-)
+from itwinai.torch.data import ExactSampler, is_iterable, length_of, set_epoch
+from itwinai.torch.streams import RankShare, undealt
 from itwinai.torch.type import described
 
 #: Plain values that tell where the data of an epoch stands.

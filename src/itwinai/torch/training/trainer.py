@@ -28,7 +28,14 @@ from itwinai.reporting import NullReporter, Reporter, TrialStopped
 from itwinai.torch.checkpoints import files
 from itwinai.torch.checkpoints.keeping import CheckpointPolicy, KeepEvery
 from itwinai.torch.config import TrainingConfiguration, read_configuration
-from itwinai.torch.data import check_datasets, length_of, samples_in, set_epoch, to_device
+from itwinai.torch.data import (
+    check_datasets,
+    length_of,
+    odd_lengths,
+    samples_in,
+    set_epoch,
+    to_device,
+)
 from itwinai.torch.metrics import EpochMetrics, flatten, metrics_by_name, warn_of_means
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.factories import (
@@ -131,6 +138,8 @@ class LocalTrainer(Trainer, LogMixin):
     is_within_epoch = False
     #: Hears between steps that the job ends, or that a checkpoint is due by the clock.
     step_watch: StepWatch | None = None
+    #: Whether a batch's inputs and targets had different lengths.
+    is_count_doubtful = False
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
@@ -343,9 +352,20 @@ class LocalTrainer(Trainer, LogMixin):
     def samples_in_batch(self, batch: Batch) -> int:
         """Count the samples of a batch.
 
+        Where inputs and targets have other lengths, a warning says so once.
+
         Raises:
             TypeError: If they cannot be counted; override this method then.
         """
+        lengths = odd_lengths(batch)
+        if lengths and not self.is_count_doubtful and self.strategy.is_main_worker:
+            self.is_count_doubtful = True
+            self.reporter.note(
+                "samples_in_batch",
+                f"warning: the inputs of a batch have the length {lengths[0]} and its targets "
+                f"{lengths[1]}, so it counts as {lengths[0]} samples in the mean of an epoch. If "
+                "that is wrong, override samples_in_batch() of the trainer.",
+            )
         return samples_in(batch)
 
     def terms_in_loss(self, batch: Batch) -> float:

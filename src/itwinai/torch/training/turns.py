@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from itwinai.errors import ConfigurationError
-from itwinai.torch.data import ExactSampler, batch_share, rest_given, tensors_in
+from itwinai.torch.data import ExactSampler, batch_share, tensors_in
 from itwinai.torch.strategies.base import Communicator
+from itwinai.torch.streams import rest_given
 from itwinai.torch.training.hooks import sample_count
 
 #: Batches that the ranks tell each other about at once, at first and at most: each message costs
