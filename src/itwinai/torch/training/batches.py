@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
+
 from itwinai.torch.metrics import EpochMetrics, is_number, is_numbers
 from itwinai.torch.training.turns import Turn
 from itwinai.torch.type import HookError, described
@@ -64,9 +66,13 @@ def _checked(step: Step, returned: Any) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _is_same(metric: Any, loss: Any) -> bool:
-    return metric is loss or (
-        is_number(metric) and is_number(loss) and float(metric) == float(loss)
-    )
+    if is_number(metric) and is_number(loss):
+        return _plain(metric) == _plain(loss)
+    return metric is loss
+
+
+def _plain(number: Any) -> float:
+    return float(number.detach() if isinstance(number, torch.Tensor) else number)
 
 
 def _returned(step: Step, value: Any, complaint: str) -> HookError:
