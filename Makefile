@@ -28,7 +28,7 @@ test-gpu: .venv/ready  ## What is different on a machine with one GPU
 
 SEED ?= $(shell date +%s)
 
-fuzz: .venv/ready  ## Ten minutes of odd input, another each time; the same again with SEED=
+fuzz: .venv/ready  ## A quarter of an hour of odd input, another each time; the same again with SEED=
 	@echo 'fuzzing with SEED=$(SEED)'
 	$(PYTEST) tests/fuzz --hypothesis-profile=long --hypothesis-seed=$(SEED)
 

@@ -116,7 +116,8 @@ def _end_step(training: Training) -> None:
 
 def _reports(training: Training) -> bool:
     """Whether a study hears of an evaluation here; after the last step it hears of the epoch."""
-    share = training.position.share
+    # Rank 0's, because ranks may have unequally many batches, and all must go on alike.
+    share = training.strategy.broadcast_obj(training.position.share, 0)
     if share is None and not isinstance(training.reporter, NullReporter):
         training.reporter.note(
             "validate_every_steps",
