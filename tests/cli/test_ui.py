@@ -91,6 +91,7 @@ def test_the_page_is_there_until_it_is_interrupted(
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.exhaustive
 def test_a_server_takes_runs_in_and_another_command_ends_it(tmp_path: Path) -> None:
     pytest.importorskip("flask")
     path, port = tmp_path / "runs", free_port()

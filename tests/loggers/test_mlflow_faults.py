@@ -204,6 +204,7 @@ def test_a_server_that_comes_back(
     assert contents(server, experiment, tmp_path / "after") == expected
 
 
+@pytest.mark.exhaustive
 def test_a_server_that_is_killed_and_started_again(tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
     one = Server(tmp_path / "server")

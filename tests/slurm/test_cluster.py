@@ -95,6 +95,7 @@ def _first_trial(study: Path) -> float:
     return datetime.fromisoformat(begin[1]).timestamp()
 
 
+@pytest.mark.exhaustive
 def test_the_workers_of_a_trial_are_on_two_nodes_if_one_is_too_small(
     slurm: Testbed, folder: Path
 ) -> None:

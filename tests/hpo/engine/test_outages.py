@@ -203,6 +203,7 @@ class FillFrom:
                 free(self._disk)
 
 
+@pytest.mark.exhaustive
 def test_a_trial_that_meets_it_each_time_is_left_for_a_resume_and_the_others_run(
     disk: Path, nodes: Nodes
 ) -> None:

@@ -68,7 +68,9 @@ def test_a_disk_that_takes_no_more_is_told_as_such_and_keeps_no_half(tmp_path: P
     ("processes", "choices"),
     [
         (1, {"schedule": "cosine", "ema": 0.8}),
-        (1, {"schedule": "onecycle", "precision": "fp16"}),
+        pytest.param(
+            1, {"schedule": "onecycle", "precision": "fp16"}, marks=pytest.mark.exhaustive
+        ),
         pytest.param(1, {"schedule": "step", "workers": 2}, marks=pytest.mark.exhaustive),
         (2, {"schedule": "cosine", "ema": 0.8}),
         pytest.param(2, {"schedule": "step", "precision": "bf16"}, marks=pytest.mark.exhaustive),

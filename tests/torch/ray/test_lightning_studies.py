@@ -183,6 +183,7 @@ def test_a_configuration_keeps_all_rules_of_an_integration() -> None:
     assert check_integration(training, {"lr": 0.05}, epochs=4)
 
 
+@pytest.mark.exhaustive
 def test_a_lost_trial_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     expected = histories(by_callback(tmp_path / "a", {"plateau": True}))
     mark = tmp_path / "killed"
@@ -215,6 +216,7 @@ def test_a_validation_in_the_middle_of_an_epoch_is_a_report(tmp_path: Path) -> N
     assert "Traceback" not in log
 
 
+@pytest.mark.exhaustive
 def test_the_processes_of_a_trial_train_together(tmp_path: Path) -> None:
     points = [{"lr": 1e-5}]
     result = by_callback(tmp_path, workers_per_trial=2, num_samples=2, points=points, **ASHA)

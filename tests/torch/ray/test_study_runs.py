@@ -255,6 +255,7 @@ def test_a_trial_whose_worker_was_lost_goes_on_with_its_run(tmp_path: Path) -> N
     assert Runs.of(tmp_path).states == dict.fromkeys(["small", "trial-0", "trial-1"], "FINISHED")
 
 
+@pytest.mark.exhaustive
 def test_each_worker_that_logs_has_a_run_below_its_trials(tmp_path: Path) -> None:
     loggers = [MLFlowLogger(tmp_path, log_on_workers=-1), TensorBoardLogger(tmp_path)]
     trainer = study_trainer(

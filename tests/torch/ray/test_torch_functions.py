@@ -81,6 +81,7 @@ class Train:
             trial.report({"loss": total, "began": float(state is None)}, checkpoint=kept)
 
 
+@pytest.mark.exhaustive
 def test_a_lost_trial_goes_on_bit_for_bit(tmp_path: Path) -> None:
     (tmp_path / "never").touch()
     undisturbed = run(Train(tmp_path / "never"), tmp_path / "a")

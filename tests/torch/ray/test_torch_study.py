@@ -501,6 +501,7 @@ class KilledTwice(RayTorchTrainer):
         return super().train_step(batch, batch_idx)
 
 
+@pytest.mark.exhaustive
 def test_a_trial_that_is_lost_in_the_middle_of_an_epoch_goes_on_there(tmp_path: Path) -> None:
     study = {"num_samples": 1, "max_failures": 2}
     trainer = study_trainer(tmp_path, KilledTwice, study=study, checkpoint_every_steps=1)
@@ -551,7 +552,12 @@ class ClipsNothing(RayTorchTrainer):
 @pytest.mark.parametrize(
     ("kind", "space", "words"),
     [
-        (LoadsByHand, LR, "'optim_lr' was sampled but has no effect: a state that was loaded"),
+        pytest.param(
+            LoadsByHand,
+            LR,
+            "'optim_lr' was sampled but has no effect: a state that was loaded",
+            marks=pytest.mark.exhaustive,
+        ),
         (
             ClipsNothing,
             {"gradient_clipping": {"type": "uniform", "lower": 0.1, "upper": 1}},
@@ -735,6 +741,7 @@ class TellsRate(RayTorchTrainer):
         return loss
 
 
+@pytest.mark.exhaustive
 def test_a_successor_in_a_population_trains_with_its_own_rate(tmp_path: Path) -> None:
     result = run(
         study_trainer(
@@ -773,6 +780,7 @@ class Descending(tune.search.Searcher):
         self.heard.append(result[self.metric_and_mode[0]])
 
 
+@pytest.mark.exhaustive
 def test_a_searcher_of_rays(tmp_path: Path) -> None:
     searcher = Descending()
     result = run(

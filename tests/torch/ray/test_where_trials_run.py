@@ -85,7 +85,7 @@ def study_of(kind: type[RayTorchTrainer], **changes: Any) -> RayTorchTrainer:
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_relative_paths_mean_the_same_in_each_process(workers: int) -> None:
     Path("seen").mkdir()
     Path("samples").mkdir()

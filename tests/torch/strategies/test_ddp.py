@@ -26,7 +26,7 @@ def epochs(folder: Path, rank: str) -> list[dict[str, float]]:
 
 
 # 203 samples leave a last step of 11; 193 one of a single sample, which only one rank gets.
-@pytest.mark.parametrize("samples", [203, 193])
+@pytest.mark.parametrize("samples", [pytest.param(203, marks=pytest.mark.exhaustive), 193])
 def test_two_ranks_give_the_curve_of_one_process_with_the_doubled_batch(tmp_path, samples):
     alone = train(tmp_path / "alone", samples, batch_size=32, processes=1)
     both = train(tmp_path / "both", samples, batch_size=16, processes=2)

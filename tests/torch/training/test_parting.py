@@ -104,7 +104,10 @@ def test_a_rank_that_is_lost_while_all_save_leaves_the_checkpoint_before(tmp_pat
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ({"kind": "Uneven"}, ["the gradients in train()", "barrier() in the end of the training"]),
+        (
+            {"kind": "Uneven"},
+            ["the gradients in train()", "allgather_obj() in the end of the training"],
+        ),
         (
             {"kind": "Alone", "sharded": True},
             ["broadcast_obj() in train_epoch()", "sum_over_ranks() in train_step()"],

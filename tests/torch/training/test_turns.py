@@ -35,7 +35,12 @@ def test_an_accumulated_batch_is_the_whole_one(tmp_path, whole):
 
 @pytest.mark.parametrize(
     ("strategy", "batch_size", "window"),
-    [("ddp", 4, 1), ("ddp", 2, 2), ("fsdp", 4, 1), ("deepspeed", 2, 2)],
+    [
+        ("ddp", 4, 1),
+        ("ddp", 2, 2),
+        ("fsdp", 4, 1),
+        pytest.param("deepspeed", 2, 2, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_the_batches_of_two_ranks_are_the_whole_one(tmp_path, whole, strategy, batch_size, window):
     choices = {"batch_size": batch_size, "window": window, "strategy": strategy}

@@ -80,12 +80,12 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         _make_ready(training)
         where.hook = "train()"
         training.train()
+        where.hook = "the end of the training"
         check_ranks_agree(training)
         training.effects.look(certain=True)
         warn_unheard(training)
         if training.optimization.average is not None:
             training.optimization.average.exchange()
-    where.hook = "the end of the training"
     model = state.whole_model(training, given)
     training.strategy.barrier()  # no rank goes on before rank 0 has saved all
     return model
