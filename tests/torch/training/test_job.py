@@ -117,7 +117,6 @@ def test_what_another_run_has_saved_is_not_continued(tmp_path: Path) -> None:
     assert epochs_saved(tmp_path) == ["epoch_1", "epoch_4"]
 
 
-@pytest.mark.exhaustive
 def test_a_study_ends_with_the_job_and_goes_on_in_the_next_one(tmp_path: Path) -> None:
     assert run(tmp_path, "study", WAY="file", **in_job(tmp_path, 1)) == job.UNFINISHED
     study = tmp_path / "studies" / "study"
