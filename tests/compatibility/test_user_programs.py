@@ -128,6 +128,7 @@ def test_a_pipeline_in_python_trains(folder, strategy, processes):
         assert hyper["distributed_strategy"] == class_name
 
 
+@pytest.mark.exhaustive
 @each_strategy
 def test_a_pipeline_in_python_runs_a_study(folder, cluster, strategy, processes):
     result = study(folder, "pipeline_in_python", strategy, processes)

@@ -101,6 +101,7 @@ def test_the_study_of_a_python_program(tmp_path: Path) -> None:
     assert study.best.metrics["validation_error"] < 0.1
 
 
+@pytest.mark.exhaustive
 def test_any_function_by_python_and_by_the_command_line(tmp_path: Path) -> None:
     folder = tmp_path / "example"
     shutil.copytree(EXAMPLES / "any-function", folder)

@@ -52,6 +52,7 @@ def _ranks(folder: Path) -> set[str]:
     return set((folder / "ranks").read_text().splitlines())
 
 
+@pytest.mark.exhaustive
 def test_a_job_of_several_tasks_is_several_processes_by_srun_alone(
     slurm: Testbed, folder: Path
 ) -> None:

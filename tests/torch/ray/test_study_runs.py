@@ -247,6 +247,7 @@ def test_a_resumed_study_and_its_trials_go_on_with_their_runs(tmp_path: Path) ->
     assert result.best is not None
 
 
+@pytest.mark.exhaustive
 def test_a_trial_whose_worker_was_lost_goes_on_with_its_run(tmp_path: Path) -> None:
     trainer = study_trainer(tmp_path, MLFlowLogger(tmp_path))
     trainer.ends, trainer.marker = {1: "kill"}, tmp_path / "killed"
