@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 from torch import nn
 
+from itwinai.errors import NotANumberError
 from itwinai.torch.trainer import TorchTrainer
 from itwinai.torch.type import HookError
 
@@ -131,6 +133,16 @@ def test_a_metric_of_the_name_loss_is_the_loss_or_refused(tmp_path: Path, same: 
         return
     with pytest.raises(HookError, match="its metric 'loss', another than its loss"):
         trainer.execute(make_data())
+
+
+def test_a_loss_that_is_no_number_is_told_as_such_though_it_is_a_metric_too(tmp_path: Path) -> None:
+    class Diverging(TorchTrainer):
+        def train_step(self, batch: Any, batch_idx: int) -> Any:
+            loss, _ = super().train_step(batch, batch_idx)
+            return loss * math.nan, {"loss": math.nan}
+
+    with pytest.raises(NotANumberError, match="the loss became NaN in epoch 1"):
+        Diverging(**options(tmp_path, epochs=1)).execute(make_data())
 
 
 def test_a_rate_that_happens_to_be_the_loaded_one_is_scaled_too(tmp_path: Path) -> None:

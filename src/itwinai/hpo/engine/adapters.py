@@ -224,7 +224,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record a report and decide."""
         number = _number(trial)
-        note_place(self._study, number, result)
+        note_process(self._study, number, result)
         if result["event"] == "raised":  # and has spoilt its process, so that Tune will retry it
             self._end(trial, raised_end(self._study, number, result))
             return str(TrialScheduler.CONTINUE)
@@ -321,7 +321,7 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]
 
 def close_trial(study: Study, number: int, result: Mapping[str, Any]) -> None:
     """Tell the study how a trial ended, from Tune's last result of it."""
-    note_place(study, number, result)
+    note_process(study, number, result)
     if result.get("event") == "raised":
         study.tell(number, *raised_end(study, number, result))
     else:
@@ -330,7 +330,7 @@ def close_trial(study: Study, number: int, result: Mapping[str, Any]) -> None:
         study.tell(number, TrialState.COMPLETED)
 
 
-def note_place(study: Study, number: int, result: Mapping[str, Any]) -> None:
+def note_process(study: Study, number: int, result: Mapping[str, Any]) -> None:
     """Tell the study where a trial runs, for how long, and what it has used, as a result says."""
     if "seconds" in result:
         study.note_training(number, result["seconds"])

@@ -20,11 +20,12 @@ def run_hook(training: Training, stage: Stage) -> None:
     """
     hook, name = f"{stage}_epoch", f"{stage}_loss"
     training.whereabouts.hook = f"{hook}()"
-    with nullcontext() if stage == "train" else evaluating(training):
+    is_own = training.overrides(hook)
+    with evaluating(training) if is_own and stage != "train" else nullcontext():
         loss = getattr(training, hook)()
     if loss is not None and name not in training.epoch_metrics:
         training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)
-    if training.overrides(hook):
+    if is_own:
         agree_on_metrics(training)
 
 

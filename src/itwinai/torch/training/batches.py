@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -67,7 +68,8 @@ def _checked(step: Step, returned: Any) -> tuple[Any, Mapping[str, Any]]:
 
 def _is_same(metric: Any, loss: Any) -> bool:
     if is_number(metric) and is_number(loss):
-        return _plain(metric) == _plain(loss)
+        one, other = _plain(metric), _plain(loss)
+        return one == other or (math.isnan(one) and math.isnan(other))
     return metric is loss
 
 

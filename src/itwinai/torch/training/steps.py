@@ -129,16 +129,13 @@ def _reports(training: Training) -> bool:
 
 def _validate(training: Training) -> Mapping[str, float]:
     """Evaluate in the middle of an epoch, whose metrics and batches do not notice it."""
-    where, metrics, turn = training.whereabouts, training.epoch_metrics, training.turn
+    where, metrics = training.whereabouts, training.epoch_metrics
     hook, batch = where.hook, where.batch
-    modes = [(module, module.training) for module in training.model.modules()]
     training.epoch_metrics, training.is_within_epoch = {}, True
     try:
         run_hook(training, "validation")
         found = training.epoch_metrics
     finally:
         training.epoch_metrics, training.is_within_epoch = metrics, False
-        training.turn, where.hook, where.batch = turn, hook, batch
-    for module, mode in modes:
-        module.training = mode
+        where.hook, where.batch = hook, batch
     return found
