@@ -19,6 +19,7 @@ from ray.tune.schedulers import (
 from ray.tune.search.optuna import OptunaSearch
 
 from itwinai.environ import environment
+from itwinai.hpo import tune
 from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.ray_private import goal_of, limits_of, object_store_at, reread_environment
 
@@ -74,9 +75,36 @@ def test_an_embedded_ray_starts_no_process_that_nobody_uses(shown: bool) -> None
 
 
 def _of_children() -> list[list[str]]:
-    found = Path("/proc/self/task").glob("*/children")
-    numbers = [number for path in found for number in path.read_text().split()]
-    return [Path("/proc", number, "cmdline").read_text().split("\0") for number in numbers]
+    return [_command(number) for number in _children_of("self")]
+
+
+def _children_of(process: str) -> list[str]:
+    found = Path("/proc", process, "task").glob("*/children")
+    return [number for path in found for number in path.read_text().split()]
+
+
+def _command(process: str) -> list[str]:
+    return Path("/proc", process, "cmdline").read_text().split("\0")
+
+
+def test_trials_run_in_a_process_that_ray_has_started_already(tmp_path: Path) -> None:
+    def train(config: Any, trial: Any) -> None:
+        trial.report({"loss": config["x"], "process": os.getpid()})
+
+    with ray_cluster():
+        (raylet,) = (n for n in _children_of("self") if Path(_command(n)[0]).name == "raylet")
+        started = {int(number) for number in _children_of(raylet)}
+        result = tune(
+            train,
+            space={"x": {"type": "uniform", "lower": 0, "upper": 1}},
+            config={"x": 0.5},
+            metric="loss",
+            mode="min",
+            num_samples=2,
+            max_concurrent_trials=1,
+            storage_path=tmp_path,
+        )
+    assert {trial.metrics["process"] for trial in result.trials} <= started
 
 
 def test_what_ray_stores_is_found_in_a_file_that_can_be_mapped_once_more() -> None:

@@ -4,8 +4,9 @@ A scheduler object does not tell its grace period, maximum, metric and mode; a s
 refuse a contradiction before it starts. Ray reads its environment when it is imported, which a
 user's script has often done already. And Tune gives a whole run up when Ray's memory monitor ends
 the process of one trial. What lies in a node's object store can be read, but not be mapped once
-more. And ``ray.init`` starts processes that serve nobody here. ``test_ray_private.py`` and
-``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames any of it.
+more. ``ray.init`` starts processes that serve nobody here, and others that Tune would leave idle.
+``test_ray_private.py`` and ``test_memory_monitor.py`` in ``tests/hpo`` fail when Ray renames any of
+it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,22 @@ def starts_few_processes(shows_output: bool) -> Iterator[None]:
 
 def _without_server(node: Any, **options: Any) -> None:
     node._webui_url = ""
+
+
+@contextmanager
+def idle_processes_taken() -> Iterator[None]:
+    """Let Tune's trials run in the processes that Ray has started already, one for each core.
+
+    Tune asks for processes with an environment variable of their own, which Lightning has not read
+    since version 1.8: Ray has to start others, and its own stay idle.
+    """
+    class_cache: Any = import_module("ray.tune.execution.class_cache")
+    before = class_cache.DEFAULT_ENV_VARS
+    class_cache.DEFAULT_ENV_VARS = {}
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS = before
 
 
 @contextmanager

@@ -82,7 +82,6 @@ class StudyProgress:
             gained = max(0, seen.epochs - known)
             self._now = replace(
                 self._now,
-                result=replace(self._now.result, nodes=self._nodes()),
                 epochs=self._now.epochs + gained,
                 first=self._now.first if self._now.epochs else gained or 1,
                 total=self._total(),  # a population's copies add to it
@@ -105,7 +104,9 @@ class StudyProgress:
             clock = self._clock()
             return replace(
                 self._now,
-                result=replace(self._now.result, trials=tuple(self._trials.values())),
+                result=replace(
+                    self._now.result, trials=tuple(self._trials.values()), nodes=self._nodes()
+                ),
                 elapsed=clock - self._began,
                 heard=None if self._first_heard is None else clock - self._first_heard,
             )

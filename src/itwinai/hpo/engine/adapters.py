@@ -117,10 +117,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _is_full(self) -> bool:
         if self._machines is None:
             return False
+        if len(self._numbers) >= self._machines.most:
+            return True
         # Those on nodes that are left out take no room of the others.
         staying = len(self._numbers) - self._study.leaving
-        full = staying >= self._machines.room(self._study.left_out)
-        return full or len(self._numbers) >= self._machines.most
+        return staying >= self._machines.room(self._study.left_out)
 
     @property
     def _over(self) -> bool:

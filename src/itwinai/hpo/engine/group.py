@@ -13,7 +13,7 @@ import ray
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from itwinai.environ import paused_collection
+from itwinai.environ import kept_for_good
 from itwinai.hpo.engine.energy import Held
 from itwinai.hpo.engine.events import Ended, Event, Raised, Reported
 from itwinai.hpo.engine.nodes import this_node
@@ -56,7 +56,7 @@ class Shipped:
         """Load the program into this process, which works where the driver does from now on."""
         os.chdir(self.folder)
         sys.path.extend(entry for entry in self.import_path if entry not in sys.path)
-        with paused_collection():  # it brings PyTorch with it
+        with kept_for_good():  # it brings PyTorch with it
             program: Program = ray.get(self.reference[0])
         return program
 

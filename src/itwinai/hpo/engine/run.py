@@ -19,7 +19,7 @@ from itwinai.hpo.engine.resources import TrialResources
 from itwinai.hpo.engine.signals import ended_like_ctrl_c
 from itwinai.hpo.engine.slot import TrialSlot
 from itwinai.hpo.engine.worker import Program
-from itwinai.hpo.ray_private import memory_kills_as_losses
+from itwinai.hpo.ray_private import idle_processes_taken, memory_kills_as_losses
 from itwinai.hpo.study import Study
 
 #: Seconds between two looks for what the machines lack.
@@ -33,7 +33,6 @@ _TUNE_SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 
@@ -99,6 +98,7 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
         with (
             environment(settings),
             _quiet(),
+            idle_processes_taken(),
             memory_kills_as_losses(),
             ended_like_ctrl_c(),
             job.listening(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,6 +47,10 @@ class TrialSlot(tune.Trainable):  # type: ignore[misc]
     _saved: str | None
     _saved_epochs: float
     _spoilt: bool = False
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # where a trial works is not Tune's to choose
+        super().__init__(*given, **named)
 
     def setup(
         self,

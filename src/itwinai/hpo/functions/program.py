@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from itwinai.config.nesting import nested
-from itwinai.environ import paused_collection
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import Place
 from itwinai.hpo.functions.configuration import TrialConfig
@@ -62,8 +61,7 @@ class FunctionProgram:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        with paused_collection():
-            pickle.loads(self._pickled)  # so that no trial waits for what the function imports
+        pickle.loads(self._pickled)  # so that no trial waits for what the function imports
 
     def __call__(self, assignment: Assignment, place: Place, reporter: Reporter) -> None:
         """Run the function with a trial's values."""

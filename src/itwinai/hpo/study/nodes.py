@@ -42,8 +42,8 @@ class NodeWatch:
         self._automatic = configuration.exclude_nodes == "auto"
         self._paces = Paces(space)
         self._tries = SecondTries()
-        self._known = {v.node: replace(v, left_out=self._stays_out(v)) for v in known}
         self._keep = keep
+        self._set({v.node: replace(v, left_out=self._stays_out(v)) for v in known})
         if self._known:
             self._keep(self.verdicts)
         #: Whether trials find room without some nodes; nobody knows before an engine says so.
@@ -101,9 +101,10 @@ class NodeWatch:
     def _stays_out(self, verdict: NodeVerdict) -> bool:
         return verdict.node in self._named or (verdict.left_out and self._automatic)
 
-    @property
-    def _found(self) -> frozenset[str]:
-        return frozenset(v.node for v in self._known.values() if v.left_out)
+    def _set(self, known: dict[str, NodeVerdict]) -> None:
+        self._known = known
+        #: The nodes found to be at fault that are left out, as long as there is room on others.
+        self._found = frozenset(v.node for v in known.values() if v.left_out)
 
     def _look_at_failures(self, node: str) -> list[TrialResult]:
         evidence = None if node in self._found else self._tries.broken(node)
@@ -118,7 +119,7 @@ class NodeWatch:
         if node in self._known and not left_out:
             return
         verdict = NodeVerdict(node, kind, evidence, round(time.time(), 3), left_out)
-        self._known[node] = verdict
+        self._set({**self._known, node: verdict})
         self._keep(self.verdicts)
         itwinai.logger.warning("warning: %s. %s", verdict, self._advice(verdict))
 
