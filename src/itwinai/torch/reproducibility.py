@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -67,13 +67,14 @@ _APART = 100_000
 
 def random_state() -> dict[str, Any]:
     """State of the random numbers of Python, NumPy and torch, as plain values and tensors."""
-    state = _state_on_cpu()
+    state = state_on_cpu()
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
 
-def _state_on_cpu() -> dict[str, Any]:
+def state_on_cpu() -> dict[str, Any]:
+    """The same without those of GPUs."""
     name, keys, position, has_gauss, gauss = cast("Any", np.random.get_state(legacy=True))
     return {
         "python": random.getstate(),
@@ -90,6 +91,30 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+#: How the state of a generator of one's own is read, and put back.
+_GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], object]], ...] = (
+    (torch.Generator, torch.Generator.get_state, torch.Generator.set_state),
+    (random.Random, random.Random.getstate, random.Random.setstate),
+    (
+        np.random.Generator,
+        lambda generator: generator.bit_generator.state,
+        lambda generator, state: setattr(generator.bit_generator, "state", state),
+    ),
+)
+
+
+def generator_state(value: Any) -> Any:
+    """State of a generator of PyTorch, Python or NumPy; None if it is none of them."""
+    return next((read(value) for kind, read, _ in _GENERATORS if isinstance(value, kind)), None)
+
+
+def set_generator_state(generator: Any, state: Any) -> None:
+    """Put back what :func:`generator_state` returned."""
+    for kind, _, write in _GENERATORS:
+        if isinstance(generator, kind):
+            write(generator, state)
 
 
 @contextmanager
@@ -132,10 +157,10 @@ class RandomStream:
     @contextmanager
     def drawn(self) -> Iterator[None]:
         """Let a block draw them, and the process go on after it as if it had drawn none."""
-        outer = _state_on_cpu()
+        outer = state_on_cpu()
         self.take_over()
         try:
             yield
         finally:
-            self.state = _state_on_cpu()
+            self.state = state_on_cpu()
             set_random_state(outer)

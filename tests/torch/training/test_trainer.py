@@ -456,7 +456,7 @@ def test_what_a_training_leaves(tmp_path: Path) -> None:
         *("epoch", "best_validation_metric", "optimizer_state_dict", "lr_scheduler_state_dict"),
         *("torch_rng_state", "random_seed", "random_states"),
         *("scaler_state_dict", "early_stopping", "glob_steps"),
-        *("built", "stateful", "order_seed"),
+        *("built", "stateful", "order_seed", "first_random_state", "samples"),
     }
     assert (state["epoch"], state["random_seed"], state["lr_scheduler_state_dict"]) == (3, 1, None)
     assert "width: 4\n" in (folder / "epoch_3/config.yaml").read_text()

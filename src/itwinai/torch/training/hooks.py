@@ -24,7 +24,8 @@ from itwinai.torch.type import HookError, described
 #: What gives its values once, and nothing in the next epoch.
 _ONCE = (GeneratorType, map, filter, zip)
 
-_SETS = {
+#: The attribute that holds the loader of each set.
+SETS = {
     "training": "train_dataloader",
     "validation": "validation_dataloader",
     "test": "test_dataloader",
@@ -54,7 +55,7 @@ def check_loaders(training: Any) -> None:
         HookError: If it cannot be gone through in each epoch.
         ConfigurationError: If the processes of a loader cannot be given its data set.
     """
-    for name, attribute in _SETS.items():
+    for name, attribute in SETS.items():
         loader = getattr(training, attribute, None)
         if loader is None:
             continue

@@ -56,6 +56,10 @@ class Built(Protocol):
     position: Position
     torch_rng: torch.Generator
     random_seed: int | None
+    #: The random numbers that it began with, if they follow from no seed of its own.
+    first_random_state: dict[str, Any] | None
+    #: What tells which samples each of its sets holds.
+    samples: dict[str, tuple[str, str]]
     #: The settings of its optimizers and schedules, before anything was trained or restored.
     built: dict[str, Any]
     #: State of each rank, on rank 0, while a checkpoint of all ranks is written.

@@ -18,12 +18,13 @@ from itwinai.torch.checkpoints import files
 from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.schedules import goes_by_step
 from itwinai.torch.optimization.step import Optimization
-from itwinai.torch.reproducibility import part_streams, set_seed
+from itwinai.torch.reproducibility import part_streams, set_random_state, set_seed, state_on_cpu
 from itwinai.torch.strategies import resolve_strategy
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.between import data_states
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.protocol import Datasets, Trainable
+from itwinai.torch.training.samples import check_same_on_ranks, samples_of, tell_other_samples
 from itwinai.torch.training.stateful import check_ranks_agree, check_states
 from itwinai.torch.training.steps import check_steps, warn_unheard
 
@@ -72,6 +73,8 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
     with _logging(training):
         where.hook = "create_dataloaders()"
         training.create_dataloaders(*datasets)
+        training.samples = samples_of(training)
+        check_same_on_ranks(training)
         where.hook = "create_model_loss_optimizer()"
         training.create_model_loss_optimizer()
         hooks.check_built(training)
@@ -112,10 +115,15 @@ def _agree(training: Trainable) -> None:
         training.restored, training.current_epoch = None, 0
     elif chosen != own:
         state.begin_after(training, files.load(Path(chosen)))
+    training.first_random_state = None
     if training.random_seed is None:
         saved = {} if training.restored is None else training.restored[-1]
         order = saved.get("order_seed", training.torch_rng.initial_seed())
         training.torch_rng.manual_seed(strategy.broadcast_obj(order, 0))
+        # What is split at random must be so on all ranks, and once more after an interruption.
+        first = saved.get("first_random_state") or state_on_cpu()
+        training.first_random_state = strategy.broadcast_obj(first, 0)
+        set_random_state(training.first_random_state)
     strategy.order_seed = training.torch_rng.initial_seed()
     _name_run(training)
 
@@ -152,6 +160,9 @@ def _make_ready(training: Trainable) -> None:
     data_states(training)  # refuses what a checkpoint could not give back
     part_streams(training.torch_rng, strategy.global_rank(), training.current_epoch)
     if training.restored is not None:
+        path, _, saved = training.restored
+        if files.run_of(path) == training.run_id:
+            tell_other_samples(training, saved.get("samples", {}))
         with training.effects.restoring():
             state.restore(training, *training.restored)
         training.restored = None

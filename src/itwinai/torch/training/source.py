@@ -231,6 +231,20 @@ def source_of(loader: Any) -> Source:
     return Source(loader)
 
 
+def generators_of(loader: Any) -> dict[str, torch.Generator]:
+    """The generators that a loader and its samplers draw from, by where they lie."""
+    found: dict[str, torch.Generator] = {}
+    for where in ("", "sampler.", "batch_sampler.", "batch_sampler.sampler."):
+        part = loader
+        for name in where.split(".")[:-1]:
+            part = getattr(part, name, None)
+        for name, value in getattr(part, "__dict__", {}).items():
+            is_new = not any(value is one for one in found.values())
+            if isinstance(value, torch.Generator) and is_new:
+                found[where + name] = value
+    return found
+
+
 def generator_states(loader: Any, but: torch.Generator) -> dict[str, torch.Tensor]:
     """State of the generators that a loader and its samplers draw from, by where they lie.
 
@@ -238,13 +252,13 @@ def generator_states(loader: Any, but: torch.Generator) -> dict[str, torch.Tenso
         loader: Any loader.
         but: The training's, whose state is kept elsewhere.
     """
-    found = _generators_of(loader).items()
+    found = generators_of(loader).items()
     return {where: one.get_state() for where, one in found if one is not but}
 
 
 def set_generators(loader: Any, states: Mapping[str, torch.Tensor]) -> None:
     """Put back what :func:`generator_states` returned."""
-    for where, generator in _generators_of(loader).items():
+    for where, generator in generators_of(loader).items():
         if where in states:
             generator.set_state(states[where])
 
@@ -330,19 +344,6 @@ def _after(loader: DataLoader[Any], drawn: int, settle: Callable[[], None]) -> D
     # A loader refuses to have it set, for it may be in the middle of an epoch; this one is not.
     vars(rest)[name] = _After(getattr(loader, name), drawn, settle)
     return rest
-
-
-def _generators_of(loader: Any) -> dict[str, torch.Generator]:
-    found: dict[str, torch.Generator] = {}
-    for where in ("", "sampler.", "batch_sampler.", "batch_sampler.sampler."):
-        part = loader
-        for name in where.split(".")[:-1]:
-            part = getattr(part, name, None)
-        for name, value in getattr(part, "__dict__", {}).items():
-            is_new = not any(value is one for one in found.values())
-            if isinstance(value, torch.Generator) and is_new:
-                found[where + name] = value
-    return found
 
 
 def _check_kind(place: Place, key: str, loader: Any) -> None:

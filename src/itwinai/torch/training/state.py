@@ -14,9 +14,15 @@ from torch.optim.lr_scheduler import LRScheduler
 import itwinai
 from itwinai.errors import CheckpointError
 from itwinai.torch.checkpoints import files as checkpoints
+from itwinai.torch.checkpoints.plain import odd_part
 from itwinai.torch.optimization.factories import build_model
 from itwinai.torch.optimization.schedules import goes_by_step, stand_after
-from itwinai.torch.reproducibility import random_state, set_random_state
+from itwinai.torch.reproducibility import (
+    generator_state,
+    random_state,
+    set_generator_state,
+    set_random_state,
+)
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.strategies.watch import SAVING
 from itwinai.torch.training import stateful
@@ -29,6 +35,7 @@ from itwinai.torch.training.precedence import (
     take_precedence,
 )
 from itwinai.torch.training.protocol import Built, Restored, Trainable, Training
+from itwinai.torch.training.source import generators_of
 
 #: Of batches and steps so far.
 _COUNTERS = ("train_glob_step", "validation_glob_step", "test_glob_step", "optimizer_steps")
@@ -40,6 +47,7 @@ def of_rank(training: Built) -> dict[str, Any]:
         **random_state(),
         "loader": training.torch_rng.get_state(),
         "data": data_states(training),
+        "generators": _own_generators(training),
     }
     if training.position.is_saved:
         own["position"] = training.position.state()
@@ -213,6 +221,8 @@ def _of_training(training: Built, best_validation_metric: float) -> dict[str, An
         "random_states": training.random_states or [own],
         "random_seed": training.random_seed,
         "order_seed": training.torch_rng.initial_seed(),
+        "first_random_state": training.first_random_state,
+        "samples": training.samples,
     }
 
 
@@ -324,6 +334,16 @@ def _restore_random(training: Built, state: Mapping[str, Any]) -> None:
     if rank < len(states):
         set_random_state(states[rank])
         training.torch_rng.set_state(states[rank]["loader"])
+        for name, own in states[rank].get("generators", {}).items():
+            set_generator_state(getattr(training, name, None), own)
+
+
+def _own_generators(training: Built) -> dict[str, Any]:
+    """The states of generators that the trainer has as attributes, as far as they are plain."""
+    known = [training.torch_rng, *generators_of(training.train_dataloader).values()]
+    others = {n: v for n, v in vars(training).items() if not any(v is one for one in known)}
+    found = {name: generator_state(value) for name, value in others.items()}
+    return {n: s for n, s in found.items() if s is not None and odd_part(s) is None}
 
 
 def _restore_position(training: Built, state: Mapping[str, Any]) -> None:

@@ -130,6 +130,10 @@ class LocalTrainer(Trainer, LogMixin):
     validation_dataloader: DataLoader[Any] | None = None
     test_dataloader: DataLoader[Any] | None = None
     torch_rng: torch.Generator
+    #: The random numbers that it began with, if they follow from no seed of its own.
+    first_random_state: dict[str, Any] | None
+    #: What tells which samples each of its sets holds.
+    samples: dict[str, tuple[str, str]]
     current_epoch = 0
     train_glob_step = validation_glob_step = test_glob_step = 0
     #: Optimizer steps of all epochs so far.
