@@ -347,6 +347,7 @@ def test_all_ranks_of_a_trial_report_and_stop_together(tmp_path: Path) -> None:
         variables = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
         assert variables == [str(trial.rank), "2", str(trial.rank)]
         for epoch in trial.epochs():
+            (trial.folder / f"drawn_{epoch}_{trial.rank}").write_text(str(random.random()))
             loss = config.x + 1 / (epoch + 1) if trial.rank == 0 else float("nan")
             trial.report({"loss": loss}, checkpoint=f"of rank {trial.rank}")
             (trial.folder / f"after_{epoch}_{trial.rank}").touch()
@@ -361,6 +362,8 @@ def test_all_ranks_of_a_trial_report_and_stop_together(tmp_path: Path) -> None:
         went_on = trial.epochs - (trial.state is TrialState.STOPPED)
         for rank in range(2):
             assert len(list(folder.glob(f"after_*_{rank}"))) == went_on
+        drawn = {path.read_text() for path in folder.glob("drawn_0_*")}
+        assert len(drawn) == 1, "a split at random is the same on all ranks"
 
 
 def test_a_rank_that_reports_oftener_than_rank_0_ends_the_trial(tmp_path: Path) -> None:

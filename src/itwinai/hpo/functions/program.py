@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from itwinai.config.nesting import nested
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import Place
@@ -81,21 +79,15 @@ def apart(seed: int | None, place: Place) -> Iterator[None]:
     """Surround a trial, so that it finds nothing of the one before and leaves nothing.
 
     Args:
-        seed: Of rank 0; the others' follow from it. None: random numbers are not seeded.
+        seed: Of all ranks, which draw alike, so that they split data alike. None: random numbers
+            are not seeded.
         place: The process among those of the trial.
     """
     library = support()
     with put_back(library.settings()), library.around_trial(place.cpus):
         if seed is not None:
-            library.seed(_seed_of(seed, place.rank))
+            library.seed(seed)
         yield
-
-
-def _seed_of(seed: int, rank: int) -> int:
-    """A rank's own seed, so that no two draw the same numbers."""
-    if rank == 0:
-        return seed
-    return int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
 
 
 def _sendable(value: Any, name: str) -> bytes:

@@ -108,7 +108,7 @@ class Trial:
     def load(self) -> Any:
         """What the newest checkpoint holds, or None where the trial begins.
 
-        The states of random numbers are put back too: those of rank 0, or fresh ones elsewhere.
+        The states of random numbers are put back too, those of rank 0 on all ranks.
         A function that does not ask begins again, and its reports count from where it was.
 
         Raises:
@@ -214,7 +214,7 @@ class Trial:
         return path
 
     def _put_random_numbers_back(self) -> None:
-        if self._random is not None and self.rank == 0:
+        if self._random is not None:
             restore_random(self._random)
 
 
