@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ranks import run_ranks
@@ -311,3 +313,74 @@ def test_an_average_in_shards_is_saved_and_goes_on(tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True)
     )
+
+
+class Annealing(TorchTrainer):
+    """A weight of its loss grows, one of its numbers is of NumPy, a third one it is given."""
+
+    stage = 0
+
+    def __init__(self, given: float = 1.0, **others: Any) -> None:
+        super().__init__(**others)
+        self.weight = np.float64(0.0)
+        self.given = given
+        self.seen: list[tuple[float, int, str, float]] = []
+
+    def train_epoch(self) -> Any:
+        self.seen.append((float(self.weight), self.stage, getattr(self, "made", ""), self.given))
+        self.weight += 0.25
+        self.stage += 1
+        self.made = f"in epoch {self.current_epoch}"
+        self.given *= 2
+        return super().train_epoch()
+
+
+def test_plain_attributes_that_change_go_on_where_they_were(tmp_path: Path) -> None:
+    whole = trained(Annealing, tmp_path / "whole", epochs=4)
+    trained(Annealing, tmp_path, epochs=2)
+    newest = tmp_path / "checkpoints/epoch_1"
+    resumed = trained(Annealing, tmp_path, epochs=4, from_checkpoint=newest)
+    assert resumed.seen == whole.seen[2:]
+    again = tmp_path / "checkpoints/epoch_2"
+    assert trained(Annealing, tmp_path, epochs=4, from_checkpoint=again).seen == whole.seen[3:]
+
+
+def test_a_plain_attribute_that_begins_otherwise_stays_so(tmp_path: Path) -> None:
+    trained(Annealing, tmp_path, epochs=2)
+    newest = tmp_path / "checkpoints/epoch_1"
+    resumed = trained(Annealing, tmp_path, epochs=3, from_checkpoint=newest, given=5.0)
+    assert resumed.seen == [(0.5, 2, "in epoch 1", 5.0)]
+
+
+class OfNumpy(Rates):
+    """The settings of its optimizer, and a state of its own, are of other types than Python's."""
+
+    def create_model_loss_optimizer(self) -> None:
+        model = MLP()
+        self.loss = nn.CrossEntropyLoss()
+        rate, decay = np.float64(self.config.optim_lr), np.float32(0.25)
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate, weight_decay=decay)
+        self.model, self.optimizer, _ = self.strategy.distributed(model, optimizer)
+        self.counts = Counts()
+
+
+class Counts:
+    """Counts, in a dictionary that makes its entries."""
+
+    def __init__(self) -> None:
+        self.of = defaultdict(int, {np.int64(3): np.int64(4)})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"of": self.of, "some": frozenset([1])}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.of = state["of"]
+
+
+def test_numbers_of_numpy_in_a_state_come_back_as_pythons(tmp_path: Path) -> None:
+    trained(OfNumpy, tmp_path, epochs=1)
+    newest = tmp_path / "checkpoints/epoch_0"
+    resumed = trained(OfNumpy, tmp_path, epochs=2, from_checkpoint=newest)
+    assert resumed.noted == [[0.01]]
+    assert resumed.setting("weight_decay") == [0.25]
+    assert resumed.counts.of == {3: 4}

@@ -34,6 +34,7 @@ from itwinai.confidential import unresolved
 from itwinai.errors import CheckpointError
 from itwinai.io.files import atomic_folder, newest_complete
 from itwinai.io.manifest import MANIFEST, check_manifest, read_manifest, write_manifest
+from itwinai.torch.checkpoints.plain import as_plain
 
 MODEL, STATE, CONFIG = "model.pt", "state.pt", "config.yaml"
 SHARDS = "shards"
@@ -68,10 +69,10 @@ def save(
 
     with atomic_folder(path) as scratch:
         if model is not None:
-            _save(dict(model), scratch / MODEL)
+            _save(as_plain(dict(model)), scratch / MODEL)
         if write_shards is not None:
             write_shards(scratch / SHARDS)
-        _save(dict(state), scratch / STATE)
+        _save(as_plain(dict(state)), scratch / STATE)
         OmegaConf.save(OmegaConf.create(unresolved(_plain(config))), scratch / CONFIG)
         write_manifest(
             scratch,

@@ -58,6 +58,8 @@ class Built(Protocol):
     random_seed: int | None
     #: The random numbers that it began with, if they follow from no seed of its own.
     first_random_state: dict[str, Any] | None
+    #: The plain attributes of a subclass, before anything was trained or restored.
+    first_values: dict[str, Any]
     #: What tells which samples each of its sets holds.
     samples: dict[str, tuple[str, str]]
     #: The settings of its optimizers and schedules, before anything was trained or restored.

@@ -23,6 +23,7 @@ from itwinai.torch.strategies import resolve_strategy
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.between import data_states
 from itwinai.torch.training.effects import Effects
+from itwinai.torch.training.own_values import own_values
 from itwinai.torch.training.protocol import Datasets, Trainable
 from itwinai.torch.training.samples import check_same_on_ranks, samples_of, tell_other_samples
 from itwinai.torch.training.stateful import check_ranks_agree, check_states
@@ -155,7 +156,7 @@ def _make_ready(training: Trainable) -> None:
     training.early_stopping = EarlyStopping(
         values["early_stopping_patience"], values["early_stopping_min_delta"]
     )
-    training.built = state.as_built(training)
+    training.built, training.first_values = state.as_built(training), own_values(training)
     check_states(training)
     data_states(training)  # refuses what a checkpoint could not give back
     part_streams(training.torch_rng, strategy.global_rank(), training.current_epoch)

@@ -25,7 +25,7 @@ from itwinai.torch.reproducibility import (
 )
 from itwinai.torch.strategies.base import TorchDistributedStrategy
 from itwinai.torch.strategies.watch import SAVING
-from itwinai.torch.training import stateful
+from itwinai.torch.training import own_values, stateful
 from itwinai.torch.training.between import data_states, load_data_states
 from itwinai.torch.training.precedence import (
     Settings,
@@ -48,6 +48,7 @@ def of_rank(training: Built) -> dict[str, Any]:
         "loader": training.torch_rng.get_state(),
         "data": data_states(training),
         "generators": _own_generators(training),
+        "values": own_values.changes(training, training.first_values),
     }
     if training.position.is_saved:
         own["position"] = training.position.state()
@@ -331,6 +332,8 @@ def _restore_random(training: Built, state: Mapping[str, Any]) -> None:
     rank = training.strategy.global_rank()
     if states:
         load_data_states(training, [one.get("data", {}) for one in states])
+        values = states[rank if rank < len(states) else 0].get("values", {})
+        own_values.bring_back(training, training.first_values, values)
     if rank < len(states):
         set_random_state(states[rank])
         training.torch_rng.set_state(states[rank]["loader"])

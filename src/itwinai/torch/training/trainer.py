@@ -132,6 +132,8 @@ class LocalTrainer(Trainer, LogMixin):
     torch_rng: torch.Generator
     #: The random numbers that it began with, if they follow from no seed of its own.
     first_random_state: dict[str, Any] | None
+    #: The plain attributes of a subclass, before anything was trained or restored.
+    first_values: dict[str, Any]
     #: What tells which samples each of its sets holds.
     samples: dict[str, tuple[str, str]]
     current_epoch = 0
@@ -250,6 +252,8 @@ class LocalTrainer(Trainer, LogMixin):
         #: The settings of its optimizers and schedules, before anything was trained or restored.
         self.built: dict[str, Any] = {}
         self._stages: dict[str, EpochMetrics] = {}
+        #: Names of the attributes so far; what a subclass adds is its own.
+        self.names_configured = frozenset(vars(self))
 
     # -- hooks: what is built ------------------------------------------------------------------
 
