@@ -243,6 +243,13 @@ def test_the_model_predicts_in_evaluation_mode_and_is_left_as_it_was():
     assert model.training
 
 
+def test_a_layer_that_is_frozen_in_evaluation_mode_stays_so():
+    model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1)).train()
+    model[0].eval()
+    RegressionTorchPredictor(model, CONFIG).execute(TensorDataset(torch.ones(5, 1)))
+    assert [module.training for module in model.modules()] == [True, False, True]
+
+
 def test_the_model_may_come_with_the_data(trained):
     checkpoint, model = trained
     loader = TorchModelLoader(checkpoint, MLP)

@@ -23,6 +23,7 @@ from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import is_iterable, to_device
 from itwinai.torch.model_loader import TorchModelLoader
 from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy, resolve_strategy
+from itwinai.torch.training.evaluating import modes_kept
 from itwinai.torch.type import Batch
 
 __all__ = [
@@ -214,14 +215,10 @@ class _EveryNth(IterableDataset[Any]):
 @contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode for a block; an exported one has no other mode."""
-    was_training = model.training
-    with suppress(NotImplementedError):
-        model.eval()
-    try:
-        yield
-    finally:
+    with modes_kept([model]):
         with suppress(NotImplementedError):
-            model.train(was_training)
+            model.eval()
+        yield
 
 
 def _share(dataset: Any, rank: int, world_size: int) -> Dataset[Any]:
