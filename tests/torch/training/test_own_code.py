@@ -12,6 +12,7 @@ import torch
 from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from itwinai.errors import NotANumberError
 from itwinai.torch.trainer import TorchTrainer
@@ -71,6 +72,54 @@ def test_an_own_validation_is_of_the_averaged_weights_that_are_returned(tmp_path
     with torch.no_grad():
         loss = nn.functional.cross_entropy(model(data.tensors[0]), data.tensors[1])
     assert trainer.epoch_metrics["validation_loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+class Leaving(TorchTrainer):
+    """Takes the first batches of each epoch alone."""
+
+    taken = 4
+
+    def train_epoch(self) -> Any:
+        for number, (inputs, targets) in enumerate(self.remaining_batches(), 1):
+            self.optimize(self.loss(self.model(inputs), targets))
+            if number == self.taken:
+                break
+        self.turns = [*getattr(self, "turns", []), self.turn]
+
+
+@pytest.mark.parametrize("taken", [4, 5])
+def test_a_loop_that_is_left_takes_nothing_into_the_next_step(tmp_path: Path, taken: int) -> None:
+    config = {"batch_size": 8, "gradient_accumulation_steps": 2}
+    whole, left = (Leaving(**options(tmp_path / name, config=config)) for name in "ab")
+    left.taken = taken
+    for trainer in (whole, left):
+        trainer.execute(make_data())
+    for one, other in zip(whole.model.parameters(), left.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert (left.optimizer_steps, {turn.share for turn in left.turns}) == (6, {1.0})
+
+
+class Skipping(TorchTrainer):
+    """Leaves out the second batch of each epoch."""
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        if batch_idx != 1:
+            return super().train_step(batch, batch_idx)
+        return None, {}
+
+
+def test_a_step_that_was_not_made_leaves_nothing_to_the_next_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"batch_size": 15, "shuffle_train": False, "gradient_accumulation_steps": 2}
+    given = options(tmp_path, epochs=1, config={**config, "optimizer": "sgd"})
+    rest = TensorDataset(*(part[30:] for part in make_data().tensors))
+    models = []
+    for kind, data in ((Skipping, make_data()), (TorchTrainer, rest)):
+        models.append(kind(**given).execute(data)[-1])
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, other)
+    assert "was not handed to self.optimize()" in caplog.text
 
 
 class TwoNetworks(TorchTrainer):

@@ -17,7 +17,7 @@ from itwinai.torch.training import hooks
 from itwinai.torch.training.batches import Step, run_batches
 from itwinai.torch.training.evaluating import evaluating, networks
 from itwinai.torch.training.protocol import Stage, Training
-from itwinai.torch.training.steps import end_batch, log_result
+from itwinai.torch.training.steps import count_batch, end_batch, log_result
 from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
 
 
@@ -60,15 +60,22 @@ def remaining_batches(training: Training) -> Iterator[Any]:
     """Give an epoch's batches to a user's own loop, from where a checkpoint was."""
     position, where = training.position, training.whereabouts
     loader, where.hook = hooks.train_loader_of(training), "remaining_batches()"
-    source = position.begin(loader, training.torch_rng)
-    for batch, turn in _turns(training, "train", source):
-        training.turn = turn
-        where.batch += 1
-        with nullcontext() if turn.is_last else _accumulating(training):
-            yield batch
-        end_batch(training)
-    training.turn, where.batch = Turn(), 0
-    training.config.took_effect("gradient_accumulation_steps")
+    source, steps = position.begin(loader, training.torch_rng), training.optimization.steps
+    try:
+        for batch, turn in _turns(training, "train", source):
+            training.turn, steps = turn, training.optimization.steps
+            where.batch += 1
+            with nullcontext() if turn.is_last else _accumulating(training):
+                yield batch
+            end_batch(training)
+    except GeneratorExit:  # the loop was left at this batch
+        if training.optimization.steps > steps:
+            count_batch(training)
+        raise
+    finally:
+        training.optimization.end_window()
+        training.turn, where.batch = Turn(), 0
+        training.config.took_effect("gradient_accumulation_steps")
 
 
 def _train(training: Training, loader: DataLoader[Any], metrics: EpochMetrics) -> None:

@@ -75,11 +75,17 @@ def end_batch(training: Training) -> None:
         JobEnds: If the job asked a training alone to stop, which it can do here.
         TrialStopped: If the study ends this trial.
     """
+    count_batch(training)
+    if training.turn.is_last:
+        _end_window(training)
+        _end_step(training)
+
+
+def count_batch(training: Training) -> None:
+    """Count a batch that was trained on, and the step that it ends."""
     ends_step = training.turn.is_last
     training.position.took_batch(ends_step)
-    if ends_step:
-        training.optimizer_steps += 1
-        _end_step(training)
+    training.optimizer_steps += ends_step
 
 
 def log_result(training: Training, name: str, value: float) -> None:
@@ -94,6 +100,17 @@ def _asked(training: Training) -> list[str]:
     """The trainer's arguments that ask for something at steps."""
     named = (*_SAVING, "validate_every_steps")
     return [name for name in named if getattr(training, name) is not None]
+
+
+def _end_window(training: Training) -> None:
+    """Keep the gradients of batches whose step was not made out of the next one."""
+    if training.optimization.end_window() and training.strategy.is_main_worker:
+        training.reporter.note(
+            "gradient_accumulation_steps",
+            "warning: the last batch of an optimizer step was not handed to self.optimize(), so "
+            "there was no step, and the gradients of the batches before it are left out. Hand each "
+            "batch over; multiply the loss of one that shall not count by 0.",
+        )
 
 
 def _end_step(training: Training) -> None:
