@@ -13,8 +13,11 @@ import torch
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import StudyResult, Trial, TrialState, rerun, tune
-from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.engine import Place, ray_cluster
+from itwinai.hpo.functions import FunctionProgram
+from itwinai.hpo.trial import Assignment
 from itwinai.pipeline import Pipeline
+from itwinai.reporting import NullReporter
 from itwinai.testing.integrations import check_integration
 from itwinai.torch.ray.lightning.training import LightningTraining
 from itwinai.torch.trainer import TorchLightningTrainer
@@ -56,6 +59,13 @@ class Line(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5)
         found = {"scheduler": schedule, "monitor": "validation_loss"}
         return {"optimizer": optimizer, "lr_scheduler": found}
+
+
+class Wavy(Line):
+    """Is validated as it is told to be."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("validation_loss", [1.0, 0.9, 0.95, 0.8][self.current_epoch])
 
 
 class Points(lightning.LightningDataModule):
@@ -214,6 +224,50 @@ def test_a_validation_in_the_middle_of_an_epoch_is_a_report(tmp_path: Path) -> N
     assert (result.trials[1].state, result.trials[1].epochs) == (TrialState.STOPPED, 0.5)
     log = (tmp_path / "study/trials/00001/log.txt").read_text()
     assert "Traceback" not in log
+    first = result.trials[0]  # whose rate is logged when an epoch ends
+    told = zip(first.at, first.history, strict=True)
+    assert all(("lr" in metrics) == (at == int(at)) for at, metrics in told)
+
+
+class Listener(NullReporter):
+    """Hears the reports of a trial, and has it end after some of them."""
+
+    def __init__(self, heard: int) -> None:
+        self.heard = heard
+        self.rates: list[float] = []
+        self.checkpoint: Path | None = None
+
+    def report(self, metrics: Any, checkpoint: Any = None, progress: Any = None) -> bool:
+        self.rates.append(metrics["lr"])
+        self.checkpoint = checkpoint
+        return len(self.rates) == self.heard
+
+
+def wavy(config: Any, trial: Trial) -> None:
+    import lightning
+    import my_points
+
+    from itwinai.torch.lightning import TrialCallback, trainer_options
+
+    callback = TrialCallback(trial)
+    trainer = lightning.Trainer(max_epochs=4, callbacks=[callback], **trainer_options(trial))
+    module = my_points.Wavy(plateau=True)
+    trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callback.ckpt_path)
+
+
+@pytest.mark.parametrize("heard", [2, 3])
+def test_a_schedule_that_waits_for_a_plateau_goes_on_with_the_last_epochs_metric(
+    tmp_path: Path, heard: int
+) -> None:
+    whole, first, second = Listener(4), Listener(heard), Listener(4 - heard)
+    program = FunctionProgram(wavy, {}, epochs=4)
+    program(Assignment(0, {}, str(tmp_path / "whole"), seed=1), Place(), whole)
+    folder = str(tmp_path / "parts")
+    program(Assignment(0, {}, folder, seed=1), Place(), first)
+    rest = Assignment(0, {}, folder, str(first.checkpoint), heard, seed=1)
+    program(rest, Place(), second)
+    assert [*first.rates, *second.rates] == whole.rates
+    assert len(set(whole.rates)) > 1
 
 
 @pytest.mark.exhaustive

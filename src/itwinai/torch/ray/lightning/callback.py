@@ -37,9 +37,10 @@ _NOT_KEPT = {
 class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbacks, for Lightning
     """Reports a training to its trial, keeps Lightning's checkpoints, and ends it when told to.
 
-    Each validation is reported, or each epoch where there is none, with all that was logged; one in
-    the middle of an epoch (``val_check_interval``) without a checkpoint. Lightning takes it for a
-    ``ModelCheckpoint`` and adds none of its own.
+    Each validation is reported, or each epoch where there is none, with all that was logged. One in
+    the middle of an epoch (``val_check_interval``) is reported without a checkpoint, with what was
+    logged since the epoch began: of training, what Lightning has of the last step. Lightning takes
+    it for a ``ModelCheckpoint`` and adds none of its own.
 
     Args:
         trial: The trial, as the function has it.
@@ -57,7 +58,10 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         self._trial = trial
         self._file = trial.folder / f"resumed-{trial.rank}.ckpt"
         self._random: Any = None
+        #: At the end of the last epoch.
         self._metrics: dict[str, float] = {}
+        #: As Lightning had them when the running epoch began; what is logged anew is another object.
+        self._before: dict[str, Any] = {}
         self._validated = self._stopped = False
 
     @property
@@ -88,28 +92,40 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
             if config.reduce_on_plateau and is_due and config.monitor in self._metrics:
                 pl_module.lr_scheduler_step(config.scheduler, self._metrics[config.monitor])
 
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note what was logged before."""
+        self._before = dict(trainer.callback_metrics)
+
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Report in the middle of an epoch; at its end, note that there is something to report."""
         self._validated = not trainer.sanity_checking
         share = _share(trainer)
         if self._validated and share < 1:
             self._validated = False
-            self._report(trainer, share, None)
+            logged = trainer.callback_metrics.items()
+            new = {name: value for name, value in logged if value is not self._before.get(name)}
+            self._report(trainer, share, _numbers(new), None)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the epoch."""
         if trainer.enable_validation and not self._validated:
             return
         self._validated = False
-        self._report(trainer, 1, self._checkpoint(trainer))
+        self._metrics = _numbers(trainer.callback_metrics)  # of which the checkpoint shall know
+        self._report(trainer, 1, self._metrics, self._checkpoint(trainer))
 
-    def _report(self, trainer: Any, share: float, checkpoint: Mapping[str, Any] | None) -> None:
-        """Report what was logged after a part of the running epoch."""
-        self._metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    def _report(
+        self,
+        trainer: Any,
+        share: float,
+        metrics: Mapping[str, float],
+        checkpoint: Mapping[str, Any] | None,
+    ) -> None:
+        """Report after a part of the running epoch."""
         epoch = (trainer.current_epoch + share) / (trainer.check_val_every_n_epoch or 1)
         try:
             self._trial.report(
-                self._metrics, checkpoint=checkpoint, epoch=epoch, step=trainer.global_step
+                metrics, checkpoint=checkpoint, epoch=epoch, step=trainer.global_step
             )
         except TrialStopped:
             if self._stopped:  # it has gone on, as its min_epochs may want
@@ -117,7 +133,7 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
             self._stopped = trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What was reported, for the schedules that wait for a plateau of it."""
+        """What was logged, for the schedules that wait for a plateau of it."""
         return {"metrics": self._metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -138,6 +154,10 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
                 "keep. Give it state_dict_type='full', or take another strategy"
             )
         return kept.checkpoint
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _share(trainer: Any) -> float:
