@@ -65,7 +65,7 @@ class Wavy(Line):
     """Is validated as it is told to be."""
 
     def validation_step(self, batch, batch_idx):
-        self.log("validation_loss", [1.0, 0.9, 0.95, 0.8][self.current_epoch])
+        self.log("validation_loss", [1.0, 0.4, 0.5, 0.1][self.current_epoch])
 
 
 class Points(lightning.LightningDataModule):
@@ -255,16 +255,15 @@ def wavy(config: Any, trial: Trial) -> None:
     trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callback.ckpt_path)
 
 
-@pytest.mark.parametrize("heard", [2, 3])
 def test_a_schedule_that_waits_for_a_plateau_goes_on_with_the_last_epochs_metric(
-    tmp_path: Path, heard: int
+    tmp_path: Path,
 ) -> None:
-    whole, first, second = Listener(4), Listener(heard), Listener(4 - heard)
+    whole, first, second = Listener(4), Listener(2), Listener(2)
     program = FunctionProgram(wavy, {}, epochs=4)
     program(Assignment(0, {}, str(tmp_path / "whole"), seed=1), Place(), whole)
     folder = str(tmp_path / "parts")
     program(Assignment(0, {}, folder, seed=1), Place(), first)
-    rest = Assignment(0, {}, folder, str(first.checkpoint), heard, seed=1)
+    rest = Assignment(0, {}, folder, str(first.checkpoint), 2, seed=1)
     program(rest, Place(), second)
     assert [*first.rates, *second.rates] == whole.rates
     assert len(set(whole.rates)) > 1
