@@ -94,6 +94,10 @@ class Optimization:
         """Context in which the model has the weights to evaluate and to keep."""
         return nullcontext() if self.average is None else self.average.applied()
 
+    def trained(self) -> AbstractContextManager[None]:
+        """Context in which the model has the weights to train on, also within an evaluation."""
+        return nullcontext() if self.average is None else self.average.lifted()
+
     def state_dict(self) -> dict[str, Any]:
         """State of the loss scaling."""
         return self._scaler.state_dict()

@@ -19,6 +19,10 @@ from itwinai.torch.training.step_watch import Heard
 _SAVING = ("checkpoint_every_steps", "checkpoint_every_seconds")
 
 
+#: Hooks that evaluate, in the middle of an epoch too.
+EVALUATING = ("validation_epoch", "validation_step")
+
+
 def check_steps(training: Training) -> None:
     """Refuse what the trainer's arguments ask for in the middle of epochs and cannot have.
 
@@ -36,6 +40,23 @@ def check_steps(training: Training) -> None:
         raise ConfigurationError(
             "validate_every_steps: there is no validation set. Pass one, or leave "
             "validate_every_steps out."
+        )
+
+
+def check_saving(training: Training, name: str) -> None:
+    """Refuse a checkpoint by a user's own code that could not be gone on from.
+
+    Raises:
+        ConfigurationError: If it is in the middle of an epoch, and not between two steps of data
+            that keep their place.
+    """
+    position = training.position
+    if (position.is_in_batch or training.is_within_epoch) and not position.is_saved:
+        raise ConfigurationError(
+            f"save_checkpoint({name!r}) in the middle of epoch {training.current_epoch + 1}: "
+            "nothing tells how much of the epoch it holds, so a training that goes on from it "
+            "would leave samples out. Give the trainer checkpoint_every_steps or "
+            "checkpoint_every_seconds, which save between steps, or save after the last batch."
         )
 
 
@@ -149,10 +170,13 @@ def _validate(training: Training) -> Mapping[str, float]:
     where, metrics = training.whereabouts, training.epoch_metrics
     hook, batch = where.hook, where.batch
     training.epoch_metrics, training.is_within_epoch = {}, True
+    if training.overrides(*EVALUATING):
+        state.hold_place(training, again=False)
     try:
         run_hook(training, "validation")
         found = training.epoch_metrics
     finally:
+        state.release_place(training)
         training.epoch_metrics, training.is_within_epoch = metrics, False
         where.hook, where.batch = hook, batch
     return found

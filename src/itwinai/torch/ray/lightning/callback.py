@@ -60,7 +60,7 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         self._random: Any = None
         #: At the end of the last epoch.
         self._metrics: dict[str, float] = {}
-        #: As Lightning had them when the running epoch began; what is logged anew is another object.
+        #: When the running epoch began, as Lightning had them; logged anew, they are other objects.
         self._before: dict[str, Any] = {}
         self._validated = self._stopped = False
 
