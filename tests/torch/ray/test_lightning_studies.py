@@ -64,6 +64,15 @@ class Line(lightning.LightningModule):
 class Wavy(Line):
     """Is validated as it is told to be."""
 
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self):
+        assert self.trainer.estimated_stepping_batches == 16  # which has the data loaded
+        return super().configure_optimizers()
+
     def validation_step(self, batch, batch_idx):
         self.log("validation_loss", [1.0, 0.4, 0.5, 0.1][self.current_epoch])
 
@@ -234,39 +243,43 @@ class Listener(NullReporter):
 
     def __init__(self, heard: int) -> None:
         self.heard = heard
-        self.rates: list[float] = []
+        self.reports: list[Any] = []
         self.checkpoint: Path | None = None
 
     def report(self, metrics: Any, checkpoint: Any = None, progress: Any = None) -> bool:
-        self.rates.append(metrics["lr"])
+        self.reports.append(metrics)
         self.checkpoint = checkpoint
-        return len(self.rates) == self.heard
+        return len(self.reports) == self.heard
 
 
 def wavy(config: Any, trial: Trial) -> None:
     import lightning
     import my_points
+    from lightning.pytorch.callbacks import EarlyStopping
 
     from itwinai.torch.lightning import TrialCallback, trainer_options
 
-    callback = TrialCallback(trial)
-    trainer = lightning.Trainer(max_epochs=4, callbacks=[callback], **trainer_options(trial))
+    early = EarlyStopping("validation_loss", patience=config["patience"])
+    callbacks = [TrialCallback(trial), early]
+    trainer = lightning.Trainer(max_epochs=4, callbacks=callbacks, **trainer_options(trial))
     module = my_points.Wavy(plateau=True)
-    trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callback.ckpt_path)
+    trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callbacks[0].ckpt_path)
 
 
-def test_a_schedule_that_waits_for_a_plateau_goes_on_with_the_last_epochs_metric(
-    tmp_path: Path,
+@pytest.mark.parametrize(("patience", "heard", "whole"), [(9, 2, 4), (0, 3, 3)])
+def test_a_trial_of_lightnings_goes_on_with_what_its_last_epoch_was_followed_by(
+    tmp_path: Path, patience: int, heard: int, whole: int
 ) -> None:
-    whole, first, second = Listener(4), Listener(2), Listener(2)
-    program = FunctionProgram(wavy, {}, epochs=4)
-    program(Assignment(0, {}, str(tmp_path / "whole"), seed=1), Place(), whole)
+    """That are the step of a schedule by its metric, an end, and the order of the data."""
+    program = FunctionProgram(wavy, {"patience": patience}, epochs=4)
+    undisturbed, first, second = Listener(4), Listener(heard), Listener(4)
+    program(Assignment(0, {}, str(tmp_path / "whole"), seed=1), Place(), undisturbed)
     folder = str(tmp_path / "parts")
     program(Assignment(0, {}, folder, seed=1), Place(), first)
-    rest = Assignment(0, {}, folder, str(first.checkpoint), 2, seed=1)
+    rest = Assignment(0, {}, folder, str(first.checkpoint), heard, seed=1)
     program(rest, Place(), second)
-    assert [*first.rates, *second.rates] == whole.rates
-    assert len(set(whole.rates)) > 1
+    assert [*first.reports, *second.reports] == undisturbed.reports
+    assert len(undisturbed.reports) == whole
 
 
 @pytest.mark.exhaustive

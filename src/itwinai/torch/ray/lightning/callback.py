@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+import itwinai
 from itwinai.errors import MissingPackageError
 from itwinai.hpo.errors import UnkeepableError
 from itwinai.hpo.isolation.support import support
 from itwinai.reporting import TrialStopped
+from itwinai.torch.training.source import generator_states
 
 try:
     from lightning.pytorch.callbacks import Checkpoint
     from lightning.pytorch.plugins.environments import TorchElasticEnvironment
     from lightning.pytorch.plugins.io import CheckpointIO
+    from lightning.pytorch.utilities.combined_loader import CombinedLoader
     from lightning.pytorch.utilities.seed import isolate_rng
 except ImportError as error:
     raise MissingPackageError(
@@ -62,7 +65,9 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         self._metrics: dict[str, float] = {}
         #: When the running epoch began, as Lightning had them; logged anew, they are other objects.
         self._before: dict[str, Any] = {}
-        self._validated = self._stopped = False
+        #: Whether another callback ended the training after it.
+        self._ends = False
+        self._goes_on = self._validated = self._stopped = False
 
     @property
     def ckpt_path(self) -> Path | None:
@@ -76,17 +81,28 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         torch.save(checkpoint, self._file)
         return self._file
 
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Put random numbers back, before ``configure_optimizers`` may ask for the data."""
+        self._put_random_numbers_back()
+
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Put random numbers back; Lightning begins to shuffle the data after this."""
+        """Put them back where Lightning loads a checkpoint later; it shuffles after this."""
+        self._put_random_numbers_back()
+
+    def _put_random_numbers_back(self) -> None:
         if self._random is not None:
             support().set_random_state(self._random)
+            self._random, self._goes_on = None, True
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Do what the checkpoint was too early for."""
-        if self._random is None:
+        if not self._goes_on:
             return
-        self._random = None
+        self._goes_on = False
         self._file.unlink(missing_ok=True)
+        trainer.should_stop |= self._ends
+        if self._trial.rank == 0:
+            _warn_of_generators(trainer)
         for config in trainer.lr_scheduler_configs:
             is_due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
             if config.reduce_on_plateau and is_due and config.monitor in self._metrics:
@@ -111,7 +127,8 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         if trainer.enable_validation and not self._validated:
             return
         self._validated = False
-        self._metrics = _numbers(trainer.callback_metrics)  # of which the checkpoint shall know
+        # Both for the checkpoint to know.
+        self._metrics, self._ends = _numbers(trainer.callback_metrics), trainer.should_stop
         self._report(trainer, 1, self._metrics, self._checkpoint(trainer))
 
     def _report(
@@ -133,12 +150,12 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
             self._stopped = trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What was logged, for the schedules that wait for a plateau of it."""
-        return {"metrics": self._metrics}
+        """What was logged, for the schedules that wait for a plateau of it, and what follows."""
+        return {"metrics": self._metrics, "ends": self._ends}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self._metrics = state_dict["metrics"]
+        self._metrics, self._ends = state_dict["metrics"], state_dict.get("ends", False)
 
     def _checkpoint(self, trainer: Any) -> Mapping[str, Any] | None:
         """What Lightning would write to a file, on rank 0; all ranks must ask for it."""
@@ -154,6 +171,17 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
                 "keep. Give it state_dict_type='full', or take another strategy"
             )
         return kept.checkpoint
+
+
+def _warn_of_generators(trainer: Any) -> None:
+    """Say that the data are in another order than they would be, where a loader has it alone."""
+    loaders = CombinedLoader(trainer.train_dataloader).flattened
+    if any(generator_states(loader, torch.default_generator) for loader in loaders):
+        itwinai.logger.warning(
+            "warning: the training data is shuffled by a generator of its own, which Lightning "
+            "does not keep: after this resume it is in the order of the first epochs again. Leave "
+            "the loader's generator out."
+        )
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
