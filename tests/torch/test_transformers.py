@@ -191,9 +191,9 @@ def drawing(config: Any, trial: Trial) -> None:
         num_train_epochs=4,
         per_device_train_batch_size=16,
         eval_strategy="epoch",
-        save_strategy="epoch",
-        metric_for_best_model="eval_loss",
-        load_best_model_at_end=True,
+        save_strategy=config["saves"],
+        metric_for_best_model="eval_loss" if config["sets"] == 1 else "eval_some_loss",
+        load_best_model_at_end=config["saves"] != "no",
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
@@ -207,7 +207,7 @@ def drawing(config: Any, trial: Trial) -> None:
         BertForSequenceClassification(shape),
         arguments,
         train_dataset=data[0],
-        eval_dataset=data[1],
+        eval_dataset={"some": data[1], "more": data[1]} if config["sets"] > 1 else data[1],
         callbacks=[callback, early],
     )
     trainer.train(resume_from_checkpoint=callback.checkpoint)
@@ -226,7 +226,8 @@ def drawing(config: Any, trial: Trial) -> None:
 def test_a_trial_that_goes_on_ends_where_and_as_one_that_was_not_lost(
     tmp_path: Path, arguments: dict[str, Any], patience: int, whole: int
 ) -> None:
-    program = FunctionProgram(drawing, {"arguments": arguments, "patience": patience}, epochs=4)
+    config = {"arguments": arguments, "patience": patience, "sets": 1, "saves": "epoch"}
+    program = FunctionProgram(drawing, config, epochs=4)
     undisturbed, first, second = Listener(4), Listener(2), Listener(4)
     folder = str(tmp_path / "parts")
     whole_trial = Assignment(0, {}, str(tmp_path / "whole"), seed=1)
@@ -237,6 +238,17 @@ def test_a_trial_that_goes_on_ends_where_and_as_one_that_was_not_lost(
         program(Assignment(0, {}, folder, str(first.checkpoint), 2, seed=1), Place(), second)
     assert [*first.reports, *second.reports] == undisturbed.reports
     assert len(undisturbed.reports) == whole
+
+
+@pytest.mark.parametrize("saves", ["epoch", "no"])
+def test_sets_that_are_evaluated_together_are_one_report(tmp_path: Path, saves: str) -> None:
+    config = {"arguments": {}, "patience": 9, "sets": 2, "saves": saves}
+    listener = Listener(5)
+    program = FunctionProgram(drawing, config, epochs=4)
+    program(Assignment(0, {}, str(tmp_path / "trial"), seed=1), Place(), listener)
+    assert [set(report) for report in listener.reports] == [
+        {"eval_some_loss", "eval_more_loss"}
+    ] * 4
 
 
 class Holding:

@@ -116,16 +116,14 @@ class TrialCallback(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **kwargs: Any
     ) -> None:
-        """Report now, or with the checkpoint that is about to be written."""
+        """Keep the metrics, beside those of other sets that are evaluated at this step."""
         if not self._training or state.global_step == self._before:
             return
-        self._metrics = {
+        self._metrics = (self._metrics or {}) | {
             name: value
             for name, value in metrics.items()
             if name != "epoch" and not name.endswith(_OF_THE_MACHINE)
         }
-        if not control.should_save:
-            self._report(state, None)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report the evaluation of this step with its checkpoint."""
@@ -140,9 +138,16 @@ class TrialCallback(TrainerCallback):  # type: ignore[misc]
             shutil.rmtree(folder)
         self._report(state, kept)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report what was evaluated after the step before, where no checkpoint was written."""
+        if self._metrics is not None:
+            self._report(state, None)
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """An evaluation after the training is none of the study's."""
+        """Report what was evaluated last; an evaluation after this is none of the study's."""
         self._training = False
+        if self._metrics is not None:
+            self._report(state, None)
 
     def _report(self, state: Any, checkpoint: dict[str, Any] | None) -> None:
         if self.checkpoint is not None:
