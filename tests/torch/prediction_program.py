@@ -38,10 +38,20 @@ class Lines(IterableDataset[Any]):
         return (torch.tensor([float(number)]) for number in range(self.count))
 
 
+class Shuffled(Lines):
+    """The same in an order that it draws."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (torch.tensor([float(number)]) for number in torch.randperm(self.count))
+
+
 def predict(kind: str, samples: int, folder: Path) -> Any:
     numbers = TensorDataset(torch.arange(float(samples)).unsqueeze(1))
     if kind == "iterable":
         return RegressionTorchPredictor(nn.Identity(), CONFIG).execute(Lines(samples))
+    if kind == "shuffled":
+        torch.manual_seed(int(os.environ["RANK"]))
+        return sorted(RegressionTorchPredictor(nn.Identity(), CONFIG).execute(Shuffled(samples)))
     if kind == "trained":
         trainer = make_trainer(folder)
         *_, model = trainer.execute(TensorDataset(torch.ones(8, 1), torch.ones(8, 1)))

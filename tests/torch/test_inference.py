@@ -32,6 +32,7 @@ from itwinai.torch.inference import (
     _share,
 )
 from itwinai.torch.trainer import RayTorchTrainer, TorchTrainer
+from itwinai.torch.type import HookError
 
 PROGRAM = Path(__file__).with_name("prediction_program.py")
 CONFIG = {"batch_size": 4, "num_workers_dataloader": 0}
@@ -243,6 +244,26 @@ def test_the_model_predicts_in_evaluation_mode_and_is_left_as_it_was():
     assert model.training
 
 
+def test_a_layer_that_is_frozen_in_evaluation_mode_stays_so():
+    model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1)).train()
+    model[0].eval()
+    RegressionTorchPredictor(model, CONFIG).execute(TensorDataset(torch.ones(5, 1)))
+    assert [module.training for module in model.modules()] == [True, False, True]
+
+
+class Squeezing(nn.Module):
+    """Drops the dimension of a batch of one sample."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.squeeze(0)
+
+
+def test_a_model_that_drops_the_dimension_of_a_batch_is_refused():
+    five = TensorDataset(torch.ones(5, 3))  # the last batch has one sample
+    with pytest.raises(HookError, match="returned 3 predictions for a batch of 1; expected one"):
+        TorchPredictor(Squeezing(), CONFIG).execute(five)
+
+
 def test_the_model_may_come_with_the_data(trained):
     checkpoint, model = trained
     loader = TorchModelLoader(checkpoint, MLP)
@@ -324,7 +345,14 @@ def of_ranks(folder: Path, name: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "samples"), [("indexed", 23), ("indexed", 1), ("iterable", 23), ("trained", 23)]
+    ("kind", "samples"),
+    [
+        ("indexed", 23),
+        ("indexed", 1),
+        ("iterable", 23),
+        ("shuffled", 23),
+        ("trained", 23),
+    ],
 )
 def test_two_processes_predict_each_sample_once_in_order(tmp_path, kind, samples):
     run_two(tmp_path, kind, samples)
@@ -343,5 +371,5 @@ def test_a_data_set_of_unknown_order_is_refused_by_several_processes():
     lines = Lines(3)
     lines.deals_itself_out = True
     with pytest.raises(ConfigurationError, match="predict_dataset: Lines deals itself out"):
-        _share(lines, 0, 2)
-    assert _share(lines, 0, 1) is lines
+        _share(lines, 0, 2, 0)
+    assert _share(lines, 0, 1, 0) is lines

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import TensorDataset, random_split
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -19,6 +20,7 @@ pytest.importorskip("accelerate")
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    EarlyStoppingCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -26,7 +28,10 @@ from transformers import (
 
 from itwinai.errors import CheckpointError
 from itwinai.hpo import StudyResult, Trial, TrialState, tune
-from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.engine import Place, ray_cluster
+from itwinai.hpo.functions import FunctionProgram
+from itwinai.hpo.trial import Assignment
+from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.testing.integrations import check_integration
 from itwinai.torch.transformers import TrialCallback
 
@@ -161,6 +166,89 @@ def test_evaluations_by_steps_are_shares_of_the_training(
     result = run(Training(saves="no", every=4), tmp_path, epochs=epochs, num_samples=1)
     assert list(result.trials[0].at) == list(at)
     assert result.trials[0].state is TrialState.COMPLETED
+
+
+class Listener(NullReporter):
+    """Hears the reports of a trial, and has it end after some of them."""
+
+    def __init__(self, heard: int) -> None:
+        self.heard = heard
+        self.reports: list[Any] = []
+        self.checkpoint: Path | None = None
+
+    def report(self, metrics: Any, checkpoint: Any = None, progress: Any = None) -> bool:
+        self.reports.append(metrics)
+        self.checkpoint = checkpoint
+        return len(self.reports) == self.heard
+
+
+def drawing(config: Any, trial: Trial) -> None:
+    """Draws its data and its model after the callback was made."""
+    callback = TrialCallback(trial)
+    data = random_split(sentences(), [128, 64])
+    arguments = TrainingArguments(
+        output_dir=str(trial.folder),
+        num_train_epochs=4,
+        per_device_train_batch_size=16,
+        eval_strategy="epoch",
+        save_strategy=config["saves"],
+        metric_for_best_model="eval_loss" if config["sets"] == 1 else "eval_some_loss",
+        load_best_model_at_end=config["saves"] != "no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        seed=trial.seed,
+        **config["arguments"],
+    )
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    shape = BertConfig(vocab_size=20, num_hidden_layers=1, max_position_embeddings=8, **size)
+    early = EarlyStoppingCallback(config["patience"], early_stopping_threshold=9.0)
+    trainer = Trainer(
+        BertForSequenceClassification(shape),
+        arguments,
+        train_dataset=data[0],
+        eval_dataset={"some": data[1], "more": data[1]} if config["sets"] > 1 else data[1],
+        callbacks=[callback, early],
+    )
+    trainer.train(resume_from_checkpoint=callback.checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "patience", "whole"),
+    [
+        ({}, 9, 4),
+        ({"eval_on_start": True}, 9, 4),
+        ({"save_only_model": True}, 9, 4),
+        ({}, 2, 3),
+        ({}, 1, 2),
+    ],
+)
+def test_a_trial_that_goes_on_ends_where_and_as_one_that_was_not_lost(
+    tmp_path: Path, arguments: dict[str, Any], patience: int, whole: int
+) -> None:
+    config = {"arguments": arguments, "patience": patience, "sets": 1, "saves": "epoch"}
+    program = FunctionProgram(drawing, config, epochs=4)
+    undisturbed, first, second = Listener(4), Listener(2), Listener(4)
+    folder = str(tmp_path / "parts")
+    whole_trial = Assignment(0, {}, str(tmp_path / "whole"), seed=1)
+    for trial, listener in ((whole_trial, undisturbed), (Assignment(0, {}, folder, seed=1), first)):
+        with suppress(TrialStopped):
+            program(trial, Place(), listener)
+    with suppress(TrialStopped):
+        program(Assignment(0, {}, folder, str(first.checkpoint), 2, seed=1), Place(), second)
+    assert [*first.reports, *second.reports] == undisturbed.reports
+    assert len(undisturbed.reports) == whole
+
+
+@pytest.mark.parametrize("saves", ["epoch", "no"])
+def test_sets_that_are_evaluated_together_are_one_report(tmp_path: Path, saves: str) -> None:
+    config = {"arguments": {}, "patience": 9, "sets": 2, "saves": saves}
+    listener = Listener(5)
+    program = FunctionProgram(drawing, config, epochs=4)
+    program(Assignment(0, {}, str(tmp_path / "trial"), seed=1), Place(), listener)
+    assert [set(report) for report in listener.reports] == [
+        {"eval_some_loss", "eval_more_loss"}
+    ] * 4
 
 
 class Holding:

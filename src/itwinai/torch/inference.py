@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from itwinai.components import Predictor, Saver, monitor_exec
 from itwinai.distributed import detect_distributed_environment
@@ -23,7 +22,9 @@ from itwinai.torch.config import TrainingConfiguration, read_configuration
 from itwinai.torch.data import is_iterable, to_device
 from itwinai.torch.model_loader import TorchModelLoader
 from itwinai.torch.strategies import TorchDistributedStrategy, check_strategy, resolve_strategy
-from itwinai.torch.type import Batch
+from itwinai.torch.streams import RankShare, rest_given
+from itwinai.torch.training.evaluating import modes_kept
+from itwinai.torch.type import Batch, HookError
 
 __all__ = [
     "MulticlassTorchPredictor",
@@ -111,13 +112,30 @@ class TorchPredictor(Predictor):
         self, strategy: TorchDistributedStrategy, dataset: Dataset[Any], model: nn.Module
     ) -> list[Any]:
         device = strategy.device()
-        loader = self._loader(_share(dataset, strategy.global_rank(), strategy.global_world_size()))
+        seed = strategy.broadcast_obj(torch.initial_seed(), 0)
+        share = _share(dataset, strategy.global_rank(), strategy.global_world_size(), seed)
+        loader = self._loader(share)
         model = model.to(device)
         predictions: list[Any] = []
-        with _evaluated(model), torch.inference_mode():
-            for index, batch in enumerate(loader):
+        with _evaluated(model), torch.inference_mode(), rest_given(loader):
+            for index, (samples, batch) in enumerate(loader):
                 outputs = self.predict_step(model, to_device(batch, device), index)
-                predictions += self.transform_predictions(outputs)
+                predictions += self._one_for_each(samples, self.transform_predictions(outputs))
+        return predictions
+
+    def _one_for_each(self, samples: int, predictions: Sized) -> Any:
+        """The predictions of a batch.
+
+        Raises:
+            HookError: If they are not one per sample: a model that drops the dimension of the batch
+                where it has one sample gives as many as it has outputs.
+        """
+        if len(predictions) != samples:
+            raise HookError(
+                f"'{self.name}': transform_predictions() returned {len(predictions)} predictions "
+                f"for a batch of {samples}; expected one for each sample. Do the model's outputs "
+                "keep the dimension of the batch, also where it has one sample?"
+            )
         return predictions
 
     def _loader(self, share: Dataset[Any]) -> DataLoader[Any]:
@@ -125,6 +143,7 @@ class TorchPredictor(Predictor):
         return DataLoader(
             share,
             batch_size=self.config.batch_size,
+            collate_fn=_counted,
             # Several loading processes would mix the order of what is read from front to back.
             num_workers=min(workers, 1) if is_iterable(share) else workers,
             pin_memory=self.config.pin_gpu_memory,
@@ -199,32 +218,21 @@ class PredictionSaver(Saver):
         return artifact
 
 
-class _EveryNth(IterableDataset[Any]):
-    """Every n-th sample of a data set that can only be read from front to back."""
-
-    def __init__(self, dataset: Any, rank: int, world_size: int) -> None:
-        self._dataset = dataset
-        self._rank = rank
-        self._world_size = world_size
-
-    def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self._dataset), self._rank, None, self._world_size)
-
-
 @contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode for a block; an exported one has no other mode."""
-    was_training = model.training
-    with suppress(NotImplementedError):
-        model.eval()
-    try:
-        yield
-    finally:
+    with modes_kept([model]):
         with suppress(NotImplementedError):
-            model.train(was_training)
+            model.eval()
+        yield
 
 
-def _share(dataset: Any, rank: int, world_size: int) -> Dataset[Any]:
+def _counted(samples: list[Any]) -> tuple[int, Any]:
+    """A batch, with the number of its samples."""
+    return len(samples), default_collate(samples)
+
+
+def _share(dataset: Any, rank: int, world_size: int, seed: int) -> Dataset[Any]:
     """Part of a data set that one process predicts; :func:`_dealt_back` is the way back."""
     if world_size == 1:
         return cast("Dataset[Any]", dataset)
@@ -235,7 +243,7 @@ def _share(dataset: Any, rank: int, world_size: int) -> Dataset[Any]:
             f"predict_dataset: {type(dataset).__name__} deals itself out, so its order is unknown "
             "to several processes. Predict with one process, or give a plain data set."
         )
-    return _EveryNth(dataset, rank, world_size)
+    return RankShare(dataset, rank, world_size, seed)
 
 
 def _dealt_back(parts: list[list[Any]]) -> list[Any]:

@@ -10,11 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch.distributed as dist
 
+import itwinai
 from itwinai.errors import CheckpointError, MissingPackageError
+from itwinai.reporting import TrialStopped
+from itwinai.torch.reproducibility import random_state, set_random_state
 
 try:
-    from transformers import TrainerCallback
-    from transformers.trainer import TRAINING_ARGS_NAME
+    from transformers import TrainerCallback, TrainerState
+    from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 except ImportError as error:
     raise MissingPackageError(
         f"a study of a Trainer needs transformers ({error}): pip install 'itwinai[transformers]'"
@@ -81,31 +84,46 @@ class TrialCallback(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trial: Reported) -> None:
         self._trial = trial
         self._training = False
+        #: Steps made before this attempt.
+        self._before = 0
         self._metrics: dict[str, float] | None = None
+        state = random_state()
         kept = trial.load()
+        set_random_state(state)  # so that model and data are made as they were at first
         #: A folder to go on from, for ``resume_from_checkpoint``; None where the trial begins.
         self.checkpoint: Path | None = None
         if kept is not None:
-            self.checkpoint = trial.folder / f"resumed-{trial.rank}"
-            _write_files(self.checkpoint, kept)
+            folder = trial.folder / f"resumed-{trial.rank}"
+            self.checkpoint = folder if _write_files(folder, kept) else None
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let other callbacks, such as one that stops early, go on where they were."""
+        args.restore_callback_states_from_checkpoint |= self.checkpoint is not None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """From now on evaluations are those of the study."""
-        self._training = True
+        """From now on evaluations are those of the study.
+
+        Raises:
+            TrialStopped: If the training had ended at the checkpoint.
+        """
+        self._training, self._before = True, state.global_step
+        if self.checkpoint is None:
+            return
+        if state.global_step >= state.max_steps or _was_ended(self.checkpoint):
+            shutil.rmtree(self.checkpoint)
+            raise TrialStopped
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **kwargs: Any
     ) -> None:
-        """Report now, or with the checkpoint that is about to be written."""
-        if not self._training or not state.global_step:
+        """Keep the metrics, beside those of other sets that are evaluated at this step."""
+        if not self._training or state.global_step == self._before:
             return
-        self._metrics = {
+        self._metrics = (self._metrics or {}) | {
             name: value
             for name, value in metrics.items()
             if name != "epoch" and not name.endswith(_OF_THE_MACHINE)
         }
-        if not control.should_save:
-            self._report(state, None)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report the evaluation of this step with its checkpoint."""
@@ -120,9 +138,16 @@ class TrialCallback(TrainerCallback):  # type: ignore[misc]
             shutil.rmtree(folder)
         self._report(state, kept)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report what was evaluated after the step before, where no checkpoint was written."""
+        if self._metrics is not None:
+            self._report(state, None)
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """An evaluation after the training is none of the study's."""
+        """Report what was evaluated last; an evaluation after this is none of the study's."""
         self._training = False
+        if self._metrics is not None:
+            self._report(state, None)
 
     def _report(self, state: Any, checkpoint: dict[str, Any] | None) -> None:
         if self.checkpoint is not None:
@@ -144,7 +169,16 @@ def _read_files(folder: Path) -> dict[str, Any]:
     }
 
 
-def _write_files(folder: Path, files: Any) -> None:
+def _was_ended(checkpoint: Path) -> bool:
+    """Whether a callback had ended the training at a checkpoint, before its last step."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    control = state.stateful_callbacks.get("TrainerControl", {})
+    asked: bool = control.get("args", {}).get("should_training_stop", False)
+    return asked and state.global_step < state.max_steps
+
+
+def _write_files(folder: Path, files: Any) -> bool:
+    """Write the files of a checkpoint; return whether a training can go on from them."""
     known = isinstance(files, Mapping) and all(isinstance(f, np.ndarray) for f in files.values())
     if not known:
         raise CheckpointError(f"{folder.parent}: its checkpoint holds no files of a Trainer")
@@ -155,3 +189,12 @@ def _write_files(folder: Path, files: Any) -> None:
             raise CheckpointError(f"{folder.parent}: its checkpoint names a file elsewhere: {name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         content.tofile(path)
+    if any(path.name.startswith("rng_state") for path in folder.iterdir()):
+        return True
+    shutil.rmtree(folder)
+    itwinai.logger.warning(
+        "warning: %s: its checkpoint holds the model alone (save_only_model), so the trial begins "
+        "again",
+        folder.parent,
+    )
+    return False

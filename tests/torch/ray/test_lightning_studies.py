@@ -13,8 +13,11 @@ import torch
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import StudyResult, Trial, TrialState, rerun, tune
-from itwinai.hpo.engine import ray_cluster
+from itwinai.hpo.engine import Place, ray_cluster
+from itwinai.hpo.functions import FunctionProgram
+from itwinai.hpo.trial import Assignment
 from itwinai.pipeline import Pipeline
+from itwinai.reporting import NullReporter
 from itwinai.testing.integrations import check_integration
 from itwinai.torch.ray.lightning.training import LightningTraining
 from itwinai.torch.trainer import TorchLightningTrainer
@@ -56,6 +59,22 @@ class Line(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5)
         found = {"scheduler": schedule, "monitor": "validation_loss"}
         return {"optimizer": optimizer, "lr_scheduler": found}
+
+
+class Wavy(Line):
+    """Is validated as it is told to be."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self):
+        assert self.trainer.estimated_stepping_batches == 16  # which has the data loaded
+        return super().configure_optimizers()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("validation_loss", [1.0, 0.4, 0.5, 0.1][self.current_epoch])
 
 
 class Points(lightning.LightningDataModule):
@@ -214,6 +233,53 @@ def test_a_validation_in_the_middle_of_an_epoch_is_a_report(tmp_path: Path) -> N
     assert (result.trials[1].state, result.trials[1].epochs) == (TrialState.STOPPED, 0.5)
     log = (tmp_path / "study/trials/00001/log.txt").read_text()
     assert "Traceback" not in log
+    first = result.trials[0]  # whose rate is logged when an epoch ends
+    told = zip(first.at, first.history, strict=True)
+    assert all(("lr" in metrics) == (at == int(at)) for at, metrics in told)
+
+
+class Listener(NullReporter):
+    """Hears the reports of a trial, and has it end after some of them."""
+
+    def __init__(self, heard: int) -> None:
+        self.heard = heard
+        self.reports: list[Any] = []
+        self.checkpoint: Path | None = None
+
+    def report(self, metrics: Any, checkpoint: Any = None, progress: Any = None) -> bool:
+        self.reports.append(metrics)
+        self.checkpoint = checkpoint
+        return len(self.reports) == self.heard
+
+
+def wavy(config: Any, trial: Trial) -> None:
+    import lightning
+    import my_points
+    from lightning.pytorch.callbacks import EarlyStopping
+
+    from itwinai.torch.lightning import TrialCallback, trainer_options
+
+    early = EarlyStopping("validation_loss", patience=config["patience"])
+    callbacks = [TrialCallback(trial), early]
+    trainer = lightning.Trainer(max_epochs=4, callbacks=callbacks, **trainer_options(trial))
+    module = my_points.Wavy(plateau=True)
+    trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callbacks[0].ckpt_path)
+
+
+@pytest.mark.parametrize(("patience", "heard", "whole"), [(9, 2, 4), (0, 3, 3)])
+def test_a_trial_of_lightnings_goes_on_with_what_its_last_epoch_was_followed_by(
+    tmp_path: Path, patience: int, heard: int, whole: int
+) -> None:
+    """That are the step of a schedule by its metric, an end, and the order of the data."""
+    program = FunctionProgram(wavy, {"patience": patience}, epochs=4)
+    undisturbed, first, second = Listener(4), Listener(heard), Listener(4)
+    program(Assignment(0, {}, str(tmp_path / "whole"), seed=1), Place(), undisturbed)
+    folder = str(tmp_path / "parts")
+    program(Assignment(0, {}, folder, seed=1), Place(), first)
+    rest = Assignment(0, {}, folder, str(first.checkpoint), heard, seed=1)
+    program(rest, Place(), second)
+    assert [*first.reports, *second.reports] == undisturbed.reports
+    assert len(undisturbed.reports) == whole
 
 
 @pytest.mark.exhaustive

@@ -12,8 +12,9 @@ import torch
 from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 from torch import nn
+from torch.utils.data import TensorDataset
 
-from itwinai.errors import NotANumberError
+from itwinai.errors import ConfigurationError, NotANumberError
 from itwinai.torch.trainer import TorchTrainer
 from itwinai.torch.type import HookError
 
@@ -71,6 +72,109 @@ def test_an_own_validation_is_of_the_averaged_weights_that_are_returned(tmp_path
     with torch.no_grad():
         loss = nn.functional.cross_entropy(model(data.tensors[0]), data.tensors[1])
     assert trainer.epoch_metrics["validation_loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+class Leaving(TorchTrainer):
+    """Takes the first batches of each epoch alone."""
+
+    taken = 4
+
+    def train_epoch(self) -> Any:
+        for number, (inputs, targets) in enumerate(self.remaining_batches(), 1):
+            self.optimize(self.loss(self.model(inputs), targets))
+            if number == self.taken:
+                break
+        self.turns = [*getattr(self, "turns", []), self.turn]
+
+
+@pytest.mark.parametrize("taken", [4, 5])
+def test_a_loop_that_is_left_takes_nothing_into_the_next_step(tmp_path: Path, taken: int) -> None:
+    config = {"batch_size": 8, "gradient_accumulation_steps": 2}
+    whole, left = (Leaving(**options(tmp_path / name, config=config)) for name in "ab")
+    left.taken = taken
+    for trainer in (whole, left):
+        trainer.execute(make_data())
+    for one, other in zip(whole.model.parameters(), left.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert (left.optimizer_steps, {turn.share for turn in left.turns}) == (6, {1.0})
+
+
+class Skipping(TorchTrainer):
+    """Leaves out the second batch of each epoch."""
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        if batch_idx != 1:
+            return super().train_step(batch, batch_idx)
+        return None, {}
+
+
+def test_a_step_that_was_not_made_leaves_nothing_to_the_next_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"batch_size": 15, "shuffle_train": False, "gradient_accumulation_steps": 2}
+    given = options(tmp_path, epochs=1, config={**config, "optimizer": "sgd"})
+    rest = TensorDataset(*(part[30:] for part in make_data().tensors))
+    models = []
+    for kind, data in ((Skipping, make_data()), (TorchTrainer, rest)):
+        models.append(kind(**given).execute(data)[-1])
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, other)
+    assert "was not handed to self.optimize()" in caplog.text
+
+
+class Saving(TorchTrainer):
+    """Saves what it has evaluated, at the end of epochs and in the middle of them."""
+
+    def validation_epoch(self) -> Any:
+        torch.rand(1)
+        loss = super().validation_epoch()
+        self.save_checkpoint(f"own_{self.current_epoch}_{self.position.steps}")
+        return loss
+
+
+@pytest.mark.parametrize("saved", ["own_1_2", "own_1_4"])
+def test_a_checkpoint_of_ones_own_evaluation_goes_on_to_the_same_bits(
+    tmp_path: Path, saved: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = {"lr_scheduler": "step", "lr_scheduler_step_size": 1, "lr_scheduler_gamma": 0.5}
+    config = {"ema_decay": 0.9, "dropout": 0.2, "early_stopping_patience": 9, **schedule}
+    trainers = []
+    for checkpoint in (None, tmp_path / "checkpoints" / saved):
+        given = options(tmp_path, config=config, validate_every_steps=2, from_checkpoint=checkpoint)
+        trainers.append(Saving(**given))
+        trainers[-1].execute(make_data(), make_data(30))
+    whole, resumed = trainers
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for name in ("epoch_metrics", "optimizer_steps", "validation_glob_step"):
+        assert getattr(whole, name) == getattr(resumed, name)
+    assert whole.early_stopping.state_dict() == resumed.early_stopping.state_dict()
+    assert "has had no effect" not in caplog.text
+
+
+class SavingSteps(TorchTrainer):
+    """Saves while it trains on a batch."""
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        found = super().train_step(batch, batch_idx)
+        self.save_checkpoint("mine")
+        return found
+
+
+class SavingInLoop(TorchTrainer):
+    """Saves in a loop of its own."""
+
+    def train(self) -> None:
+        for _ in self.remaining_epochs():
+            for inputs, targets in self.remaining_batches():
+                self.optimize(self.loss(self.model(inputs), targets))
+                self.save_checkpoint("mine")
+
+
+@pytest.mark.parametrize("kind", [SavingSteps, SavingInLoop])
+def test_a_checkpoint_within_a_batch_is_refused(tmp_path: Path, kind: type[TorchTrainer]) -> None:
+    with pytest.raises(ConfigurationError, match=r"'mine'\) in the middle of epoch 1"):
+        kind(**options(tmp_path)).execute(make_data())
 
 
 class TwoNetworks(TorchTrainer):

@@ -108,7 +108,8 @@ class Trial:
     def load(self) -> Any:
         """What the newest checkpoint holds, or None where the trial begins.
 
-        The states of random numbers are put back too, those of rank 0 on all ranks.
+        The states of random numbers are put back too, those of rank 0 on all ranks. So what a trial
+        that goes on must have as it began, such as a random split, is drawn before.
         A function that does not ask begins again, and its reports count from where it was.
 
         Raises:

@@ -68,6 +68,20 @@ class WeightAverage:
             self._is_applied = False
             self.exchange()
 
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Give the model its own weights for a block, also within one of the averaged ones."""
+        if not self._is_applied:
+            yield
+            return
+        self.exchange()
+        self._is_applied = False
+        try:
+            yield
+        finally:
+            self._is_applied = True
+            self.exchange()
+
     @torch.no_grad()
     def restart(self) -> None:
         """Take the model's present weights as the average."""

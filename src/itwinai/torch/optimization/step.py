@@ -85,9 +85,18 @@ class Optimization:
         if schedule is not None and goes_by_step(schedule):
             schedule.step()
 
+    def end_window(self) -> bool:
+        """Leave gradients out that no step was made of; return whether there were any."""
+        left, self._begins = not self._begins, True
+        return left
+
     def evaluated(self) -> AbstractContextManager[None]:
         """Context in which the model has the weights to evaluate and to keep."""
         return nullcontext() if self.average is None else self.average.applied()
+
+    def trained(self) -> AbstractContextManager[None]:
+        """Context in which the model has the weights to train on, also within an evaluation."""
+        return nullcontext() if self.average is None else self.average.lifted()
 
     def state_dict(self) -> dict[str, Any]:
         """State of the loss scaling."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -19,16 +19,17 @@ def networks(training: Training) -> list[nn.Module]:
 
 @contextmanager
 def evaluating(training: Training) -> Iterator[None]:
-    """Give the model the weights that are kept, for the length of a block.
+    """Give the model the weights that are kept, and let modes be, for the length of a block."""
+    with modes_kept(networks(training)), training.optimization.evaluated():
+        yield
 
-    Then all networks are in the mode, training or evaluation, in which they were.
-    """
-    modes = [
-        (module, module.training) for network in networks(training) for module in network.modules()
-    ]
+
+@contextmanager
+def modes_kept(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Put each layer back after a block into the mode, training or evaluation, in which it was."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
     try:
-        with training.optimization.evaluated():
-            yield
+        yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -64,6 +64,7 @@ def end_epoch(training: Training) -> None:
         JobEnds: If the job asked the training to stop before the last epoch.
     """
     epoch, loss = training.current_epoch, training.epoch_metrics.get("validation_loss")
+    state.release_place(training)
     check_heard(training)
     _step_schedule(training)
     training.config.took_effect("early_stopping_patience", "early_stopping_min_delta")
@@ -73,7 +74,8 @@ def end_epoch(training: Training) -> None:
         )
     if loss is not None:
         training.log(loss, "global_validation_loss_epoch", step=epoch)
-    training.effects.look(certain=True)
+    if not training.position.was_at_end:
+        training.effects.look(certain=True)
     ends = epoch + 1 < training.epochs and job_ends(training)
     state.save_due(training, always=ends)
     _show(training)

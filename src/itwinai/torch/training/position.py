@@ -60,6 +60,10 @@ class Position:
         self.left: int | None = None
         #: Whether the checkpoint that is being written is one in the middle of the epoch.
         self.is_saved = False
+        #: Batches and steps of each stage at the place, if it is evaluated again from there on.
+        self.counters: dict[str, int] | None = None
+        #: Whether a batch is being trained on.
+        self.is_in_batch = False
         self.nan_watch = NanWatch()
         self._source = Source(())
         self._metrics: EpochMetrics | None = None
@@ -73,6 +77,11 @@ class Position:
     def is_open(self) -> bool:
         """Whether there is an epoch to go on in that nothing has gone on with."""
         return self._resumed is not None
+
+    @property
+    def was_at_end(self) -> bool:
+        """Whether the checkpoint that the epoch goes on from had left nothing of it to train on."""
+        return self.batches > 0 and self._source.taken == 0
 
     @property
     def keeps_place(self) -> bool:
@@ -96,6 +105,7 @@ class Position:
 
     def begin_epoch(self) -> None:
         """Stand at the begin of an epoch, unless there is one to go on in."""
+        self.is_in_batch = False
         if not self.is_open:
             self.batches = self.steps = 0
 
@@ -131,6 +141,7 @@ class Position:
 
     def took_batch(self, ends_step: bool) -> None:
         """Hear that a batch was trained on, and whether an optimizer step ended with it."""
+        self.is_in_batch = False
         self.batches += 1
         self._source.taken += 1
         self.steps += ends_step

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from itwinai.errors import ConfigurationError
 from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.reproducibility import random_numbers_kept
-from itwinai.torch.training import hooks
+from itwinai.torch.training import hooks, state
 from itwinai.torch.training.batches import Step, run_batches
 from itwinai.torch.training.evaluating import evaluating, networks
 from itwinai.torch.training.protocol import Stage, Training
-from itwinai.torch.training.steps import end_batch, log_result
+from itwinai.torch.training.steps import EVALUATING, count_batch, end_batch, log_result
 from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
 
 
@@ -60,27 +60,47 @@ def remaining_batches(training: Training) -> Iterator[Any]:
     """Give an epoch's batches to a user's own loop, from where a checkpoint was."""
     position, where = training.position, training.whereabouts
     loader, where.hook = hooks.train_loader_of(training), "remaining_batches()"
-    source = position.begin(loader, training.torch_rng)
-    for batch, turn in _turns(training, "train", source):
-        training.turn = turn
-        where.batch += 1
-        with nullcontext() if turn.is_last else _accumulating(training):
-            yield batch
-        end_batch(training)
-    training.turn, where.batch = Turn(), 0
-    training.config.took_effect("gradient_accumulation_steps")
+    state.release_place(training)
+    source, steps = position.begin(loader, training.torch_rng), training.optimization.steps
+    try:
+        for batch, turn in _turns(training, "train", source):
+            training.turn, steps = turn, training.optimization.steps
+            where.batch, position.is_in_batch = where.batch + 1, True
+            with nullcontext() if turn.is_last else _accumulating(training):
+                yield batch
+            end_batch(training)
+    except GeneratorExit:  # the loop was left at this batch
+        if training.optimization.steps > steps:
+            count_batch(training)
+        raise
+    else:
+        _end_data(training)
+    finally:
+        position.is_in_batch = False
+        training.optimization.end_window()
+        training.turn, where.batch = Turn(), 0
+        training.config.took_effect("gradient_accumulation_steps")
 
 
 def _train(training: Training, loader: DataLoader[Any], metrics: EpochMetrics) -> None:
     """Train on what is left of an epoch's batches."""
     position, steps_before = training.position, training.optimization.steps
+    state.release_place(training)
     source = position.begin(loader, training.torch_rng, metrics)
     for index, loss in _batches(training, "train", source, metrics, position.batches):
         position.nan_watch.see(loss, index + 1)
         end_batch(training)
+    _end_data(training)
     training.first_nan = position.nan_watch.first
     if training.optimization.steps > steps_before:
         training.config.took_effect("gradient_accumulation_steps")
+
+
+def _end_data(training: Training) -> None:
+    """Hear that an epoch's training data have ended, which a user's own hooks may follow."""
+    hooks_after = ("train_epoch", *EVALUATING, "test_epoch", "test_step")
+    if training.overrides(*hooks_after) and not training.overrides("train"):
+        state.hold_place(training, again=True)
 
 
 def _batches(
@@ -91,6 +111,7 @@ def _batches(
     def take_turn(turn: Turn) -> None:
         training.turn = turn
         training.whereabouts.batch += 1
+        training.position.is_in_batch |= stage == "train"
 
     step = getattr(training, f"{stage}_step")
     if stage == "train":

@@ -80,6 +80,25 @@ def save_within_epoch(training: Training) -> None:
         training.step_watch.saved()
 
 
+def hold_place(training: Training, again: bool) -> None:
+    """Let a checkpoint that a user's own code writes from now on go on here, within the epoch.
+
+    Args:
+        training: Which is released by :func:`release_place`.
+        again: Whether what is evaluated before it is written will be evaluated again then.
+    """
+    position = training.position
+    if position.batches and position.keeps_place:
+        position.is_saved, position.counters = True, _counters(training) if again else None
+        training.random_states = training.strategy.gather_obj(of_rank(training)) or []
+
+
+def release_place(training: Training) -> None:
+    """Let a checkpoint be of an epoch that has ended again."""
+    training.position.is_saved, training.position.counters = False, None
+    training.random_states = []
+
+
 def _save_all(training: Training, names: Sequence[str]) -> None:
     """Write checkpoints, each with the state of all ranks."""
     if not names:
@@ -102,9 +121,14 @@ def save(training: Built, path: Path, best_validation_metric: float, writes: boo
         best_validation_metric: Recorded in it.
         writes: Whether this rank writes it; the others only take part where states are sharded.
     """
-    if training.checkpoint_sharded:
-        _save_sharded(training, path, best_validation_metric)
-        return
+    with training.optimization.trained():
+        if training.checkpoint_sharded:
+            _save_sharded(training, path, best_validation_metric)
+        else:
+            _save_whole(training, path, best_validation_metric, writes)
+
+
+def _save_whole(training: Built, path: Path, best_validation_metric: float, writes: bool) -> None:
     strategy, average = training.strategy, training.optimization.average
     state: dict[str, Any] = {
         "optimizer_state_dict": strategy.optimizer_state(training.model, training.optimizer)
@@ -217,14 +241,25 @@ def _of_training(training: Built, best_validation_metric: float) -> dict[str, An
         "built": training.built,
         "scaler_state_dict": training.optimization.state_dict(),
         "early_stopping": training.early_stopping.state_dict(),
-        "glob_steps": {name: getattr(training, name) for name in _COUNTERS},
+        "glob_steps": training.position.counters or _counters(training),
         "torch_rng_state": own["torch"],
-        "random_states": training.random_states or [own],
+        "random_states": _of_ranks(training, own),
         "random_seed": training.random_seed,
         "order_seed": training.torch_rng.initial_seed(),
         "first_random_state": training.first_random_state,
         "samples": training.samples,
     }
+
+
+def _of_ranks(training: Built, own: Mapping[str, Any]) -> list[Any]:
+    """What differs from rank to rank: now, or where the training will evaluate again."""
+    if training.random_states and training.position.counters:
+        return training.random_states
+    return [own, *training.random_states[1:]]
+
+
+def _counters(training: Built) -> dict[str, int]:
+    return {name: getattr(training, name) for name in _COUNTERS}
 
 
 def _where(training: Built) -> dict[str, int]:

@@ -19,6 +19,10 @@ from itwinai.torch.training.step_watch import Heard
 _SAVING = ("checkpoint_every_steps", "checkpoint_every_seconds")
 
 
+#: Hooks that evaluate, in the middle of an epoch too.
+EVALUATING = ("validation_epoch", "validation_step")
+
+
 def check_steps(training: Training) -> None:
     """Refuse what the trainer's arguments ask for in the middle of epochs and cannot have.
 
@@ -36,6 +40,23 @@ def check_steps(training: Training) -> None:
         raise ConfigurationError(
             "validate_every_steps: there is no validation set. Pass one, or leave "
             "validate_every_steps out."
+        )
+
+
+def check_saving(training: Training, name: str) -> None:
+    """Refuse a checkpoint by a user's own code that could not be gone on from.
+
+    Raises:
+        ConfigurationError: If it is in the middle of an epoch, and not between two steps of data
+            that keep their place.
+    """
+    position = training.position
+    if (position.is_in_batch or training.is_within_epoch) and not position.is_saved:
+        raise ConfigurationError(
+            f"save_checkpoint({name!r}) in the middle of epoch {training.current_epoch + 1}: "
+            "nothing tells how much of the epoch it holds, so a training that goes on from it "
+            "would leave samples out. Give the trainer checkpoint_every_steps or "
+            "checkpoint_every_seconds, which save between steps, or save after the last batch."
         )
 
 
@@ -75,11 +96,17 @@ def end_batch(training: Training) -> None:
         JobEnds: If the job asked a training alone to stop, which it can do here.
         TrialStopped: If the study ends this trial.
     """
+    count_batch(training)
+    if training.turn.is_last:
+        _end_window(training)
+        _end_step(training)
+
+
+def count_batch(training: Training) -> None:
+    """Count a batch that was trained on, and the step that it ends."""
     ends_step = training.turn.is_last
     training.position.took_batch(ends_step)
-    if ends_step:
-        training.optimizer_steps += 1
-        _end_step(training)
+    training.optimizer_steps += ends_step
 
 
 def log_result(training: Training, name: str, value: float) -> None:
@@ -94,6 +121,17 @@ def _asked(training: Training) -> list[str]:
     """The trainer's arguments that ask for something at steps."""
     named = (*_SAVING, "validate_every_steps")
     return [name for name in named if getattr(training, name) is not None]
+
+
+def _end_window(training: Training) -> None:
+    """Keep the gradients of batches whose step was not made out of the next one."""
+    if training.optimization.end_window() and training.strategy.is_main_worker:
+        training.reporter.note(
+            "gradient_accumulation_steps",
+            "warning: the last batch of an optimizer step was not handed to self.optimize(), so "
+            "there was no step, and the gradients of the batches before it are left out. Hand each "
+            "batch over; multiply the loss of one that shall not count by 0.",
+        )
 
 
 def _end_step(training: Training) -> None:
@@ -132,10 +170,13 @@ def _validate(training: Training) -> Mapping[str, float]:
     where, metrics = training.whereabouts, training.epoch_metrics
     hook, batch = where.hook, where.batch
     training.epoch_metrics, training.is_within_epoch = {}, True
+    if training.overrides(*EVALUATING):
+        state.hold_place(training, again=False)
     try:
         run_hook(training, "validation")
         found = training.epoch_metrics
     finally:
+        state.release_place(training)
         training.epoch_metrics, training.is_within_epoch = metrics, False
         where.hook, where.batch = hook, batch
     return found

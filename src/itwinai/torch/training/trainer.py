@@ -72,6 +72,7 @@ from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
 from itwinai.torch.training.stages import evaluate, remaining_batches, run_stage
 from itwinai.torch.training.step_watch import StepWatch
+from itwinai.torch.training.steps import check_saving
 from itwinai.torch.training.turns import Turn, counted_targets, counts_targets
 from itwinai.torch.type import Batch, Metrics
 
@@ -559,13 +560,20 @@ class LocalTrainer(Trainer, LogMixin):
     ) -> Path | None:
         """Write a checkpoint on rank 0; return its folder there, None on other ranks.
 
+        In the middle of an epoch it can be called in an evaluation (see ``validate_every_steps``),
+        and a training goes on from it there. Between the batches, ``checkpoint_every_steps`` saves.
+
         Args:
             name: Name of the folder.
             best_validation_metric: Recorded in it; None: the trainer's.
             checkpoints_root: Folder it is put in, where a study leaves it alone; None:
                 ``checkpoints_location``.
             force: Write on this rank, whichever it is.
+
+        Raises:
+            ConfigurationError: While a batch is trained on.
         """
+        check_saving(self, name)
         writes = self.strategy.is_main_worker or force
         if not (writes or self.strategy.is_sharded or self.checkpoint_sharded):
             return None

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+import itwinai
 from itwinai.errors import MissingPackageError
 from itwinai.hpo.errors import UnkeepableError
 from itwinai.hpo.isolation.support import support
 from itwinai.reporting import TrialStopped
+from itwinai.torch.training.source import generator_states
 
 try:
     from lightning.pytorch.callbacks import Checkpoint
     from lightning.pytorch.plugins.environments import TorchElasticEnvironment
     from lightning.pytorch.plugins.io import CheckpointIO
+    from lightning.pytorch.utilities.combined_loader import CombinedLoader
     from lightning.pytorch.utilities.seed import isolate_rng
 except ImportError as error:
     raise MissingPackageError(
@@ -37,9 +40,10 @@ _NOT_KEPT = {
 class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbacks, for Lightning
     """Reports a training to its trial, keeps Lightning's checkpoints, and ends it when told to.
 
-    Each validation is reported, or each epoch where there is none, with all that was logged; one in
-    the middle of an epoch (``val_check_interval``) without a checkpoint. Lightning takes it for a
-    ``ModelCheckpoint`` and adds none of its own.
+    Each validation is reported, or each epoch where there is none, with all that was logged. One in
+    the middle of an epoch (``val_check_interval``) is reported without a checkpoint, with what was
+    logged since the epoch began: of training, what Lightning has of the last step. Lightning takes
+    it for a ``ModelCheckpoint`` and adds none of its own.
 
     Args:
         trial: The trial, as the function has it.
@@ -57,8 +61,13 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         self._trial = trial
         self._file = trial.folder / f"resumed-{trial.rank}.ckpt"
         self._random: Any = None
+        #: At the end of the last epoch.
         self._metrics: dict[str, float] = {}
-        self._validated = self._stopped = False
+        #: When the running epoch began, as Lightning had them; logged anew, they are other objects.
+        self._before: dict[str, Any] = {}
+        #: Whether another callback ended the training after it.
+        self._ends = False
+        self._goes_on = self._validated = self._stopped = False
 
     @property
     def ckpt_path(self) -> Path | None:
@@ -72,21 +81,36 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         torch.save(checkpoint, self._file)
         return self._file
 
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Put random numbers back, before ``configure_optimizers`` may ask for the data."""
+        self._put_random_numbers_back()
+
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Put random numbers back; Lightning begins to shuffle the data after this."""
+        """Put them back where Lightning loads a checkpoint later; it shuffles after this."""
+        self._put_random_numbers_back()
+
+    def _put_random_numbers_back(self) -> None:
         if self._random is not None:
             support().set_random_state(self._random)
+            self._random, self._goes_on = None, True
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Do what the checkpoint was too early for."""
-        if self._random is None:
+        if not self._goes_on:
             return
-        self._random = None
+        self._goes_on = False
         self._file.unlink(missing_ok=True)
+        trainer.should_stop |= self._ends
+        if self._trial.rank == 0:
+            _warn_of_generators(trainer)
         for config in trainer.lr_scheduler_configs:
             is_due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
             if config.reduce_on_plateau and is_due and config.monitor in self._metrics:
                 pl_module.lr_scheduler_step(config.scheduler, self._metrics[config.monitor])
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note what was logged before."""
+        self._before = dict(trainer.callback_metrics)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Report in the middle of an epoch; at its end, note that there is something to report."""
@@ -94,22 +118,31 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         share = _share(trainer)
         if self._validated and share < 1:
             self._validated = False
-            self._report(trainer, share, None)
+            logged = trainer.callback_metrics.items()
+            new = {name: value for name, value in logged if value is not self._before.get(name)}
+            self._report(trainer, share, _numbers(new), None)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the epoch."""
         if trainer.enable_validation and not self._validated:
             return
         self._validated = False
-        self._report(trainer, 1, self._checkpoint(trainer))
+        # Both for the checkpoint to know.
+        self._metrics, self._ends = _numbers(trainer.callback_metrics), trainer.should_stop
+        self._report(trainer, 1, self._metrics, self._checkpoint(trainer))
 
-    def _report(self, trainer: Any, share: float, checkpoint: Mapping[str, Any] | None) -> None:
-        """Report what was logged after a part of the running epoch."""
-        self._metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    def _report(
+        self,
+        trainer: Any,
+        share: float,
+        metrics: Mapping[str, float],
+        checkpoint: Mapping[str, Any] | None,
+    ) -> None:
+        """Report after a part of the running epoch."""
         epoch = (trainer.current_epoch + share) / (trainer.check_val_every_n_epoch or 1)
         try:
             self._trial.report(
-                self._metrics, checkpoint=checkpoint, epoch=epoch, step=trainer.global_step
+                metrics, checkpoint=checkpoint, epoch=epoch, step=trainer.global_step
             )
         except TrialStopped:
             if self._stopped:  # it has gone on, as its min_epochs may want
@@ -117,12 +150,12 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
             self._stopped = trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What was reported, for the schedules that wait for a plateau of it."""
-        return {"metrics": self._metrics}
+        """What was logged, for the schedules that wait for a plateau of it, and what follows."""
+        return {"metrics": self._metrics, "ends": self._ends}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self._metrics = state_dict["metrics"]
+        self._metrics, self._ends = state_dict["metrics"], state_dict.get("ends", False)
 
     def _checkpoint(self, trainer: Any) -> Mapping[str, Any] | None:
         """What Lightning would write to a file, on rank 0; all ranks must ask for it."""
@@ -138,6 +171,21 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
                 "keep. Give it state_dict_type='full', or take another strategy"
             )
         return kept.checkpoint
+
+
+def _warn_of_generators(trainer: Any) -> None:
+    """Say that the data are in another order than they would be, where a loader has it alone."""
+    loaders = CombinedLoader(trainer.train_dataloader).flattened
+    if any(generator_states(loader, torch.default_generator) for loader in loaders):
+        itwinai.logger.warning(
+            "warning: the training data is shuffled by a generator of its own, which Lightning "
+            "does not keep: after this resume it is in the order of the first epochs again. Leave "
+            "the loader's generator out."
+        )
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _share(trainer: Any) -> float:
