@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -249,6 +250,29 @@ def test_several_objectives_have_a_front_and_a_best_by_the_primary(make_study: M
     primary = simulate(make_study(**TWO, primary="size", name="other", num_samples=12), quadratic)
     assert primary.best is not None
     assert primary.best.params["x"] == max(trial.params["x"] for trial in primary.trials)
+
+
+def test_of_trials_that_the_primary_metric_calls_equal_the_best_is_on_the_front(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study(**TWO, num_samples=4)
+    for loss, size in ((0.5, 1.0), (0.5, 3.0), (0.5, 2.0), (0.6, 0.5)):
+        trial = ask(study)
+        study.report(trial.number, {"loss": loss, "size": size}, None, 4)
+        study.tell(trial.number, TrialState.COMPLETED)
+    result = study.close()
+    assert [trial.number for trial in result.front] == [1]
+    assert result.best == result.trials[1]
+    assert result.why_best == "one of 3 with the lowest of 4 completed"
+
+
+def test_what_is_no_number_is_not_the_best(make_study: MakeStudy) -> None:
+    study = make_study()
+    for loss in (math.nan, 0.5):  # the driver dies before the first trial's end
+        study.report(ask(study).number, {"loss": loss}, None, 1)
+    result = study.result()
+    assert result.trials[0].state is TrialState.RUNNING
+    assert result.best == result.trials[1]
 
 
 def test_plain_optuna_finds_the_same_front(make_study: MakeStudy) -> None:

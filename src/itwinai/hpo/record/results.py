@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,10 +87,13 @@ class StudyResult:
         Completed trials come first, those included that ended themselves: a good early epoch of a
         trial that was stopped promises nothing about its last one. Among those it is the one that
         the search algorithm recommends, or otherwise the one with the best primary metric at its
-        last epoch.
+        last epoch; between equals the other objectives decide, so that it is on the front.
         """
+        known = [(trial, trial.metric(self.metric)) for trial in self.trials]
         scored = [
-            t for t in self.trials if t.state in _RANKED and t.metric(self.metric) is not None
+            trial
+            for trial, value in known
+            if trial.state in _RANKED and value is not None and isfinite(value)
         ]
         return max(scored, key=self._rank, default=None)
 
@@ -112,7 +116,9 @@ class StudyResult:
             return f"by the model's mean; the {word} is {top:.4g}, of trial {ties[0]}"
         if len(ties) == 1:
             return f"the {word} of {len(known)} completed"
-        chosen = "by the model's mean, one" if best.number == self.recommended else "the first"
+        chosen = "the first" if len(self.objectives) == 1 else "one"
+        if best.number == self.recommended:
+            chosen = "by the model's mean, one"
         return f"{chosen} of {len(ties)} with the {word} of {len(known)} completed"
 
     def __repr__(self) -> str:
@@ -181,9 +187,9 @@ class StudyResult:
                 table[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
         return table
 
-    def _rank(self, trial: TrialResult) -> tuple[bool, bool, float, float, int]:
-        loss = self.objectives[0].loss(trial.metrics)
-        assert loss is not None
+    def _rank(self, trial: TrialResult) -> tuple[bool, bool, float, tuple[float, ...], int]:
+        losses = [objective.loss(trial.metrics) for objective in self.objectives]
+        gains = tuple(-inf if loss is None else -loss for loss in losses)
         complete = trial.state is TrialState.COMPLETED
         recommended = complete and trial.number == self.recommended
-        return complete, recommended, 0 if complete else trial.epochs, -loss, -trial.number
+        return complete, recommended, 0 if complete else trial.epochs, gains, -trial.number
