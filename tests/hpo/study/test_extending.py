@@ -332,3 +332,14 @@ def test_only_the_recommended_trials_checkpoint_stays(make_study: MakeStudy) -> 
     assert result.best.checkpoint is not None
     kept = [t.number for t in load_study(result.record).trials if t.checkpoint is not None]
     assert kept == [result.best.number]
+
+
+def test_of_equally_good_trials_the_bests_checkpoint_stays(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=3, epochs=1)
+    first, second, third = (ask(study) for _ in range(3))
+    for trial in (second, first, third):  # they do not end in the order of their numbers
+        run_trial(study, [0.5], checkpoints=True, trial=trial)
+    result = study.close()
+    assert result.best is not None
+    assert result.best.number == first.number
+    assert [t.number for t in result.trials if t.checkpoint is not None] == [first.number]
