@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hand_driven import Clock, ask, build_study
+from hand_driven import Clock, ask, build_study, run_trial
 from rich.console import Console
 
 from itwinai import logger
@@ -206,6 +206,23 @@ def test_a_resumed_study_has_what_is_left_of_its_time_budget(tmp_path: Path, clo
             study.tell(trial.number, TrialState.COMPLETED)
             assert seconds_left(progress.snapshot()) == pytest.approx(left)
         study.close()
+
+
+def test_what_an_earlier_run_recommended_is_no_longer_shown_as_the_best(tmp_path: Path) -> None:
+    progress = StudyProgress(Console(file=io.StringIO()))
+    settings: dict[str, Any] = {"algorithm": "mfgp", "epochs": 1, "listener": progress.update}
+    study = build_study(tmp_path, **settings)
+    for loss in (0.9, 0.8, 0.7, 0.6):
+        run_trial(study, [loss])
+    assert study.close().recommended is not None
+    study = build_study(tmp_path, num_samples=5, resume=True, **settings)
+    with progress.follow(study):
+        best = run_trial(study, [0.1])
+        shown = progress.snapshot().result
+        assert shown.best is not None
+        assert (shown.best.number, shown.why_best) == (best.number, "the lowest of 5 completed")
+        assert study.result().best == study.result().trials[best.number]
+    study.close()
 
 
 def test_what_is_shown_agrees_with_the_record(tmp_path: Path) -> None:

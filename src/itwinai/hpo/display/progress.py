@@ -80,8 +80,12 @@ class StudyProgress:
             self._trials[seen.number] = seen  # the latest comes last
             known = before.epochs if before else trial.assignment.epochs
             gained = max(0, seen.epochs - known)
+            result = self._now.result
+            if state is TrialState.COMPLETED:  # whatever was recommended was chosen without it
+                result = replace(result, recommended=None)
             self._now = replace(
                 self._now,
+                result=result,
                 epochs=self._now.epochs + gained,
                 first=self._now.first if self._now.epochs else gained or 1,
                 total=self._total(),  # a population's copies add to it

@@ -86,7 +86,7 @@ def _time_saved(result: StudyResult, seconds: float) -> str:
     cores = 0.0 if setup is None else setup.per_worker.get("CPU", 0.0) * setup.workers
     held = cores * (setup.slots or 1 if setup is not None else 1)
     saved = f"; {held * seconds / 3600:.2g} core-hours are saved" if held else ""
-    left = max(0, result.total - len(result.trials))
+    left = max(0, result.total + result.copies - len(result.trials))
     return (
         f"ended {duration(seconds)} early: no trial could have reached a rung or a checkpoint"
         f"{saved}. {plural(left, 'new trial')} left for the next run"

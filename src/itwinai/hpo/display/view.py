@@ -157,10 +157,11 @@ def recorded(result: StudyResult, runs: bool) -> Snapshot:
     cost = result.cost
     return Snapshot(
         result,
-        result.total,
+        result.total + result.copies,
         elapsed=cost.elapsed,
         heard=cost.elapsed if cost.epochs else None,
         epochs=cost.epochs,
+        first=0,  # the first report's epochs took place within that time, too
         over=not runs,
     )
 

@@ -63,8 +63,8 @@ def state_of(result: StudyResult) -> StudyState:
     """Tell whether a study runs, waits to be resumed, or is over."""
     if is_running(result.record.parent):
         return "running"
-    own = sum(trial.parent is None for trial in result.trials)
-    is_open = own < result.total or any(trial.state in _OPEN for trial in result.trials)
+    is_short = len(result.trials) - result.copies < result.total
+    is_open = is_short or any(trial.state in _OPEN for trial in result.trials)
     return "interrupted" if is_open else "finished"
 
 

@@ -127,7 +127,8 @@ class StudyResult:
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         found = "none" if best is None else f"trial {best.number}, {dict(best.metrics)}"
         return (
-            f"<study {self.name!r}: {len(self.trials)} of {self.total} trials ({counts})\n"
+            f"<study {self.name!r}: {len(self.trials)} of {self.total + self.copies} trials "
+            f"({counts})\n"
             f"  best: {found}\n  record: {self.record}>"
         )
 
@@ -147,6 +148,11 @@ class StudyResult:
     def default(self) -> TrialResult | None:
         """The trial that ran the default configuration, or None."""
         return next((trial for trial in self.trials if trial.is_default), None)
+
+    @property
+    def copies(self) -> int:
+        """Trials that have begun as copies of others; :attr:`total` does not count them."""
+        return sum(trial.parent is not None for trial in self.trials)
 
     def lead(self, trial: TrialResult) -> float | None:
         """By how much a trial's recorded value of the primary metric is better than the default's.
