@@ -16,7 +16,7 @@ from hand_driven import MakeStudy, ask, report, run_trial, simulate
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import STOP_FILE, load_study
+from itwinai.hpo.record import STOP_FILE, load_study, state_of
 from itwinai.hpo.trial import TrialState
 
 X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
@@ -168,6 +168,17 @@ def test_a_request_to_stop_interrupts_and_can_be_resumed(make_study: MakeStudy) 
     study = make_study(epochs=10**9, resume=True)
     assert not study.finished
     assert ask(study).number == 0
+
+
+def test_a_study_is_not_over_as_long_as_a_resume_would_run_a_trial(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=2)
+    study.tell(ask(study).number, TrialState.LOST, "its worker was lost")
+    run_trial(study, [0.5] * 4)
+    result = study.close()
+    assert state_of(result) == "interrupted"
+    result = simulate(make_study(num_samples=2, resume=True), quadratic)
+    assert state_of(result) == "finished"
+    assert {trial.state for trial in result.trials} == {TrialState.COMPLETED}
 
 
 @pytest.mark.parametrize("way", ["deleted", "moved", "replaced"])

@@ -14,7 +14,7 @@ from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record.journal import FILE_NAME
 from itwinai.hpo.record.reading import load_study
 from itwinai.hpo.record.results import StudyResult
-from itwinai.hpo.trial import TrialState
+from itwinai.hpo.trial import AGAIN, TrialState
 from itwinai.io.files import write_text
 
 #: A file of this name in a study's folder asks the driver to stop.
@@ -22,7 +22,7 @@ STOP_FILE = "stop"
 
 StudyState = Literal["running", "interrupted", "finished", "damaged"]
 
-_OPEN = (TrialState.RUNNING, TrialState.INTERRUPTED)
+_OPEN = (TrialState.RUNNING, *AGAIN)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ListedStudy:
     Attributes:
         directory: Its folder.
         state: ``running`` while a process holds its record, ``interrupted`` if trials of it are
-            still to be continued, ``damaged`` if its record cannot be read.
+            still to be run or continued, ``damaged`` if its record cannot be read.
         trials: Trials that have started.
         metric: Its primary metric; empty if damaged.
         best: That metric's value of the best trial, or None.
