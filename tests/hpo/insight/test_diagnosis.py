@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -318,6 +319,28 @@ def test_trials_of_the_same_values_are_waste(tmp_path: Path) -> None:
     (finding,) = found(result, "waste")
     assert finding.evidence == "8 of 12 trials had the values of an earlier one."
     assert finding.patch == {"study": {"num_samples": 4}}
+
+
+def test_a_default_outside_the_space_is_none_of_its_points(tmp_path: Path) -> None:
+    space = {"x": {"type": "choice", "categories": [1, 2, 3]}}
+    points = [{"x": x} for x in (1, 2, 1, 2)]
+    study = build_study(tmp_path, space, 1, {"x": 7}, points=points, num_samples=5)
+    result = simulate(study, lambda p, e: {"validation_loss": float(p["x"])})
+    (finding,) = found(result, "waste")
+    assert finding.evidence == "2 of 5 trials had the values of an earlier one."
+    assert finding.patch == {}  # 3 has not been tried
+
+
+def test_of_trials_that_are_alike_none_is_in_the_worse_half(tmp_path: Path) -> None:
+    ranks = itertools.count()
+    final: dict[float, int] = {}
+
+    def at_chance_first(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+        rank = final.setdefault(params["optim_lr"], next(ranks))
+        return {"validation_loss": 2.3 if epoch < 6 else 1 + rank / 100}
+
+    result = studied(tmp_path, at_chance_first, 12, scheduler="none")
+    assert found(result, "waste") == []
 
 
 @pytest.mark.parametrize(("luck", "kinds"), [(0.5, ["noise"]), (0.001, [])])

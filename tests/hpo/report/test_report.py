@@ -83,6 +83,15 @@ def test_a_trial_that_ended_itself_has_not_trained_all_epochs(tmp_path: Path) ->
     assert told in page_of(result).section("curves")
 
 
+def test_a_default_that_only_came_furthest_is_no_answer(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, 3, DEFAULT)
+    first, second = ask(study), ask(study)
+    report(study, first, [0.9, 0.8])
+    report(study, second, [0.1])
+    lead = page_of(study.close()).section("answer")
+    assert "No trial trained to the end; trial 0 (default) came furthest" in lead
+
+
 def test_findings_are_told_with_cost_and_remedy(tmp_path: Path) -> None:
     space = {"lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
     study = build_study(tmp_path, space, num_samples=4)
