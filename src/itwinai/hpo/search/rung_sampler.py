@@ -20,8 +20,8 @@ class RungSampler(BaseSampler):
     """Shows another sampler the trials' values at the highest useful epoch (BOHB, section 3.2).
 
     That is the highest epoch which at least ``least`` trials have reached; each of those counts
-    with its value there, and once, however often it was interrupted. One that came to nothing by its
-    own fault counts with the worst of values instead, wherever that was.
+    with its value there, and once, however often it was interrupted. One that came to nothing by
+    its own fault counts with the worst of values instead, wherever that was.
 
     Args:
         inner: The sampler that proposes.
