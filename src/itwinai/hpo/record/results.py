@@ -187,10 +187,10 @@ class StudyResult:
         ]
         table = pd.DataFrame(rows)
         for name in table.columns:
-            kinds = {type(row[name]) for row in rows if name in row}
-            # Of numbers that not all trials have, NumPy would make real ones.
-            if kinds == {int} and not all(name in row for row in rows):
-                table[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
+            values = [row.get(name) for row in rows]
+            # Of numbers that not all trials have, or are None, NumPy would make real ones.
+            if {type(value) for value in values} == {int, type(None)}:
+                table[name] = pd.array(values, dtype="Int64")
         return table
 
     def _rank(self, trial: TrialResult) -> tuple[bool, bool, float, tuple[float, ...], int]:
