@@ -32,6 +32,7 @@ SPACE = {
 }
 DEFAULT = {"lr": 0.5, "width": 16, "act": "tanh"}
 EPOCHS = 9
+ON_FRONT = "datum.f === 'on the front'"
 HOSTILE = "</script></style><img src=x onerror=alert(1)><!--\"'`{{7*7}}${7*7}&amp;\u202e\x1b[31m"
 
 
@@ -252,6 +253,20 @@ def test_several_objectives_offer_a_choice(tmp_path: Path) -> None:
     assert all(f"trial {trial.number}" in answer for trial in result.front)
     front = [row for rows in page.data["rows"] for row in rows if row.get("f") == "on the front"]
     assert len(front) == len(result.front)
+
+
+@pytest.mark.parametrize(("mode", "steps"), [("min", "step-after"), ("max", "step-before")])
+def test_the_steps_of_a_front_promise_no_more_than_was_reached(
+    tmp_path: Path, mode: str, steps: str
+) -> None:
+    result = studied(tmp_path, metric=["loss", "latency"], mode=[mode, "min"], scheduler="none")
+    layers = [
+        layer
+        for drawn in page_of(result).data["charts"]
+        for layer in drawn["spec"].get("layer", [])
+    ]
+    (front,) = [layer for layer in layers if layer.get("transform") == [{"filter": ON_FRONT}]]
+    assert front["mark"]["interpolate"] == steps
 
 
 def test_studies_side_by_side(tmp_path: Path) -> None:

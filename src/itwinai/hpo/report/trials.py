@@ -116,7 +116,9 @@ def pareto(result: StudyResult) -> Section:
         lead=f"Of {plural(len(done), 'completed trial')} {len(front)} are on the front; each of "
         "them is a compromise.",
         notes=notes,
-        charts=[Chart(" and ".join(names), charts.pareto(names, values), rows)] if rows else [],
+        charts=[Chart(" and ".join(names), charts.pareto(names, values, first.mode), rows)]
+        if rows
+        else [],
         data=Table(
             "Completed trials",
             ["trial", *names, ""],
