@@ -238,7 +238,7 @@ def plan_cost(
         setup=setup,
         choice=plan.choice,
         unit=unit,
-        forecast=_forecast(setup, unit, *about, configuration.audit),
+        forecast=_forecast(setup, unit, *about),
         epoch_time=epoch_time,
         limit=limit,
         budget=configuration.time_budget_s,
@@ -263,10 +263,10 @@ def _unit_of(rungs: Rungs | None) -> Unit:
     return "epochs" if rungs is None else rungs.unit
 
 
-def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int, audited: int) -> Forecast:
+def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int) -> Forecast:
     """What to expect; of rungs at unknown epochs nothing but that there are no more than all."""
     known = unit == "epochs" or setup.rungs is not None
-    return forecast(setup, trials, epochs, audited) if known else Forecast(trials * epochs, None)
+    return forecast(setup, trials, epochs) if known else Forecast(trials * epochs, None)
 
 
 def epoch_time_of(study: str | Path) -> EpochTime:
