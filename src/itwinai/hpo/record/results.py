@@ -80,7 +80,7 @@ class StudyResult:
         """``min`` or ``max``, of the primary metric."""
         return self.objectives[0].mode
 
-    @property
+    @cached_property
     def best(self) -> TrialResult | None:
         """The trial to use, or None before any report.
 
