@@ -93,6 +93,15 @@ def test_a_default_that_only_came_furthest_is_no_answer(tmp_path: Path) -> None:
     assert "No trial trained to the end; trial 0 (default) came furthest" in lead
 
 
+def test_a_default_outside_the_space_is_at_no_place_of_an_axis(tmp_path: Path) -> None:
+    default = {"lr": 0.5, "width": 512, "act": "gelu"}
+    study = build_study(tmp_path, SPACE, 1, default)
+    page = page_of(simulate(study, curve))
+    rows = [row for rows in page.data["rows"] for row in rows if row.get("n") == 0]
+    assert {row["a"] for row in rows if "a" in row} == {"lr", "loss (min)"}
+    assert "not drawn: some of trial 0 (default)." in page.section("parallel")
+
+
 def test_findings_are_told_with_cost_and_remedy(tmp_path: Path) -> None:
     space = {"lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
     study = build_study(tmp_path, space, num_samples=4)
