@@ -125,6 +125,14 @@ def test_a_narrow_range_far_from_zero_is_widened_by_its_own_measure(tmp_path: Pa
 # -- logarithms ------------------------------------------------------------------------------------
 
 
+def test_trials_without_a_value_lie_nowhere_in_its_range(tmp_path: Path) -> None:
+    decay = {"type": "uniform", "lower": 1e-4, "upper": 1.0, "only_if": {"act": ["relu"]}}
+    space = {"act": SPACE["act"], "decay": decay, "width": SPACE["width"]}
+    final = settled(lambda params: float(params["act"] == "relu"))
+    (finding,) = found(studied(tmp_path, final, 12, space, scheduler="none"), "logarithm")
+    assert finding.evidence == "decay is searched on a linear scale from 0.0001 to 1."
+
+
 def test_a_missing_logarithm_is_found_and_not_called_a_bound(tmp_path: Path) -> None:
     space = SPACE | {"optim_lr": {"type": "uniform", "lower": 1e-4, "upper": 1e-1}}
     result = studied(tmp_path, settled(bowl(-2.5)), space=space)
