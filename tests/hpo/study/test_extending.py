@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 import pytest
 from hand_driven import MakeStudy, ask, report, run_trial, simulate
+from optuna.samplers import BruteForceSampler
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
@@ -179,6 +180,15 @@ def test_a_study_is_not_over_as_long_as_a_resume_would_run_a_trial(make_study: M
     result = simulate(make_study(num_samples=2, resume=True), quadratic)
     assert state_of(result) == "finished"
     assert {trial.state for trial in result.trials} == {TrialState.COMPLETED}
+
+
+@pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
+def test_a_study_whose_sampler_has_run_out_is_over(make_study: MakeStudy) -> None:
+    space = {"x": {"type": "choice", "categories": [0.1, 0.2, 0.3]}}
+    study = make_study(space, algorithm=BruteForceSampler(seed=1), num_samples=6)
+    result = simulate(study, quadratic, slots=1)
+    assert (len(result.trials), result.total, state_of(result)) == (3, 3, "finished")
+    assert repr(result).startswith("<study 'study': 3 of 3 trials (3 completed)")
 
 
 @pytest.mark.parametrize("way", ["deleted", "moved", "replaced"])
