@@ -102,6 +102,16 @@ def test_a_default_outside_the_space_is_at_no_place_of_an_axis(tmp_path: Path) -
     assert "not drawn: some of trial 0 (default)." in page.section("parallel")
 
 
+def test_trials_that_have_not_ended_have_not_failed_to_be_better(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, 2)
+    run_trial(study, [0.9, 0.8])
+    for _ in range(2):
+        report(study, ask(study), [0.9])
+    lead = page_of(study.result()).section("history")
+    assert "with its last improvement at trial 0; at the end." in lead
+    study.close()
+
+
 def test_findings_are_told_with_cost_and_remedy(tmp_path: Path) -> None:
     space = {"lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
     study = build_study(tmp_path, space, num_samples=4)
