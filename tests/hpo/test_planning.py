@@ -206,6 +206,8 @@ def test_a_budget_that_is_too_small_is_said(tmp_path: Path) -> None:
     assert "about 50% of that" in str(half)
     enough = planned(tmp_path, seconds=10.0, time_budget_s=free.wall.expected * 2)
     assert "time_budget_s" not in str(enough)
+    # However long all of it would take, no job comes after the budget.
+    assert planned(tmp_path, seconds=10.0, limit=100.0, time_budget_s=90.0).jobs == Spread(1, 1, 1)
 
 
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
@@ -230,6 +232,20 @@ def test_disk_is_what_is_kept_and_what_trials_are_writing(
     assert cost.disk == count * 1e6
     assert f"{count} MB: at most {count} checkpoints at a time, of about 1 MB each" in str(cost)
     assert planned(tmp_path).disk is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metric": ["loss", "size"], "mode": ["min", "min"], "algorithm": "tpe"},
+        {"scheduler": {"name": "pasha", "grace_period": 3}},
+    ],
+    ids=["a front", "paused trials"],
+)
+def test_trials_on_a_front_and_paused_ones_all_keep_theirs(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    assert planned(tmp_path, **settings).checkpoints == 24 + 8
 
 
 def test_what_is_not_known_is_null_in_json(tmp_path: Path) -> None:

@@ -105,7 +105,12 @@ class StudyPlan:
         """Who decides in it; what its trials get is known once resources are planned."""
         rungs = self.scheduler.judge.rungs
         at_epochs = rungs is not None and rungs.unit == "epochs"
-        return Setup(self.algorithm.rule, self.scheduler.rule, rungs if at_epochs else None)
+        return Setup(
+            self.algorithm.rule,
+            self.scheduler.rule,
+            rungs if at_epochs else None,
+            audit=self.configuration.audit,
+        )
 
     def open(self, **options: Any) -> Study:
         """Open the study; the options are those of :class:`Study`."""

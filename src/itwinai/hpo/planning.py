@@ -123,7 +123,8 @@ class PlannedCost:
     def jobs(self) -> Spread | None:
         """Jobs of ``limit`` seconds that it takes; None without a limit, or where not known.
 
-        Each job but the first trains the epoch again in which the one before it ended.
+        Each job but the first trains the epoch again in which the one before it ended. No job
+        comes after the study's own time.
 
         Raises:
             ConfigurationError: If a job is too short for one epoch.
@@ -136,7 +137,8 @@ class PlannedCost:
                 f"limit={duration(self.limit)}: an epoch takes {duration(self.epoch_time.seconds)}"
                 ", so no job would come to the end of one. Give more time."
             )
-        values = (self.wall.expected, self.wall.low, self.wall.high)
+        most = math.inf if self.budget is None else self.budget
+        values = (min(value, most) for value in (self.wall.expected, self.wall.low, self.wall.high))
         return Spread(
             *(1 if value <= self.limit else math.ceil(value / usable) for value in values)
         )
@@ -238,7 +240,7 @@ def plan_cost(
         setup=setup,
         choice=plan.choice,
         unit=unit,
-        forecast=_forecast(setup, unit, *about, configuration.audit),
+        forecast=_forecast(setup, unit, *about),
         epoch_time=epoch_time,
         limit=limit,
         budget=configuration.time_budget_s,
@@ -263,10 +265,10 @@ def _unit_of(rungs: Rungs | None) -> Unit:
     return "epochs" if rungs is None else rungs.unit
 
 
-def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int, audited: int) -> Forecast:
+def _forecast(setup: Setup, unit: Unit, trials: int, epochs: int) -> Forecast:
     """What to expect; of rungs at unknown epochs nothing but that there are no more than all."""
     known = unit == "epochs" or setup.rungs is not None
-    return forecast(setup, trials, epochs, audited) if known else Forecast(trials * epochs, None)
+    return forecast(setup, trials, epochs) if known else Forecast(trials * epochs, None)
 
 
 def epoch_time_of(study: str | Path) -> EpochTime:
@@ -293,9 +295,14 @@ def epoch_time_of(study: str | Path) -> EpochTime:
 
 
 def _checkpoints(plan: StudyPlan, slots: int) -> int:
-    """Checkpoints that lie on disk together: those that are kept, and two of each running trial."""
-    kept = {"best": plan.candidates, "completed": plan.total, "all": plan.total}
-    return min(plan.total, kept[plan.configuration.keep_checkpoints]) + 2 * slots
+    """Checkpoints that lie on disk together: those that are kept, and two of each running trial.
+
+    All trials may be on a Pareto front, and all that pause keep theirs.
+    """
+    configuration = plan.configuration
+    few = len(configuration.objectives) == 1 and not plan.scheduler.judge.pauses
+    kept = plan.candidates if few and configuration.keep_checkpoints == "best" else plan.total
+    return min(plan.total, kept) + 2 * slots
 
 
 def _product(one: Spread, other: Spread) -> Spread:

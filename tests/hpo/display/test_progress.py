@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hand_driven import Clock, ask, build_study
+from hand_driven import Clock, ask, build_study, run_trial, simulate
 from rich.console import Console
 
 from itwinai import logger
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.display import Snapshot, StudyProgress
-from itwinai.hpo.display.view import live_table, seconds_left, visible
+from itwinai.hpo.display.view import best_so_far, live_table, seconds_left, visible
 from itwinai.hpo.launch import plan_study
+from itwinai.hpo.record import Setup
 from itwinai.hpo.space import SearchSpace
-from itwinai.hpo.study import Listener, Study
+from itwinai.hpo.study import Listener, RunningTrial, Study
 from itwinai.hpo.trial import TrialState
 
 EPOCHS = 4
@@ -208,6 +211,23 @@ def test_a_resumed_study_has_what_is_left_of_its_time_budget(tmp_path: Path, clo
         study.close()
 
 
+def test_what_an_earlier_run_recommended_is_no_longer_shown_as_the_best(tmp_path: Path) -> None:
+    progress = StudyProgress(Console(file=io.StringIO()))
+    settings: dict[str, Any] = {"algorithm": "mfgp", "epochs": 1, "listener": progress.update}
+    study = build_study(tmp_path, **settings)
+    for loss in (0.9, 0.8, 0.7, 0.6):
+        run_trial(study, [loss])
+    assert study.close().recommended is not None
+    study = build_study(tmp_path, num_samples=5, resume=True, **settings)
+    with progress.follow(study):
+        best = run_trial(study, [0.1])
+        shown = progress.snapshot().result
+        assert shown.best is not None
+        assert (shown.best.number, shown.why_best) == (best.number, "the lowest of 5 completed")
+        assert study.result().best == study.result().trials[best.number]
+    study.close()
+
+
 def test_what_is_shown_agrees_with_the_record(tmp_path: Path) -> None:
     _, progress, study = plain_run(tmp_path, scheduler="asha", total=20, mode="min")
     with progress.follow(study):
@@ -222,6 +242,46 @@ def test_what_is_shown_agrees_with_the_record(tmp_path: Path) -> None:
     ]
     assert [(t.state, t.reason) for t in shown[:10]] == [(t.state, t.reason) for t in recorded[:10]]
     assert shown[10].state is TrialState.DIVERGED
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scheduler": "asha", "audit": 4, "default": {"x": 0.9}},
+        {"scheduler": {"name": "pasha", "grace_period": 1}},
+        {"scheduler": {"name": "pbt", "interval": 2}, "algorithm": "auto"},
+        {"metric": ["loss", "size"], "mode": ["min", "min"], "algorithm": "tpe"},
+    ],
+    ids=["asha", "pasha", "pbt", "objectives"],
+)
+def test_what_is_added_up_trial_by_trial_is_what_all_trials_tell(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    console = Console(file=io.StringIO())
+    ticks = itertools.count()
+    progress = StudyProgress(console, clock=lambda: float(next(ticks)))
+    looked = 0
+
+    def look(trial: RunningTrial, state: TrialState) -> None:
+        nonlocal looked
+        progress.update(trial, state)
+        now = progress.snapshot()
+        anew = replace(now, done=None, epochs_left=None)
+        assert now.count_done == anew.count_done
+        assert seconds_left(now) == pytest.approx(seconds_left(anew))
+        if state is not TrialState.RUNNING:
+            assert best_so_far(now.result) in written(console).splitlines()[-1]
+            looked += 1
+
+    def curve(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+        loss = math.nan if 0.4 < params["x"] < 0.5 else round(params["x"], 1) + 1 / epoch
+        return {"loss": loss, "size": 1 - params["x"]}
+
+    study = build_study(tmp_path, epochs=9, num_samples=12, listener=look, **settings)
+    study.note_setup(Setup("random", "asha", study.scheduler.judge.rungs, audit=4))
+    with progress.follow(study):
+        simulate(study, curve)
+    assert looked >= 12
 
 
 # -- a terminal ----------------------------------------------------------------------------------

@@ -176,6 +176,7 @@ def test_the_first_of_each_kind_of_failure_is_told(tmp_path: Path) -> None:
         "failed      first lost, trial 2: a lost one",
         "failed      first hung, trial 0 (default): a hung one",
     ]
+    assert "interrupted 1 trial, 1 of them lost; resume with study.resume=true" in lines
 
 
 def test_a_study_without_failures_speaks_of_none(tmp_path: Path) -> None:

@@ -83,6 +83,18 @@ def test_the_estimate_of_a_study_with_rungs_begins_with_what_is_expected_of_them
     assert seconds_left(begins) == pytest.approx(expected.expected * 2.0)
 
 
+def test_audited_trials_train_to_the_end_and_tell_where_others_would_be_stopped() -> None:
+    now = moment(*RUNNING, epochs=11, heard=20.0)
+    audited = [replace(trial, is_audited=True) for trial in now.result.trials]
+    audited[0] = replace(audited[0], spared=2)
+    setup = Setup("random", "threshold", audit=3)
+    result = replace(now.result, trials=tuple(audited), setup=setup)
+    # 7 and 2 epochs are left of the two, and 10 of the third one. Of the two and one trial more
+    # one would have ended after epoch 2, so another trial trains 2 + 8 * 2 / 3 epochs.
+    left = 7 + 2 + 10 + 7 * (2 + 8 * 2 / 3)
+    assert seconds_left(replace(now, result=result)) == pytest.approx(left * 2.0)
+
+
 def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     now = moment(*DONE, (TrialState.INTERRUPTED, 7), epochs=12, heard=22.0)
     again = seconds_left(now)
@@ -208,6 +220,6 @@ def test_parts_of_epochs_are_shown_and_count_in_the_estimate() -> None:
     console.print(live_table(now, height=20))
     assert isinstance(console.file, io.StringIO)
     assert "0.75/1" in console.file.getvalue()
-    # In tenths, three of the running trial are left, at ten seconds an epoch.
-    assert seconds_left(now) == pytest.approx(3.0)
+    # A quarter of the running trial is left, at ten seconds an epoch.
+    assert seconds_left(now) == pytest.approx(2.5)
     assert "at epoch 0.25/1" in ended_line(now, trials[1])

@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from hand_driven import MakeStudy, ask, report, simulate
+from hand_driven import Clock, MakeStudy, ask, report, simulate
 from rich.console import Console
 
-from itwinai.hpo.display import watch
+from itwinai.hpo.display import standing, watch
 from itwinai.hpo.display.sparks import Sparks
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record import load_study
@@ -56,6 +56,28 @@ def test_where_there_is_no_terminal_it_is_shown_once(make_study: MakeStudy) -> N
     watch(study.directory, console, 0.01)
     assert shown(console).count("study study: running") == 1
     assert "\x1b" not in shown(console)
+
+
+def test_a_populations_copies_count_among_the_trials_that_there_are(make_study: MakeStudy) -> None:
+    study = make_study(algorithm="auto", scheduler={"name": "pbt", "interval": 3}, epochs=12)
+    result = simulate(
+        study, lambda params, epoch: {"validation_loss": params["x"] + 1 / epoch}, 4, reports=30
+    )
+    assert (len(result.trials), result.total, result.copies) == (6, 4, 2)
+    assert repr(result).startswith("<study 'study': 6 of 6 trials (")
+    standing_now = standing(result)
+    assert standing_now.startswith("2/6 trials done, 4 running, 2 stopped early, ")
+    assert standing_now.endswith(" left")
+
+
+def test_the_pace_is_that_of_all_epochs_on_record(make_study: MakeStudy, clock: Clock) -> None:
+    study = make_study(num_samples=2, epochs=4)
+    trial = ask(study)
+    for tenths in range(1, 13):
+        clock.now += 0.5
+        study.report(trial.number, {"validation_loss": 0.5}, None, tenths / 10)
+    # 2.8 epochs are left of this trial and 4 of the next one, at 5 s each.
+    assert standing(study.result()).endswith(", 6 s, about 34 s left")
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:

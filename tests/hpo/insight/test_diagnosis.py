@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -122,6 +123,14 @@ def test_a_narrow_range_far_from_zero_is_widened_by_its_own_measure(tmp_path: Pa
 
 
 # -- logarithms ------------------------------------------------------------------------------------
+
+
+def test_trials_without_a_value_lie_nowhere_in_its_range(tmp_path: Path) -> None:
+    decay = {"type": "uniform", "lower": 1e-4, "upper": 1.0, "only_if": {"act": ["relu"]}}
+    space = {"act": SPACE["act"], "decay": decay, "width": SPACE["width"]}
+    final = settled(lambda params: float(params["act"] == "relu"))
+    (finding,) = found(studied(tmp_path, final, 12, space, scheduler="none"), "logarithm")
+    assert finding.evidence == "decay is searched on a linear scale from 0.0001 to 1."
 
 
 def test_a_missing_logarithm_is_found_and_not_called_a_bound(tmp_path: Path) -> None:
@@ -318,6 +327,28 @@ def test_trials_of_the_same_values_are_waste(tmp_path: Path) -> None:
     (finding,) = found(result, "waste")
     assert finding.evidence == "8 of 12 trials had the values of an earlier one."
     assert finding.patch == {"study": {"num_samples": 4}}
+
+
+def test_a_default_outside_the_space_is_none_of_its_points(tmp_path: Path) -> None:
+    space = {"x": {"type": "choice", "categories": [1, 2, 3]}}
+    points = [{"x": x} for x in (1, 2, 1, 2)]
+    study = build_study(tmp_path, space, 1, {"x": 7}, points=points, num_samples=5)
+    result = simulate(study, lambda p, e: {"validation_loss": float(p["x"])})
+    (finding,) = found(result, "waste")
+    assert finding.evidence == "2 of 5 trials had the values of an earlier one."
+    assert finding.patch == {}  # 3 has not been tried
+
+
+def test_of_trials_that_are_alike_none_is_in_the_worse_half(tmp_path: Path) -> None:
+    ranks = itertools.count()
+    final: dict[float, int] = {}
+
+    def at_chance_first(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+        rank = final.setdefault(params["optim_lr"], next(ranks))
+        return {"validation_loss": 2.3 if epoch < 6 else 1 + rank / 100}
+
+    result = studied(tmp_path, at_chance_first, 12, scheduler="none")
+    assert found(result, "waste") == []
 
 
 @pytest.mark.parametrize(("luck", "kinds"), [(0.5, ["noise"]), (0.001, [])])

@@ -32,6 +32,7 @@ SPACE = {
 }
 DEFAULT = {"lr": 0.5, "width": 16, "act": "tanh"}
 EPOCHS = 9
+ON_FRONT = "datum.f === 'on the front'"
 HOSTILE = "</script></style><img src=x onerror=alert(1)><!--\"'`{{7*7}}${7*7}&amp;\u202e\x1b[31m"
 
 
@@ -81,6 +82,34 @@ def test_a_trial_that_ended_itself_has_not_trained_all_epochs(tmp_path: Path) ->
     assert (result.best and result.best.number, result.why_best) == (0, "the lowest of 2 completed")
     told = "1 trial trained all 3 epochs, 1 training ended before that, and none was stopped early"
     assert told in page_of(result).section("curves")
+
+
+def test_a_default_that_only_came_furthest_is_no_answer(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, 3, DEFAULT)
+    first, second = ask(study), ask(study)
+    report(study, first, [0.9, 0.8])
+    report(study, second, [0.1])
+    lead = page_of(study.close()).section("answer")
+    assert "No trial trained to the end; trial 0 (default) came furthest" in lead
+
+
+def test_a_default_outside_the_space_is_at_no_place_of_an_axis(tmp_path: Path) -> None:
+    default = {"lr": 0.5, "width": 512, "act": "gelu"}
+    study = build_study(tmp_path, SPACE, 1, default)
+    page = page_of(simulate(study, curve))
+    rows = [row for rows in page.data["rows"] for row in rows if row.get("n") == 0]
+    assert {row["a"] for row in rows if "a" in row} == {"lr", "loss (min)"}
+    assert "not drawn: some of trial 0 (default)." in page.section("parallel")
+
+
+def test_trials_that_have_not_ended_have_not_failed_to_be_better(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, 2)
+    run_trial(study, [0.9, 0.8])
+    for _ in range(2):
+        report(study, ask(study), [0.9])
+    lead = page_of(study.result()).section("history")
+    assert "with its last improvement at trial 0; at the end." in lead
+    study.close()
 
 
 def test_findings_are_told_with_cost_and_remedy(tmp_path: Path) -> None:
@@ -243,6 +272,20 @@ def test_several_objectives_offer_a_choice(tmp_path: Path) -> None:
     assert all(f"trial {trial.number}" in answer for trial in result.front)
     front = [row for rows in page.data["rows"] for row in rows if row.get("f") == "on the front"]
     assert len(front) == len(result.front)
+
+
+@pytest.mark.parametrize(("mode", "steps"), [("min", "step-after"), ("max", "step-before")])
+def test_the_steps_of_a_front_promise_no_more_than_was_reached(
+    tmp_path: Path, mode: str, steps: str
+) -> None:
+    result = studied(tmp_path, metric=["loss", "latency"], mode=[mode, "min"], scheduler="none")
+    layers = [
+        layer
+        for drawn in page_of(result).data["charts"]
+        for layer in drawn["spec"].get("layer", [])
+    ]
+    (front,) = [layer for layer in layers if layer.get("transform") == [{"filter": ON_FRONT}]]
+    assert front["mark"]["interpolate"] == steps
 
 
 def test_studies_side_by_side(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import optuna
@@ -9,6 +10,7 @@ from hand_driven import MakeStudy, ask, report
 from optuna.samplers import RandomSampler
 
 from itwinai.hpo.search.rung_sampler import RungSampler
+from itwinai.hpo.trial import TrialState
 
 
 class Witness(RandomSampler):
@@ -38,3 +40,15 @@ def test_a_trial_that_was_interrupted_counts_once_at_its_rung(make_study: MakeSt
         report(study, trial, [0.2])
     ask(study)
     assert witness.shown == (0.3, 0.2, 0.2)
+
+
+def test_a_trial_that_diverged_after_a_rung_counts_once_as_the_worst(make_study: MakeStudy) -> None:
+    witness = Witness()
+    study = make_study(algorithm=RungSampler(witness, least=2), num_samples=4)
+    for trial in [ask(study) for _ in range(2)]:
+        report(study, trial, [0.5, 0.4])
+    diverged = ask(study)
+    report(study, diverged, [0.5, 0.3, math.nan])
+    study.tell(diverged.number, TrialState.COMPLETED)
+    ask(study)
+    assert witness.shown == (0.4, 0.4, math.inf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 import optuna
 import pytest
 from hand_driven import MakeStudy, ask, report, run_trial, simulate
+from optuna.samplers import BruteForceSampler
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import STOP_FILE, load_study
+from itwinai.hpo.record import STOP_FILE, load_study, state_of
 from itwinai.hpo.trial import TrialState
 
 X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
@@ -169,6 +171,26 @@ def test_a_request_to_stop_interrupts_and_can_be_resumed(make_study: MakeStudy) 
     assert ask(study).number == 0
 
 
+def test_a_study_is_not_over_as_long_as_a_resume_would_run_a_trial(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=2)
+    study.tell(ask(study).number, TrialState.LOST, "its worker was lost")
+    run_trial(study, [0.5] * 4)
+    result = study.close()
+    assert state_of(result) == "interrupted"
+    result = simulate(make_study(num_samples=2, resume=True), quadratic)
+    assert state_of(result) == "finished"
+    assert {trial.state for trial in result.trials} == {TrialState.COMPLETED}
+
+
+@pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
+def test_a_study_whose_sampler_has_run_out_is_over(make_study: MakeStudy) -> None:
+    space = {"x": {"type": "choice", "categories": [0.1, 0.2, 0.3]}}
+    study = make_study(space, algorithm=BruteForceSampler(seed=1), num_samples=6)
+    result = simulate(study, quadratic, slots=1)
+    assert (len(result.trials), result.total, state_of(result)) == (3, 3, "finished")
+    assert repr(result).startswith("<study 'study': 3 of 3 trials (3 completed)")
+
+
 @pytest.mark.parametrize("way", ["deleted", "moved", "replaced"])
 def test_a_record_that_vanishes_stops_its_study_which_keeps_what_it_knew(
     make_study: MakeStudy, tmp_path: Path, way: str
@@ -251,6 +273,29 @@ def test_several_objectives_have_a_front_and_a_best_by_the_primary(make_study: M
     assert primary.best.params["x"] == max(trial.params["x"] for trial in primary.trials)
 
 
+def test_of_trials_that_the_primary_metric_calls_equal_the_best_is_on_the_front(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study(**TWO, num_samples=4)
+    for loss, size in ((0.5, 1.0), (0.5, 3.0), (0.5, 2.0), (0.6, 0.5)):
+        trial = ask(study)
+        study.report(trial.number, {"loss": loss, "size": size}, None, 4)
+        study.tell(trial.number, TrialState.COMPLETED)
+    result = study.close()
+    assert [trial.number for trial in result.front] == [1]
+    assert result.best == result.trials[1]
+    assert result.why_best == "one of 3 with the lowest of 4 completed"
+
+
+def test_what_is_no_number_is_not_the_best(make_study: MakeStudy) -> None:
+    study = make_study()
+    for loss in (math.nan, 0.5):  # the driver dies before the first trial's end
+        study.report(ask(study).number, {"loss": loss}, None, 1)
+    result = study.result()
+    assert result.trials[0].state is TrialState.RUNNING
+    assert result.best == result.trials[1]
+
+
 def test_plain_optuna_finds_the_same_front(make_study: MakeStudy) -> None:
     result = simulate(make_study(**TWO, num_samples=12), quadratic)
     storage = optuna.storages.JournalStorage(
@@ -308,3 +353,14 @@ def test_only_the_recommended_trials_checkpoint_stays(make_study: MakeStudy) -> 
     assert result.best.checkpoint is not None
     kept = [t.number for t in load_study(result.record).trials if t.checkpoint is not None]
     assert kept == [result.best.number]
+
+
+def test_of_equally_good_trials_the_bests_checkpoint_stays(make_study: MakeStudy) -> None:
+    study = make_study(num_samples=3, epochs=1)
+    first, second, third = (ask(study) for _ in range(3))
+    for trial in (second, first, third):  # they do not end in the order of their numbers
+        run_trial(study, [0.5], checkpoints=True, trial=trial)
+    result = study.close()
+    assert result.best is not None
+    assert result.best.number == first.number
+    assert [t.number for t in result.trials if t.checkpoint is not None] == [first.number]

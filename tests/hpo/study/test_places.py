@@ -12,7 +12,7 @@ import pytest
 from hand_driven import MakeStudy, ask, make_checkpoint, run_trial
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.display.notebook import ShownStudy
+from itwinai.hpo.display.notebook import shown
 from itwinai.hpo.display.sparks import Sparks
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.display.view import live_table, recorded
@@ -112,7 +112,7 @@ def test_curves_stand_at_the_places_of_their_reports(make_study: MakeStudy, tmp_
     assert drawn.notes == ["Trials were stopped at these epochs above all: 0.75."]
     # A character for each epoch: of its first report there or later.
     assert Sparks(result, result.trials).of(result.trials[0]) == "▃▂▁▁"
-    assert 'aria-label="4 reports"' in ShownStudy(**vars(result))._repr_html_()
+    assert 'aria-label="4 reports"' in shown(result)._repr_html_()
 
 
 def console() -> Any:

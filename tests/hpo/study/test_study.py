@@ -690,6 +690,19 @@ def test_the_default_trains_to_the_end_as_the_measure(
     assert [trial.epochs for trial in study.result().trials] == [epochs, 4, 2]
 
 
+def test_whole_numbers_that_may_be_none_stay_whole_in_a_table(make_study: MakeStudy) -> None:
+    odd = 2**60 + 1  # no float is this number
+    points = [{"depth": 16}, {"depth": odd}, {"depth": None}]
+    space = {"depth": {"type": "choice", "categories": [16, odd, None]}}
+    study = make_study(space, points=points, num_samples=3)
+    for _ in points:
+        run_trial(study, [0.5] * 4)
+    result = study.close()
+    assert result.dataframe()["params.depth"].tolist()[:2] == [16, odd]
+    rows = csv_text(result).splitlines()
+    assert [row.split(",")[3] for row in rows[1:]] == ["16", str(odd), ""]
+
+
 def test_the_dataframe_has_one_row_per_trial(make_study: MakeStudy) -> None:
     study = make_study(scheduler="asha", default={"x": 0.5})
     run_trial(study, [0.1] * 4)

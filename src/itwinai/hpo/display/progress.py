@@ -11,8 +11,9 @@ from dataclasses import replace
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from itwinai.hpo.display.tally import Tally
 from itwinai.hpo.display.view import Snapshot, ended_line, live_table, starting
-from itwinai.hpo.record import NodeVerdict, attributes
+from itwinai.hpo.record import NodeVerdict, StudyResult, attributes
 from itwinai.hpo.study import RunningTrial, Study
 from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -38,6 +39,7 @@ class StudyProgress:
         self._console = console or Console()
         self._clock = clock
         self._now: Snapshot | None = None
+        self._tally: Tally | None = None
         self._trials: dict[int, TrialResult] = {}
         self._began = 0.0
         self._total: Callable[[], int] = lambda: 0
@@ -56,6 +58,7 @@ class StudyProgress:
         """
         result = study.result()
         self._trials = {trial.number: trial for trial in result.trials}
+        self._tally = Tally(result)
         self._began, self._first_heard = self._clock(), None
         self._total = lambda: study.total
         self._nodes = lambda: study.nodes_at_fault
@@ -72,12 +75,14 @@ class StudyProgress:
 
     def update(self, trial: RunningTrial, state: TrialState) -> None:
         """Take a trial's start, report or end: the listener of a :class:`Study`."""
-        if self._now is None:
+        if self._now is None or self._tally is None:
             return
         with self._lock:
             before = self._trials.pop(trial.assignment.number, None)
             seen = _seen(trial, state, before)
             self._trials[seen.number] = seen  # the latest comes last
+            take = self._tally.heard if state is TrialState.RUNNING else self._tally.ended
+            take(seen)
             known = before.epochs if before else trial.assignment.epochs
             gained = max(0, seen.epochs - known)
             self._now = replace(
@@ -90,7 +95,7 @@ class StudyProgress:
             if self._first_heard is None and (gained or state is not TrialState.RUNNING):
                 self._first_heard = self._clock()
         if state is not TrialState.RUNNING and not self._console.is_interactive:
-            self._say(ended_line(self.snapshot(), seen))
+            self._say(ended_line(self._moment(self._tally.result), seen))
 
     def snapshot(self) -> Snapshot:
         """The study as it stands.
@@ -98,18 +103,25 @@ class StudyProgress:
         Raises:
             RuntimeError: If no study is followed yet.
         """
-        if self._now is None:
+        if self._tally is None:
             raise RuntimeError("StudyProgress follows no study yet")
         with self._lock:
-            clock = self._clock()
-            return replace(
-                self._now,
-                result=replace(
-                    self._now.result, trials=tuple(self._trials.values()), nodes=self._nodes()
-                ),
-                elapsed=clock - self._began,
-                heard=None if self._first_heard is None else clock - self._first_heard,
-            )
+            every = tuple(self._trials.values())
+            return self._moment(replace(self._tally.result, trials=every, nodes=self._nodes()))
+
+    def _moment(self, result: StudyResult) -> Snapshot:
+        """The study as it stands, with what is to be seen of its trials."""
+        assert self._now is not None
+        assert self._tally is not None
+        clock = self._clock()
+        return replace(
+            self._now,
+            result=result,
+            elapsed=clock - self._began,
+            heard=None if self._first_heard is None else clock - self._first_heard,
+            done=self._tally.done,
+            epochs_left=self._tally.epochs_left(self._now.total),
+        )
 
     @contextmanager
     def _table(self) -> Iterator[None]:
@@ -148,5 +160,8 @@ def _seen(trial: RunningTrial, state: TrialState, before: TrialResult | None) ->
         history=tuple(reports.values()),
         at=tuple(reports),
         reason=attributes.End.read(attrs).reason,
-        is_default=before.is_default if before else attributes.DEFAULT in attrs,
+        is_default=trial.plan.is_default,
+        is_audited=trial.plan.is_audited,
+        spared=trial.spared,
+        parent=trial.plan.parent,
     )

@@ -15,7 +15,7 @@ from itwinai.hpo.display.words import number, plural
 from itwinai.hpo.insight import estimate_winner, read_confirmation
 from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.record import StudyResult
-from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
+from itwinai.hpo.trial import AGAIN, FAILURES, TrialResult, TrialState
 from itwinai.io.failures import FILE_NAME, read_failures
 
 #: What the counts call the ends that are not a completion.
@@ -75,9 +75,11 @@ def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield "dashboard", f"{export} && optuna-dashboard sqlite:///{copy}"
     if result.seconds_early is not None:
         yield "time", _time_saved(result, result.seconds_early)
-    interrupted = _in_state(result, TrialState.INTERRUPTED)
-    if interrupted:
-        yield "interrupted", f"{plural(len(interrupted), 'trial')}; resume with study.resume=true"
+    again = [trial for trial in result.trials if trial.state in AGAIN]
+    if again:
+        lost = len(_in_state(result, TrialState.LOST))
+        which = f"{plural(len(again), 'trial')}{f', {lost} of them lost' if lost else ''}"
+        yield "interrupted", f"{which}; resume with study.resume=true"
 
 
 def _time_saved(result: StudyResult, seconds: float) -> str:
@@ -86,7 +88,7 @@ def _time_saved(result: StudyResult, seconds: float) -> str:
     cores = 0.0 if setup is None else setup.per_worker.get("CPU", 0.0) * setup.workers
     held = cores * (setup.slots or 1 if setup is not None else 1)
     saved = f"; {held * seconds / 3600:.2g} core-hours are saved" if held else ""
-    left = max(0, result.total - len(result.trials))
+    left = max(0, result.total + result.copies - len(result.trials))
     return (
         f"ended {duration(seconds)} early: no trial could have reached a rung or a checkpoint"
         f"{saved}. {plural(left, 'new trial')} left for the next run"

@@ -38,8 +38,8 @@ _OTHER_LINES = 7
 #: Characters of a hyper-parameter's column at most.
 _WIDEST = 20
 
-#: States from which a trial may go on.
-_OPEN = (TrialState.RUNNING, TrialState.PAUSED, TrialState.INTERRUPTED)
+#: States from which a trial may go on in this run.
+UNDECIDED = (TrialState.RUNNING, TrialState.PAUSED, TrialState.INTERRUPTED)
 
 _STYLES = {
     TrialState.RUNNING: "cyan",
@@ -69,6 +69,8 @@ class Snapshot:
         first: Those of the first report of the run.
         budget: Seconds that the run may take, or None.
         over: Whether the run ends, so that there is no time left to estimate.
+        done: Trials that have ended for good; None: as the result tells.
+        epochs_left: Epochs that are still to be trained; None: as the result tells.
     """
 
     result: StudyResult
@@ -80,15 +82,18 @@ class Snapshot:
     first: float = 1
     budget: float | None = None
     over: bool = False
+    done: int | None = None
+    epochs_left: float | None = None
 
     def count(self, state: TrialState) -> int:
         """Count the trials in a state."""
         return sum(trial.state is state for trial in self.result.trials)
 
     @property
-    def done(self) -> tuple[TrialResult, ...]:
-        """The trials that have ended for good; a paused or interrupted one may yet go on."""
-        return tuple(trial for trial in self.result.trials if trial.state not in _OPEN)
+    def count_done(self) -> int:
+        """Count the trials that have ended for good; a paused or interrupted one may yet go on."""
+        known = self.done
+        return sum(t.state not in UNDECIDED for t in self.result.trials) if known is None else known
 
 
 def live_table(now: Snapshot, height: int) -> RenderableType:
@@ -131,7 +136,10 @@ def _best_ones(result: StudyResult) -> Sequence[TrialResult]:
 
 def counts(now: Snapshot) -> str:
     """Say how many trials are done, run, and ended in some other way than by completion."""
-    parts = [f"{len(now.done)}/{now.total} trials done", f"{now.count(TrialState.RUNNING)} running"]
+    parts = [
+        f"{now.count_done}/{now.total} trials done",
+        f"{now.count(TrialState.RUNNING)} running",
+    ]
     parts += [
         f"{now.count(state)} {word}" for state, word in OTHER_ENDS.items() if now.count(state)
     ]
@@ -157,10 +165,11 @@ def recorded(result: StudyResult, runs: bool) -> Snapshot:
     cost = result.cost
     return Snapshot(
         result,
-        result.total,
+        result.total + result.copies,
         elapsed=cost.elapsed,
         heard=cost.elapsed if cost.epochs else None,
         epochs=cost.epochs,
+        first=0,  # the first report's epochs took place within that time, too
         over=not runs,
     )
 
@@ -179,7 +188,7 @@ def ended_line(now: Snapshot, trial: TrialResult) -> str:
         "" if trial.state is TrialState.COMPLETED else f"({one_line(trial.reason)})",
         parameters(trial.params),
     ]
-    study = [f"{len(now.done)}/{now.total}", best_so_far(now.result), duration(now.elapsed)]
+    study = [f"{now.count_done}/{now.total}", best_so_far(now.result), duration(now.elapsed)]
     return "  ".join([*filter(None, parts), f"[{', '.join([*study, *_left(now)])}]"])
 
 
@@ -212,12 +221,13 @@ def seconds_left(now: Snapshot) -> float | None:
     if now.heard is None or now.epochs <= now.first:
         return None
     # The first report began the time that was heard; only the later ones took place within it.
-    seconds = epochs_left(now.result, now.total) * now.heard / (now.epochs - now.first)
+    left = epochs_left(now.result, now.total) if now.epochs_left is None else now.epochs_left
+    seconds = left * now.heard / (now.epochs - now.first)
     return seconds if now.budget is None else min(seconds, max(0.0, now.budget - now.elapsed))
 
 
 def _left(now: Snapshot) -> list[str]:
-    if now.over or len(now.done) >= now.total:
+    if now.over or now.count_done >= now.total:
         return []
     seconds = seconds_left(now)
     return ["time left -" if seconds is None else f"about {duration(seconds)} left"]

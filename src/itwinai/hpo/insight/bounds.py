@@ -49,7 +49,7 @@ def at_bounds(result: StudyResult, model: Learnt | None) -> Iterator[Finding]:
     completed = [t for t in result.trials if t.state is TrialState.COMPLETED and t.history]
     if model is None or len(completed) < _TOP:
         return
-    top = _best(model, completed)
+    top = _points(model, _best(model, completed))
     for coordinate, (name, domain) in enumerate(result.space.items()):
         if not isinstance(domain, Float | Integer) or _lacks_logarithm(domain):
             continue
@@ -69,8 +69,9 @@ def without_logarithm(result: StudyResult, model: Learnt | None) -> Iterator[Fin
             continue
         support = ""
         if model is not None and len(completed) >= _TOP:
-            highest = float(_best(model, completed)[:, coordinate].max())
-            if highest <= 0.5:
+            best = _best(model, completed)
+            highest = float(_points(model, best)[:, coordinate].max())
+            if highest <= 0.5 and all(name in trial.params for trial in best):
                 support = f", and the best {_TOP} trials lie in the lowest {highest:.0%} of it"
         decades = math.log10(domain.upper / domain.lower)
         yield Finding(
@@ -83,11 +84,15 @@ def without_logarithm(result: StudyResult, model: Learnt | None) -> Iterator[Fin
         )
 
 
-def _best(model: Learnt, completed: Sequence[TrialResult]) -> Array:
-    """Points (5, d) of the trials that are the best by the model's mean, the best one first."""
+def _best(model: Learnt, completed: Sequence[TrialResult]) -> list[TrialResult]:
+    """The five trials that are the best by the model's mean, the best one first."""
     means, _ = model.predict([trial.params for trial in completed])
-    order = np.argsort(means, kind="stable")[:_TOP]
-    return np.array([model.encoder.encode(completed[index].params) for index in order])
+    return [completed[index] for index in np.argsort(means, kind="stable")[:_TOP]]
+
+
+def _points(model: Learnt, trials: Sequence[TrialResult]) -> Array:
+    """Their points (n, d); a hyper-parameter that a trial lacks is in the middle."""
+    return np.array([model.encoder.encode(trial.params) for trial in trials])
 
 
 def _rises(model: Learnt, top: Array, coordinate: int, place: float) -> bool:

@@ -98,17 +98,18 @@ class Forecast:
     going_on: tuple[GoingOn, ...] = ({},)
 
 
-def forecast(setup: Setup, trials: int, epochs: int, audited: int = 0) -> Forecast:
+def forecast(setup: Setup, trials: int, epochs: int) -> Forecast:
     """Say what to expect of a study.
 
+    That the default configuration is not stopped is no part of it: where the powers were measured
+    there was one.
+
     Args:
-        setup: Who proposes and who stops early.
+        setup: Who proposes, who stops early, and whom it does not stop.
         trials: Trials in all.
         epochs: Epochs of a full training.
-        audited: The first so many train to the end whatever their scheduler says. The default
-            configuration does as well, but where the powers were measured there was one.
     """
-    return _forecast(row_of(setup), setup.rungs, trials, epochs, min(audited, trials))
+    return _forecast(row_of(setup), setup.rungs, trials, epochs, min(setup.audit, trials))
 
 
 @lru_cache(maxsize=8)

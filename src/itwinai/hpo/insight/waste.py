@@ -32,10 +32,11 @@ def never_led(result: StudyResult) -> Iterator[Finding]:
     third = result.epochs // 3
     if third < 1 or len(curves) < _FEWEST or _any(result, TrialState.STOPPED, TrialState.PAUSED):
         return
-    order = np.argsort(curves[:, third - 1], kind="stable")
-    worse = set(order[(len(order) + 1) // 2 :].tolist())
+    losses = curves[:, third - 1]
+    # Of equal ones none is worse.
+    worse = set(np.flatnonzero(losses > np.sort(losses)[(len(losses) - 1) // 2]).tolist())
     best = np.argsort(curves[:, -1], kind="stable")[:_BEST]
-    if worse & set(best.tolist()):
+    if not worse or worse & set(best.tolist()):
         return
     saved = len(worse) * (result.epochs - third)
     yield Finding(
@@ -51,17 +52,21 @@ def never_led(result: StudyResult) -> Iterator[Finding]:
 def duplicates(result: StudyResult) -> Iterator[Finding]:
     """Find trials of values that an earlier trial had, where they are a tenth of all or more."""
     trials = [trial for trial in ended(result) if trial.parent is None]
-    repeated = [trial for _, *later in alike(trials) for trial in later]
+    groups = alike(trials)
+    repeated = [trial for _, *later in groups for trial in later]
     if not trials or len(repeated) < max(2, _WORTH * len(trials)):
         return
     different = len(trials) - len(repeated)
     sizes = [domain.size for domain in result.space.values()]
-    exhausted = None not in sizes and different >= int(np.prod([s for s in sizes if s is not None]))
+    # A default may lie outside the space.
+    outside = sum(result.space.complaint(first.params) is not None for first, *_ in groups)
+    points = None if None in sizes else int(np.prod([s for s in sizes if s is not None]))
+    exhausted = points is not None and different - outside >= points
     yield Finding(
         kind="waste",
         evidence=f"{len(repeated)} of {len(trials)} trials had the values of an earlier one.",
         cost=f"{sum(trial.epochs for trial in repeated):g} epochs tried nothing new.",
-        remedy=f"The space has {different} points, which so many trials try."
+        remedy=f"The space has {points} points; {different} trials are enough to try them all."
         if exhausted
         else "Give the search more values to choose from, or fewer trials.",
         patch={"study": {"num_samples": different}} if exhausted else {},

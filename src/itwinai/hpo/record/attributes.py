@@ -77,6 +77,7 @@ class Setup:
         slots: Trials at the same time, when the run began; None if nobody knew.
         workers: Processes of a trial.
         per_worker: Resources of each of them.
+        audit: The first so many trials train to the last epoch whatever the scheduler says.
     """
 
     algorithm: str
@@ -85,6 +86,7 @@ class Setup:
     slots: int | None = None
     workers: int = 1
     per_worker: Mapping[str, float] = field(default_factory=dict)
+    audit: int = 0
 
     @classmethod
     def read(cls, kept: Mapping[str, Any] | None) -> Setup | None:

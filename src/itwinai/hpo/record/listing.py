@@ -14,7 +14,7 @@ from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record.journal import FILE_NAME
 from itwinai.hpo.record.reading import load_study
 from itwinai.hpo.record.results import StudyResult
-from itwinai.hpo.trial import TrialState
+from itwinai.hpo.trial import AGAIN, TrialState
 from itwinai.io.files import write_text
 
 #: A file of this name in a study's folder asks the driver to stop.
@@ -22,7 +22,7 @@ STOP_FILE = "stop"
 
 StudyState = Literal["running", "interrupted", "finished", "damaged"]
 
-_OPEN = (TrialState.RUNNING, TrialState.INTERRUPTED)
+_OPEN = (TrialState.RUNNING, *AGAIN)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ListedStudy:
     Attributes:
         directory: Its folder.
         state: ``running`` while a process holds its record, ``interrupted`` if trials of it are
-            still to be continued, ``damaged`` if its record cannot be read.
+            still to be run or continued, ``damaged`` if its record cannot be read.
         trials: Trials that have started.
         metric: Its primary metric; empty if damaged.
         best: That metric's value of the best trial, or None.
@@ -63,8 +63,8 @@ def state_of(result: StudyResult) -> StudyState:
     """Tell whether a study runs, waits to be resumed, or is over."""
     if is_running(result.record.parent):
         return "running"
-    own = sum(trial.parent is None for trial in result.trials)
-    is_open = own < result.total or any(trial.state in _OPEN for trial in result.trials)
+    is_short = len(result.trials) - result.copies < result.total
+    is_open = is_short or any(trial.state in _OPEN for trial in result.trials)
     return "interrupted" if is_open else "finished"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,17 +80,20 @@ class StudyResult:
         """``min`` or ``max``, of the primary metric."""
         return self.objectives[0].mode
 
-    @property
+    @cached_property
     def best(self) -> TrialResult | None:
         """The trial to use, or None before any report.
 
         Completed trials come first, those included that ended themselves: a good early epoch of a
         trial that was stopped promises nothing about its last one. Among those it is the one that
         the search algorithm recommends, or otherwise the one with the best primary metric at its
-        last epoch.
+        last epoch; between equals the other objectives decide, so that it is on the front.
         """
+        known = [(trial, trial.metric(self.metric)) for trial in self.trials]
         scored = [
-            t for t in self.trials if t.state in _RANKED and t.metric(self.metric) is not None
+            trial
+            for trial, value in known
+            if trial.state in _RANKED and value is not None and isfinite(value)
         ]
         return max(scored, key=self._rank, default=None)
 
@@ -112,7 +116,9 @@ class StudyResult:
             return f"by the model's mean; the {word} is {top:.4g}, of trial {ties[0]}"
         if len(ties) == 1:
             return f"the {word} of {len(known)} completed"
-        chosen = "by the model's mean, one" if best.number == self.recommended else "the first"
+        chosen = "the first" if len(self.objectives) == 1 else "one"
+        if best.number == self.recommended:
+            chosen = "by the model's mean, one"
         return f"{chosen} of {len(ties)} with the {word} of {len(known)} completed"
 
     def __repr__(self) -> str:
@@ -121,7 +127,8 @@ class StudyResult:
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         found = "none" if best is None else f"trial {best.number}, {dict(best.metrics)}"
         return (
-            f"<study {self.name!r}: {len(self.trials)} of {self.total} trials ({counts})\n"
+            f"<study {self.name!r}: {len(self.trials)} of {self.total + self.copies} trials "
+            f"({counts})\n"
             f"  best: {found}\n  record: {self.record}>"
         )
 
@@ -141,6 +148,11 @@ class StudyResult:
     def default(self) -> TrialResult | None:
         """The trial that ran the default configuration, or None."""
         return next((trial for trial in self.trials if trial.is_default), None)
+
+    @property
+    def copies(self) -> int:
+        """Trials that have begun as copies of others; :attr:`total` does not count them."""
+        return sum(trial.parent is not None for trial in self.trials)
 
     def lead(self, trial: TrialResult) -> float | None:
         """By how much a trial's recorded value of the primary metric is better than the default's.
@@ -175,15 +187,15 @@ class StudyResult:
         ]
         table = pd.DataFrame(rows)
         for name in table.columns:
-            kinds = {type(row[name]) for row in rows if name in row}
-            # Of numbers that not all trials have, NumPy would make real ones.
-            if kinds == {int} and not all(name in row for row in rows):
-                table[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
+            values = [row.get(name) for row in rows]
+            # Of numbers that not all trials have, or are None, NumPy would make real ones.
+            if {type(value) for value in values} == {int, type(None)}:
+                table[name] = pd.array(values, dtype="Int64")
         return table
 
-    def _rank(self, trial: TrialResult) -> tuple[bool, bool, float, float, int]:
-        loss = self.objectives[0].loss(trial.metrics)
-        assert loss is not None
+    def _rank(self, trial: TrialResult) -> tuple[bool, bool, float, tuple[float, ...], int]:
+        losses = [objective.loss(trial.metrics) for objective in self.objectives]
+        gains = tuple(-inf if loss is None else -loss for loss in losses)
         complete = trial.state is TrialState.COMPLETED
         recommended = complete and trial.number == self.recommended
-        return complete, recommended, 0 if complete else trial.epochs, -loss, -trial.number
+        return complete, recommended, 0 if complete else trial.epochs, gains, -trial.number

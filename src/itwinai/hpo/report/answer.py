@@ -61,10 +61,10 @@ def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
     if winner is None:
         return f"There is nothing to use yet: no trial has reported {said(result.metric)}."
     name, default = name_of(winner.trial), result.default
-    if winner.trial.is_default:
-        return f"Keep the default configuration ({name}): nothing was better."
     if winner.trial.state is not TrialState.COMPLETED:
         return f"No trial trained to the end; {name} came furthest, which is not an answer yet."
+    if winner.trial.is_default:
+        return f"Keep the default configuration ({name}): nothing was better."
     proven = _proven(result, winner.trial.number)
     if proven:
         return f"Use {name}: by {plural(proven.reruns, 'rerun')} of each, {gained(proven)}."

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from itwinai.hpo.objectives import Mode
 from itwinai.hpo.trial import TrialState
 
 Spec = dict[str, Any]
@@ -200,8 +201,15 @@ def pair(first: Axis, second: Axis) -> Spec:
     )
 
 
-def pareto(names: Sequence[str], values: Sequence[Sequence[float]]) -> Spec:
-    """Two objectives against each other, and the front; rows of x, y, f, t."""
+def pareto(names: Sequence[str], values: Sequence[Sequence[float]], mode: Mode) -> Spec:
+    """Two objectives against each other, and the front; rows of x, y, f, t.
+
+    Args:
+        names: Of the two.
+        values: Of each all that are drawn.
+        mode: Of the first one: between two trials of the front the steps go through what the one
+            reaches that is good enough in it.
+    """
     x, y = (
         _quantitative(field, name, scale=scale_of(of))
         for field, name, of in zip("xy", names, values, strict=True)
@@ -219,7 +227,11 @@ def pareto(names: Sequence[str], values: Sequence[Sequence[float]]) -> Spec:
     }
     line = {
         "transform": [{"filter": "datum.f === 'on the front'"}],
-        "mark": {"type": "line", "interpolate": "step-after", "color": _ORANGE},
+        "mark": {
+            "type": "line",
+            "interpolate": "step-after" if mode == "min" else "step-before",
+            "color": _ORANGE,
+        },
         "encoding": {"x": x, "y": y, "order": {"field": "x", "type": "quantitative"}},
     }
     return _framed(layer=[line, points], height=340)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from itwinai.hpo.display.summary import name_of
 from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.insight.remaining import GOES_ON
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.report import charts
 from itwinai.hpo.report.parts import (
@@ -116,7 +117,9 @@ def pareto(result: StudyResult) -> Section:
         lead=f"Of {plural(len(done), 'completed trial')} {len(front)} are on the front; each of "
         "them is a compromise.",
         notes=notes,
-        charts=[Chart(" and ".join(names), charts.pareto(names, values), rows)] if rows else [],
+        charts=[Chart(" and ".join(names), charts.pareto(names, values, first.mode), rows)]
+        if rows
+        else [],
         data=Table(
             "Completed trials",
             ["trial", *names, ""],
@@ -139,7 +142,8 @@ def _progress(result: StudyResult, bests: Mapping[int, float]) -> str:
     changes = [
         n for (n, v), before in zip(bests.items(), [None, *values], strict=False) if v != before
     ]
-    later = len(result.trials) - 1 - changes[-1]
+    ended = [trial for trial in result.trials if trial.state not in GOES_ON]
+    later = sum(trial.number > changes[-1] for trial in ended)
     since = f"the last {plural(later, 'trial')} brought nothing better" if later else "at the end"
     return (
         f"The best completed {said(result.metric)} went from {number(values[0])} to "

@@ -52,7 +52,7 @@ def parallel(result: StudyResult, matters: Sequence[Importance]) -> Section:
         key="parallel",
         title="Parallel coordinates",
         lead=_spread(result, shown, names),
-        notes=[*notes, *_left_out(result, names)],
+        notes=[*notes, *_left_out(result, names), *_outside(result, shown, names)],
         charts=[Chart(caption, charts.parallel(axes, ends, marks), rows)] if len(shown) > 1 else [],
         data=_table(result, shown),
     )
@@ -144,13 +144,30 @@ def _lines(
         point, group = encoder.encode(trial.params), groups[trial.number]
         width, opacity = looks[group]
         text = told(result, trial)
-        places = [float(point[order.index(n)]) if n in trial.params else None for n in names]
+        places = [
+            float(point[order.index(n)]) if _is_inside(result, trial, n) else None for n in names
+        ]
         for index, (axis, place) in enumerate(
             zip(axes, [*places, ranks[trial.number]], strict=True)
         ):
             if place is not None:
                 row = {"n": trial.number, "a": axis, "p": round(place, 4), "i": index}
                 yield row | {"g": group, "w": width, "o": opacity, "t": text}
+
+
+def _is_inside(result: StudyResult, trial: TrialResult, name: str) -> bool:
+    """Whether a trial has a value that its axis has; a default may lie outside the space."""
+    return name in trial.params and result.space[name].contains(trial.params[name])
+
+
+def _outside(result: StudyResult, shown: Scored, names: Sequence[str]) -> Iterator[str]:
+    there = [
+        name_of(trial)
+        for trial, _ in shown
+        if any(n in trial.params and not _is_inside(result, trial, n) for n in names)
+    ]
+    if there:
+        yield f"Values outside the search space are not drawn: some of {', '.join(there)}."
 
 
 def _in_drawing_order(result: StudyResult, shown: Scored, groups: Mapping[int, str]) -> Scored:

@@ -20,7 +20,8 @@ class RungSampler(BaseSampler):
     """Shows another sampler the trials' values at the highest useful epoch (BOHB, section 3.2).
 
     That is the highest epoch which at least ``least`` trials have reached; each of those counts
-    with its value there, however it ended, and once, however often it was interrupted.
+    with its value there, and once, however often it was interrupted. One that came to nothing by
+    its own fault counts with the worst of values instead, wherever that was.
 
     Args:
         inner: The sampler that proposes.
@@ -67,7 +68,11 @@ class RungSampler(BaseSampler):
 
     def _new_view(self, study: optuna.Study) -> optuna.Study:
         """A study in memory whose completed trials have the values of the highest useful epoch."""
-        curves = [(attempts[-1], _curve(attempts)) for attempts in attempts_of(study).values()]
+        curves = [
+            (attempts[-1], _curve(attempts))
+            for attempts in attempts_of(study).values()
+            if not _is_poor(attempts[-1])
+        ]
         reached = Counter(step for _, curve in curves for step in curve)
         useful = [step for step, count in reached.items() if count >= self._least]
         view = optuna.create_study(direction=study.direction)

@@ -14,6 +14,9 @@ from itwinai.io.files import delete_folder
 #: Names of checkpoints in a trial's folder: of an epoch, and of what a program itself hands over.
 _NAMES = ("epoch_*", "report_*")
 
+#: Losses, number and checkpoint of a completed trial.
+_Rival = tuple[Losses, int, Path]
+
 
 def delete_superseded(result: StudyResult) -> None:
     """Delete what the last trial of each slot left besides its newest checkpoint.
@@ -49,13 +52,13 @@ class CheckpointKeeper:
         self._policy = configuration.keep_checkpoints
         self._single = len(self._objectives) == 1
         self._candidates = candidates
-        self._best: list[tuple[Losses, Path]] = []
+        self._best: list[_Rival] = []
         for trial in result.trials if self._single else result.front:
             if trial.state is not TrialState.COMPLETED:
                 continue
             losses = losses_of(self._objectives, trial.metrics)
             if trial.checkpoint is not None and losses is not None:
-                self._best.append((losses, trial.checkpoint))
+                self._best.append((losses, trial.number, trial.checkpoint))
 
     def ended(self, trial: RunningTrial, state: TrialState) -> None:
         """Hear that a trial has ended; an interrupted one goes on later."""
@@ -65,21 +68,22 @@ class CheckpointKeeper:
         if state is not TrialState.COMPLETED or losses is None:
             delete_folder(checkpoint, within=self._directory)
         elif self._policy == "best":
-            self._keep_the_best([*self._best, (losses, checkpoint)])
+            number = trial.assignment.number
+            self._keep_the_best([*self._best, (losses, number, checkpoint)])
 
     def close(self, best: Path | None) -> None:
         """Hear which checkpoint the finished study recommends; only that one stays."""
         if self._policy == "best" and self._single and best is not None:
-            for _, checkpoint in self._best:
+            for *_, checkpoint in self._best:
                 if checkpoint != best:
                     delete_folder(checkpoint, within=self._directory)
 
-    def _keep_the_best(self, rivals: list[tuple[Losses, Path]]) -> None:
-        if self._single:  # of equally good trials the first is the best
-            kept = sorted(rivals, key=lambda rival: rival[0])[: self._candidates]
+    def _keep_the_best(self, rivals: list[_Rival]) -> None:
+        if self._single:  # of equally good trials that with the lowest number is the best
+            kept = sorted(rivals)[: self._candidates]
         else:
-            kept = [rivals[index] for index in pareto_front([losses for losses, _ in rivals])]
+            kept = [rivals[index] for index in pareto_front([losses for losses, *_ in rivals])]
         self._best = kept
         for rival in rivals:
             if rival not in kept:
-                delete_folder(rival[1], within=self._directory)
+                delete_folder(rival[-1], within=self._directory)

@@ -60,8 +60,6 @@ class TrialQueue:
         self.next_number = max(numbers, default=-1) + 1
         #: Trials that the study runs in all.
         self.total = total + _copies(trials)
-        #: Whether the sampler has nothing left to propose.
-        self.exhausted = False
 
     @property
     def waiting(self) -> bool:
@@ -71,7 +69,11 @@ class TrialQueue:
     @property
     def more(self) -> bool:
         """Whether there are new trials to propose."""
-        return not self.exhausted and self.next_number < self.total
+        return self.next_number < self.total
+
+    def run_out(self) -> None:
+        """Hear that the sampler has nothing left to propose."""
+        self.total = min(self.total, self.next_number)
 
     def next_candidate(self) -> Candidate | None:
         """Which planned trial comes next, and from where; None if none is planned."""

@@ -235,7 +235,8 @@ class Study:
             keep_fact(self._optuna, attributes.RECOMMENDED, None)
         trial.ended(state, reason)
         if not tell_optuna(self._optuna, trial.optuna.number, state, trial.metrics):
-            self._queue.exhausted = True
+            self._queue.run_out()
+            keep_fact(self._optuna, attributes.TOTAL, self._queue.total)
         self._record.sync()
         self._keeper.ended(trial, state)
         self._memory.ended(number, state)
