@@ -24,7 +24,7 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "digits"
-WIDTH, HEIGHT = 130, 24
+WIDTH, HEIGHT = 144, 24
 COMMAND = ["itwinai", "exec-pipeline", "--config-name", "study"]
 #: How rich goes back to the top of a live display before it draws it again.
 REDRAW = re.compile(r"\r(?:\x1b\[2K)?(?:\x1b\[1A\x1b\[2K)+")
