@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 
@@ -28,29 +26,30 @@ class Tail:
     def append(self, content: bytes) -> None:
         """Add to the file; after a failure, to what the next :meth:`sync` writes."""
         self._content += content
-        if not self.problem:
-            with self._noted():
-                self._write(content)
+        if self.problem:
+            return
+        try:
+            self._write(content)
+        except OSError as error:
+            self._note(error)
 
     def sync(self) -> None:
         """Force everything to disk, what an earlier try has failed to write included."""
-        with self._noted():
+        try:
             if self.problem:
                 self._file.truncate(self._begin)
-                self._write(self._content)
+                self._write(bytes(self._content))
             os.fsync(self._file.fileno())
-            self._begin += len(self._content)
-            self._content.clear()
-            self.problem = ""
-
-    @contextmanager
-    def _noted(self) -> Iterator[None]:
-        try:
-            yield
         except OSError as error:
-            self.problem = error.strerror or str(error)
+            self._note(error)
+            return
+        self._begin += len(self._content)
+        self._content.clear()
+        self.problem = ""
 
-    def _write(self, content: bytes | bytearray) -> None:
-        rest = memoryview(bytes(content))
-        while rest:
-            rest = rest[self._file.write(rest) :]
+    def _note(self, error: OSError) -> None:
+        self.problem = error.strerror or str(error)
+
+    def _write(self, content: bytes) -> None:
+        while content:
+            content = content[self._file.write(content) :]

@@ -58,7 +58,7 @@ class NodeWatch:
     def left_out(self) -> frozenset[str]:
         """The nodes, by name or address, that get no trials now."""
         found = self._found
-        return self._named | (found if found and self.has_room(found) else frozenset())
+        return self._named | found if found and self.has_room(found) else self._named
 
     def avoided(self, number: int) -> frozenset[str]:
         """The nodes on which a trial does not begin: those, and the one on which it failed."""

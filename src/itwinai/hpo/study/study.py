@@ -80,6 +80,7 @@ class Study:
         source: StudyResult | None = None,
     ) -> None:
         self.configuration = configuration
+        self._objectives = configuration.objectives
         self.space = space
         self.algorithm = algorithm
         self.scheduler = scheduler
@@ -177,7 +178,7 @@ class Study:
             trial.saved(newest)
             return "continue"
         trial.steps = steps if self.scheduler.unit == "steps" else None
-        trial.trained(epoch, metrics, newest, self.configuration.objectives)
+        trial.trained(epoch, metrics, newest, self._objectives)
         self._outlook.heard(trial)
         self._queue.plan_again(self._nodes.heard(trial))
         trial.ending = trial.ending or self._verdicts.after_report(trial)
