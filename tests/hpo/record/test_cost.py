@@ -124,3 +124,9 @@ def test_a_population_costs_no_more_than_its_members_would_without_copies(
     assert result.cost.epochs <= result.cost.full_epochs == 4 * 10
     *rows, whole = section_of(result).tables[0].rows
     assert sum(int(row[2]) for row in rows) == int(whole[2]) == result.cost.epochs
+
+
+def test_a_setup_without_audited_trials_is_kept_as_earlier_versions_read_it() -> None:
+    assert "audit" not in Setup("random", "none").kept()
+    audited = Setup("random", "none", audit=2)
+    assert Setup.read(audited.kept()) == audited

@@ -105,6 +105,8 @@ class Setup:
         if self.rungs is not None:
             brackets = [[list(bracket.levels), bracket.keep] for bracket in self.rungs.brackets]
             facts["rungs"] = {"brackets": brackets, "turns": list(self.rungs.turns)}
+        if not self.audit:  # an earlier version of the library does not know it
+            del facts["audit"]
         return facts
 
 
