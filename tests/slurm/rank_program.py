@@ -38,6 +38,7 @@ def train(ranks: Path, word: str, **study: Any) -> None:
         checkpoints_location=tempfile.mkdtemp(),
         **study,
     )
+    torch.manual_seed(0)  # all ranks make the same data
     data = TensorDataset(torch.randn(16, 4), torch.randint(2, (16,)))
     trainer.execute(data, data)
 

@@ -47,7 +47,7 @@ from itwinai.torch.trainer import RayTorchTrainer
 
 class Points(DataGetter):
     def execute(self):
-        inputs = torch.rand(64, 4)
+        inputs = torch.rand(64, 4, generator=torch.Generator().manual_seed(0))
         points = torch.utils.data.TensorDataset(inputs, inputs.sum(1, keepdim=True))
         return points, points, None
 
