@@ -14,11 +14,12 @@ _SUM, _DIGITS, _END = ',"sum":"', 8, '"}'
 _SUM_BYTES = _SUM.encode()
 _SEAL = -(len(_SUM) + _DIGITS + len(_END))
 _CODE = slice(-_DIGITS - len(_END), -len(_END))
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def sealed(entry: Mapping[str, Any], number: int) -> str:
     """Write an entry as the line of this number, from 1."""
-    text = json.dumps({**entry, "line": number}, separators=(",", ":"))[:-1]
+    text = _ENCODER.encode({**entry, "line": number})[:-1]
     return f"{text}{_SUM}{crc32(text.encode()):0{_DIGITS}x}{_END}"
 
 

@@ -80,7 +80,7 @@ class NodeWatch:
 
     def leaves(self, trial: RunningTrial) -> Ending | None:
         """How a trial ends, with a checkpoint of all its epochs, whose node has been left out."""
-        if trial.node not in self.left_out or trial.checkpoint_epochs < trial.epochs:
+        if trial.checkpoint_epochs < trial.epochs or trial.node not in self.left_out:
             return None
         return TrialState.INTERRUPTED, f"{trial.node} gets no more trials; it goes on elsewhere"
 
