@@ -139,7 +139,8 @@ def readings(result: StudyResult) -> dict[str, Shares]:
     """What each method makes of a study."""
     found = importances(result)
     return {
-        "model": {importance.name: importance.share for importance in found},
+        "model": {importance.name: -float(importance.rank) for importance in found},
+        "model, shares": {importance.name: importance.share for importance in found},
         "model, equal priors": {importance.name: importance.equal for importance in found},
         "fANOVA": _by_optuna(result, optuna.importance.FanovaImportanceEvaluator(seed=0)),
         "PED-ANOVA": _by_optuna(result, optuna.importance.PedAnovaImportanceEvaluator()),
@@ -167,8 +168,8 @@ def _by_optuna(result: StudyResult, evaluator: Any) -> Shares:
 
 # -- figures -------------------------------------------------------------------------------------
 
-#: By method: rank correlation with the truth, and whether the first is the first.
-Scores = dict[str, tuple[float, bool]]
+#: By method: rank correlation with the truth, and how much of the first place the first has.
+Scores = dict[str, tuple[float, float]]
 
 
 def run_one(job: tuple[str, int, int]) -> Scores:
@@ -184,13 +185,14 @@ def run_one(job: tuple[str, int, int]) -> Scores:
     return {method: score(true, of) for method, of in readings(study.study.result()).items()}
 
 
-def score(true: Shares, found: Shares) -> tuple[float, bool]:
+def score(true: Shares, found: Shares) -> tuple[float, float]:
     """Compare with the truth; what is not named has no importance, and nothing known ranks 0."""
-    said = [found.get(name, 0.0) for name in true]
+    said = np.array([found.get(name, 0.0) for name in true])
     if np.ptp(said) == 0:
-        return 0.0, False
+        return 0.0, 0.0
     correlation = float(spearmanr(said, list(true.values())).statistic)
-    return correlation, int(np.argmax(said)) == int(np.argmax(list(true.values())))
+    first = said == said.max()
+    return correlation, float(first[np.argmax(list(true.values()))] / first.sum())
 
 
 def main() -> None:

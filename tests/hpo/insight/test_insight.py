@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hand_driven import ask, build_study, report, simulate
 
-from itwinai.hpo import StudyResult, estimate_winner, importances, load_study
+from itwinai.hpo import StudyResult, estimate_winner, importances, load_study, report_study
 from itwinai.hpo.insight.winner import widening
 
 SPACE = {
@@ -147,10 +147,25 @@ def test_importances_tell_what_matters(tmp_path: Path) -> None:
     result = studied(tmp_path, 60)
     first, second, third = importances(result)
     assert [first.name, second.name, third.name] == ["lr", "act", "width"]
+    assert [first.rank, second.rank, third.rank] == [1, 2, 3]
     assert first.share > 0.8
     assert third.share < 0.1
     assert not third.uncertain
     assert importances(result) == (first, second, third)  # the same at each look
+
+
+def test_what_is_not_told_apart_shares_a_rank(tmp_path: Path) -> None:
+    space = {name: {"type": "uniform", "lower": 0.0, "upper": 1.0} for name in ("x", "y", "z")}
+
+    def bowl(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+        distance = (params["x"] - 0.4) ** 2 + (params["y"] - 0.4) ** 2
+        return {"validation_loss": distance + 1 / epoch}
+
+    study = build_study(tmp_path, space, EPOCHS, num_samples=30, scheduler="asha")
+    found = importances(load_study(simulate(study, bowl).record))
+    assert {importance.name: importance.rank for importance in found} == {"x": 1, "y": 1, "z": 3}
+    page = report_study(study.directory, file=tmp_path / "report.html").read_text()
+    assert "The trials do not tell which of these matters most: y (60%), x (40%)." in page
 
 
 def test_what_six_trials_cannot_settle_is_called_uncertain(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """How much each hyper-parameter matters: total Sobol indices of the search's model.
 
 The model has learnt from all trials, the stopped ones included, which evaluators over completed
-trials cannot. Its priors expect a learning rate to matter more; beside it stands the reading with
-equal priors. Where the two disagree, the priors speak and not the trials.
+trials cannot. Its settings are drawn several times, and an index is the mean over these draws. Its
+priors expect a learning rate to matter more; beside it stands the reading with equal priors. Where
+the two disagree, the priors speak and not the trials.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +33,14 @@ class Importance:
             hand in, from 0 to 1. Interactions count for each that takes part, so that the sum may
             be above 1.
         equal: The same by a model that expects no hyper-parameter to matter more than another.
+        rank: Its place among all, from 1. Neighbours share one whose shares differ by less than the
+            standard error of their difference over the model's draws.
     """
 
     name: str
     share: float
     equal: float
+    rank: int
 
     @property
     def uncertain(self) -> bool:
@@ -51,18 +56,33 @@ def importances(result: StudyResult) -> tuple[Importance, ...]:
         no difference anywhere.
     """
     models = [learn(result), learn(result, equal=True)]
-    shares = [_total_indices(model) for model in models if model is not None]
-    known = [values for values in shares if values is not None]
-    if len(known) < 2:
+    known = [_total_indices(model) for model in models if model is not None]
+    if len(known) < 2 or any(not len(draws) for draws in known):
         return ()
+    readings = zip(*(draws.mean(axis=0) for draws in known), _ranks(known[0]), strict=True)
     found = [
-        Importance(n, *map(float, pair)) for n, *pair in zip(result.space, *known, strict=True)
+        Importance(name, float(share), float(equal), rank)
+        for name, (share, equal, rank) in zip(result.space, readings, strict=True)
     ]
     return tuple(sorted(found, key=lambda importance: -importance.share))
 
 
-def _total_indices(model: Learnt) -> Array | None:
-    """Return the total indices (d,) of the model's mean; None if it is the same everywhere.
+def _ranks(draws: Array) -> list[int]:
+    """Rank hyper-parameters by their indices (n, d); neighbours that are not told apart share one.
+
+    Each begins at the number of those before it, as places in a race do.
+    """
+    order = np.argsort(-draws.mean(axis=0), kind="stable")
+    ranks = np.ones(len(order), int)
+    for place, (before, this) in enumerate(pairwise(order), start=2):
+        less = draws[:, before] - draws[:, this]
+        error = less.std(ddof=1) / np.sqrt(len(less)) if len(less) > 1 else 0.0
+        ranks[this] = place if less.mean() > error else ranks[before]
+    return [int(rank) for rank in ranks]
+
+
+def _total_indices(model: Learnt) -> Array:
+    """Return the total indices (n, d) of each draw that is not the same everywhere.
 
     Jansen's estimator (Saltelli et al., "Variance based sensitivity analysis of model output",
     2010, table 2, equation f), over the two halves of a scrambled Sobol sequence.
@@ -74,17 +94,18 @@ def _total_indices(model: Learnt) -> Array | None:
     both = Sobol(2 * dimensions, rng=np.random.default_rng(0)).random_base2(_EXPONENT)
     base, other = both[:, :dimensions], both[:, dimensions:]
     values = _means(model, base)
-    variance = float(np.concatenate([values, _means(model, other)]).var())
-    if variance < 1e-12:
-        return None
-    totals = np.empty(dimensions)
+    variances = np.concatenate([values, _means(model, other)], axis=1).var(axis=1)
+    totals = np.empty((len(values), dimensions))
     for place in range(dimensions):
         changed = base.copy()
         changed[:, place] = other[:, place]
-        totals[place] = ((values - _means(model, changed)) ** 2).mean() / (2 * variance)
-    return np.minimum(totals, 1)
+        totals[:, place] = ((values - _means(model, changed)) ** 2).mean(axis=1)
+    differ = variances > 1e-12
+    indices: Array = totals[differ] / (2 * variances[differ, None])
+    return indices.clip(max=1)
 
 
 def _means(model: Learnt, points: Array) -> Array:
+    """Return the means (n, m) of each draw at points (m, d), on a scale of their own."""
     columns = model.encoder.columns(model.encoder.snap(points))
-    return model.surrogate.predict(columns)[0]
+    return np.array([process.predict(columns)[0] for process in model.surrogate.processes])

@@ -33,18 +33,16 @@ def importance(result: StudyResult, matters: Sequence[Importance]) -> Section:
             "Total Sobol indices of a model of all trials, the stopped ones included; "
             "interactions count for each that takes part. The first reading expects a learning "
             "rate to matter more, the second expects nothing. Where the two disagree, the trials "
-            "have not settled it. With few trials the order is a hint, no proof.",
+            "have not settled it. Those of one rank are not told apart. With few trials the order "
+            "is a hint, no proof.",
         ]
         if shown
         else [],
         charts=[Chart(caption, charts.importance(len(shown)), rows)] if rows else [],
         data=Table(
             caption,
-            ["hyper-parameter", *_READINGS, ""],
-            [
-                [said(f.name), f"{f.share:.2f}", f"{f.equal:.2f}", "uncertain" * f.uncertain]
-                for f in matters
-            ],
+            ["rank", "hyper-parameter", *_READINGS, ""],
+            [[str(f.rank), said(f.name), *_shares(f), "uncertain" * f.uncertain] for f in matters],
         ),
     )
 
@@ -52,11 +50,20 @@ def importance(result: StudyResult, matters: Sequence[Importance]) -> Section:
 def _lead(matters: Sequence[Importance]) -> str:
     if not matters:
         return "Too few trials have reported to say which hyper-parameter matters."
-    first, unsure = matters[0], [said(found.name) for found in matters if found.uncertain]
+    first = [f"{said(found.name)} ({found.share:.0%})" for found in matters if found.rank == 1]
+    unsure = [said(found.name) for found in matters if found.uncertain]
     rest = f"; uncertain: {', '.join(unsure)}" if unsure else ""
-    return f"{said(first.name)} matters most, with {first.share:.0%} of the variance{rest}."
+    if len(first) > 1:
+        return f"The trials do not tell which of these matters most: {', '.join(first)}{rest}."
+    name, share = said(matters[0].name), matters[0].share
+    return f"{name} matters most, with {share:.0%} of the variance{rest}."
 
 
 def _told(found: Importance) -> str:
+    share, equal = _shares(found)
     unsure = ", uncertain" if found.uncertain else ""
-    return f"{said(found.name)}: {found.share:.2f}, with equal priors {found.equal:.2f}{unsure}"
+    return f"{said(found.name)}: {share}, with equal priors {equal}{unsure}"
+
+
+def _shares(found: Importance) -> tuple[str, str]:
+    return f"{found.share:.2f}", f"{found.equal:.2f}"
