@@ -300,6 +300,7 @@ def test_a_study_is_finished_by_as_many_jobs_as_it_takes(slurm: Testbed, folder:
     second = jobs.links[1]
     jobs.wait_for_line(second, "trial .* completed", 120)
     jobs.warn(second)
+    jobs.wait_for_line(second, "told to come to an end", 120)
     (folder / "pause").write_text("0")
     until(lambda: not in_queue(slurm), 240, lambda: "\n".join(map(jobs.log, jobs.links)))
     status = jobs.do("status")

@@ -198,6 +198,18 @@ def test_the_job_ends_with_the_code_of_its_command(tmp_path: Path, code: int) ->
     run_script(script, tmp_path / "bin", code=code)
 
 
+def test_a_warning_that_waits_until_it_is_due_ends_with_the_command(tmp_path: Path) -> None:
+    storage = tmp_path / "studies"
+    command = ["bash", "-c", "kill -USR1 $SCRIPT; exit 7"]
+    content = SMALLEST | {"storage_path": storage, "command": command}
+    content["pre_exec"] = ["export SCRIPT=$$", "ITWINAI_STOP_AT=$((EPOCHSECONDS + 4))"]
+    content["pre_exec"] += ['say() { echo "$*" >> $storage/said; }']
+    run_script(render(SlurmConfiguration(**content)), tmp_path / "bin", code=7)
+    warned, ended = (storage / "said").read_text().splitlines()
+    assert "until it is told" in warned
+    assert ended == "the command ended with code 7"
+
+
 def outcome(content: dict[str, Any]) -> tuple[str, str | None]:
     """Why a configuration is refused, or its script."""
     try:
@@ -218,7 +230,7 @@ def run_script(
     ran = folder / "ran"
     shutil.rmtree(folder, ignore_errors=True)
     ran.mkdir(parents=True)
-    for tool in ("bash", "cat", "chmod", "cp", "ls", "mkdir", "rm", "touch"):
+    for tool in ("bash", "cat", "chmod", "cp", "ls", "mkdir", "rm", "sleep", "touch"):
         (folder / tool).symlink_to(shutil.which(tool) or "")
     for name in ("canary", "program"):
         (folder / name).write_text(

@@ -61,7 +61,7 @@ export ITWINAI_RUN="$run"
 _SIGNALS = """\
 
 # --- The end, early or not ----------------------------------------------------------------------
-signalled=0 limit_is_near=0 continued=0
+limit_is_near=0 continued=0 later=
 printf -v ends_at '%(%s)T' -1
 ends_at="${SLURM_JOB_END_TIME:-$((ends_at + time_limit_s))}" # older versions do not tell
 export ITWINAI_STOP_AT=$((ends_at - signal_before_s))
@@ -69,7 +69,6 @@ export ITWINAI_STOP_AT=$((ends_at - signal_before_s))
 say() { printf 'itwinai: %(%F %T)T %s\\n' -1 "$*"; }
 
 drain() {
-    signalled=1
     say "$1; the command is told to come to an end"
     touch -- "$ITWINAI_STOP_FILE"
 }
@@ -98,12 +97,19 @@ continue_later() {
 # until then, as it has been told that it can. An earlier one is somebody's wish.
 on_warning() {
     local now early
-    limit_is_near=1 signalled=1
+    limit_is_near=1
     printf -v now '%(%s)T' -1
     early=$((ITWINAI_STOP_AT - now))
     if ((early > 0 && early <= 60)); then
         say "the time limit is near; the command has $early s until it is told"
-        (sleep "$early" && drain "the time limit is near") &
+        (
+            trap exit TERM # it waits no longer than the command
+            sleep "$early" &
+            trap 'kill "$!"; exit' TERM
+            wait "$!"
+            drain "the time limit is near"
+        ) &
+        later=$!
     else
         drain "the time limit is near"
     fi
@@ -126,13 +132,19 @@ on_end() {
 trap on_warning USR1
 trap on_end TERM
 
-# Waits for the command. A signal ends 'wait' early, while the command is still running.
+# Runs the command and notes its code: where a signal comes as it ends, 'wait' may tell another.
+run() {
+    local code=0
+    trap : TERM USR1 # the command hears of them by itself
+    "$@" || code=$?
+    echo "$code" > "$folder/code"
+}
+
+# Waits for what 'run' runs. A signal ends 'wait' early, while the command is still running.
 wait_for() {
-    while true; do
-        signalled=0 code=0
-        wait "$1" || code=$?
-        if ((code <= 128 || !signalled)); then break; fi
-    done
+    while kill -0 "$1" 2> /dev/null; do wait "$1" || true; done
+    code=1
+    if [[ -e "$folder/code" ]]; then code=$(< "$folder/code"); fi
 }
 """
 
@@ -145,7 +157,7 @@ srun --overlap --no-kill --kill-on-bad-exit=0 --wait=0 --nodes="$SLURM_JOB_NUM_N
     {python} -m itwinai.slurm.node "$folder"{interface} &
 agents=$!
 
-{python} -m itwinai.slurm.driver "$folder" --nodes "$SLURM_JOB_NUM_NODES" \\
+run {python} -m itwinai.slurm.driver "$folder" --nodes "$SLURM_JOB_NUM_NODES" \\
     --timeout {node_timeout_s} -- "${{command[@]}}" &
 wait_for $!
 touch -- "$folder/ended" # the driver has told the nodes, unless it was killed
@@ -161,7 +173,7 @@ _TRAINING = """\
 # --- torchrun on every node, which meet on this one ---------------------------------------------
 port=$({python} -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')
 # After the first node has ended, the others have a minute to write what they have.
-srun --kill-on-bad-exit=0 --wait=60 --nodes="$SLURM_JOB_NUM_NODES" \\
+run srun --kill-on-bad-exit=0 --wait=60 --nodes="$SLURM_JOB_NUM_NODES" \\
     --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$cpus_per_task" \\
     {python} -m torch.distributed.run --nnodes="$SLURM_JOB_NUM_NODES" \\
     --nproc-per-node={processes} --rdzv-backend=c10d --rdzv-endpoint="$(hostname):$port" \\
@@ -172,7 +184,7 @@ wait_for $!
 _PLAIN = """\
 
 # --- The command --------------------------------------------------------------------------------
-{inside}"${{command[@]}}" &
+run {inside}"${{command[@]}}" &
 wait_for $!
 """
 
@@ -181,6 +193,7 @@ _END = f"""\
 # torchrun ends with 0 or 1, whatever its processes end with, so they leave a note.
 if ((code == 0)) && [[ -e "$ITWINAI_STOP_FILE.met" ]]; then code={UNFINISHED}; fi
 say "the command ended with code $code"
+if [[ -n "$later" ]]; then kill "$later" 2> /dev/null || true; fi
 if ((code == {UNFINISHED} && limit_is_near && !continued)); then continue_later; fi
 exit "$code"
 """
