@@ -139,7 +139,7 @@ def readings(result: StudyResult) -> dict[str, Shares]:
     """What each method makes of a study."""
     found = importances(result)
     return {
-        "model": {importance.name: -float(importance.rank) for importance in found},
+        "model, ranks": {importance.name: -float(importance.rank) for importance in found},
         "model, shares": {importance.name: importance.share for importance in found},
         "model, equal priors": {importance.name: importance.equal for importance in found},
         "fANOVA": _by_optuna(result, optuna.importance.FanovaImportanceEvaluator(seed=0)),
