@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from itwinai.cli import app
 from itwinai.hpo.insight import ledger, total
 from itwinai.hpo.insight.spending import CORE_WATTS, GPU_WATTS
-from itwinai.hpo.record import load_study, this_start
+from itwinai.hpo.record import StudyResult, load_study, this_start
 from itwinai.hpo.record.attributes import Setup
 from itwinai.hpo.trial import TrialState
 
@@ -41,6 +41,23 @@ def test_hours_are_those_that_trials_held(tmp_path: Path) -> None:
     both = total(spent.values())
     assert (both.studies, both.trials, both.unknown) == (2, 6, 0)
     assert both.core_hours == pytest.approx(0.5 * one + 8 * two)
+
+
+def test_each_run_is_charged_what_its_own_trials_held(tmp_path: Path) -> None:
+    def run(workers: int, trials: int, resume: bool = False) -> StudyResult:
+        study = build_study(tmp_path, epochs=2, num_samples=trials, resume=resume)
+        study.note_setup(Setup("random", "none", workers=workers, per_worker={"CPU": 4, "GPU": 1}))
+        simulate(study, lambda params, epoch: {"validation_loss": params["x"]})
+        return study.close()
+
+    run(1, trials=2)
+    run(2, trials=3, resume=True)
+    hours = [attempt.seconds / 3600 for attempt in run(1, trials=4, resume=True).attempts]
+    (spent,) = ledger(tmp_path).values()
+    gpus = hours[0] + hours[1] + 2 * hours[2] + hours[3]
+    assert spent.gpu_hours == pytest.approx(gpus)
+    assert spent.core_hours == pytest.approx(4 * gpus)
+    assert spent.estimated_kwh == pytest.approx(gpus * (4 * CORE_WATTS + GPU_WATTS) / 1000)
 
 
 def test_a_record_that_does_not_tell_what_trials_got_is_said_to_be_unknown(tmp_path: Path) -> None:

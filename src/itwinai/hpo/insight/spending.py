@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from itwinai.hpo.insight.confirmation import NAME as CONFIRMATION
-from itwinai.hpo.record import StudyResult, list_studies, load_study
+from itwinai.hpo.record import Attempt, StudyResult, list_studies, load_study
 from itwinai.hpo.trial import NVML, RAPL
 
 _HOUR = 3600
@@ -63,25 +63,37 @@ class Spent:
 
 
 def spent_by(result: StudyResult) -> Spent:
-    """What a study has spent; what its trials got in its last run counts for all its runs."""
-    cost, setup = result.cost, result.setup
-    hours = cost.seconds / _HOUR
-    held = {} if setup is None else {k: v * setup.workers for k, v in setup.per_worker.items()}
+    """What a study has spent; each trial held what those of its run got."""
+    cost, attempts = result.cost, result.attempts
+    estimated = [
+        _hours(result, "CPU", _unmeasured(result, RAPL)) * CORE_WATTS,
+        _hours(result, "GPU", _unmeasured(result, NVML)) * GPU_WATTS,
+    ]
     return Spent(
         studies=1,
         trials=len(result.trials),
         epochs=cost.epochs,
         hours=cost.elapsed / _HOUR,
-        trial_hours=hours,
-        core_hours=hours * held.get("CPU", 0.0),
-        gpu_hours=hours * held.get("GPU", 0.0),
-        unknown=int(setup is None),
+        trial_hours=cost.seconds / _HOUR,
+        core_hours=_hours(result, "CPU", attempts),
+        gpu_hours=_hours(result, "GPU", attempts),
+        unknown=int(result.setup is None),
         rapl_kwh=_measured(result, RAPL),
         nvml_kwh=_measured(result, NVML),
-        estimated_kwh=_estimated(result, RAPL, held.get("CPU", 0.0) * CORE_WATTS)
-        + _estimated(result, NVML, held.get("GPU", 0.0) * GPU_WATTS),
+        estimated_kwh=sum(estimated) / 1000,
         jobs=tuple(dict.fromkeys(start.job for start in result.starts if start.job)),
     )
+
+
+def _hours(result: StudyResult, resource: str, attempts: Iterable[Attempt]) -> float:
+    """Hours of a resource that trials held in some of their attempts."""
+    return sum(a.seconds * _held(result, a).get(resource, 0.0) for a in attempts) / _HOUR
+
+
+def _held(result: StudyResult, attempt: Attempt) -> Mapping[str, float]:
+    """The resources that a trial of that time held."""
+    latest = {} if result.setup is None else result.setup.held
+    return next((held for until, held in result.held_before if attempt.began < until), latest)
 
 
 def _measured(result: StudyResult, source: str) -> float:
@@ -89,11 +101,10 @@ def _measured(result: StudyResult, source: str) -> float:
     return sum(trial.energy.get(source, 0.0) for trial in result.trials) / _KWH
 
 
-def _estimated(result: StudyResult, source: str, watts: float) -> float:
-    """Kilowatt-hours at so many watts of the trials that a source has not measured."""
+def _unmeasured(result: StudyResult, source: str) -> list[Attempt]:
+    """The attempts at trials that a source has not measured."""
     without = {trial.number for trial in result.trials if source not in trial.energy}
-    seconds = sum(a.seconds for a in result.attempts if a.trial in without)
-    return seconds * watts / _KWH
+    return [attempt for attempt in result.attempts if attempt.trial in without]
 
 
 def ledger(folder: str | Path) -> dict[Path, Spent]:

@@ -23,6 +23,8 @@ TOTAL = "total"
 THREADS = "threads"
 RUNS = "runs"
 SETUP = "setup"
+#: What trials held in earlier runs, where that was something else: until when, and the resources.
+HELD = "held before"
 EARLY = "ended early"
 NODES = "nodes at fault"
 _START = "start "
@@ -98,6 +100,11 @@ class Setup:
             brackets = tuple(Bracket(tuple(levels), keep) for levels, keep in rungs["brackets"])
             rungs = Rungs(brackets, tuple(rungs["turns"]))
         return cls(**{**kept, "rungs": rungs})
+
+    @property
+    def held(self) -> dict[str, float]:
+        """Resources of a trial, over all its processes."""
+        return {name: amount * self.workers for name, amount in self.per_worker.items()}
 
     def kept(self) -> dict[str, Any]:
         """What the record keeps of it."""

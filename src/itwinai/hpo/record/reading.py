@@ -102,6 +102,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         space=space,
         attempts=tuple(sorted(attempts, key=lambda attempt: (attempt.began, attempt.trial))),
         setup=attributes.Setup.read(attrs.get(attributes.SETUP)),
+        held_before=tuple((until, held) for until, held in attrs.get(attributes.HELD, ())),
         starts=attributes.starts_in(attrs),
         nodes=verdicts_in(attrs.get(attributes.NODES, ())),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf, isfinite
@@ -48,6 +49,8 @@ class StudyResult:
         space: What was searched, without its constraints.
         attempts: When each trial was in a slot, the earliest first.
         setup: Who decided in the last run and what its trials got; None in older records.
+        held_before: What trials of earlier runs held, by resource, where that was something else:
+            each until a time in seconds since 1970, the earliest first.
         seconds_early: Seconds by which the last run ended before its time was over, because no
             trial could have come anywhere in them; None if it did not.
         starts: How each run was started, the first one first; empty in older records.
@@ -66,6 +69,7 @@ class StudyResult:
     space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
     attempts: tuple[Attempt, ...] = ()
     setup: Setup | None = None
+    held_before: tuple[tuple[float, Mapping[str, float]], ...] = ()
     seconds_early: float | None = None
     starts: tuple[Start, ...] = ()
     nodes: tuple[NodeVerdict, ...] = ()

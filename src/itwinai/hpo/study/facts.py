@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ def keep_fact(study: optuna.Study, key: str, value: Any) -> None:
     """Set an attribute of a study, unless it has that value already."""
     if study.user_attrs.get(key) != value:
         study.set_user_attr(key, value)
+
+
+def keep_setup(study: optuna.Study, setup: attributes.Setup) -> None:
+    """Set who decides and what trials get, and note what those of earlier runs had got."""
+    before = attributes.Setup.read(study.user_attrs.get(attributes.SETUP))
+    if before is not None and before.held != setup.held:
+        earlier = study.user_attrs.get(attributes.HELD, [])
+        study.set_user_attr(attributes.HELD, [*earlier, [round(time.time(), 3), before.held]])
+    keep_fact(study, attributes.SETUP, setup.kept())
 
 
 def seeds_of(study: optuna.Study, seed: int | None) -> attributes.Seeds:

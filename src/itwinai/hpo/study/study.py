@@ -28,7 +28,7 @@ from itwinai.hpo.search import Algorithm
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.advisor import Advisor, candidates_of
 from itwinai.hpo.study.avoiding import fails_nearby
-from itwinai.hpo.study.facts import keep_fact, seeds_of
+from itwinai.hpo.study.facts import keep_fact, keep_setup, seeds_of
 from itwinai.hpo.study.keeping import CheckpointKeeper
 from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
@@ -290,7 +290,7 @@ class Study:
 
     def note_setup(self, setup: Setup) -> None:
         """Note who decides in this run and what its trials get, to tell how much is left."""
-        keep_fact(self._optuna, attributes.SETUP, setup.kept())
+        keep_setup(self._optuna, setup)
 
     def note_start(self, start: Start) -> None:
         """Note how this run was started, to tell with what a study can be repeated."""
