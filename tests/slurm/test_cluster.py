@@ -229,7 +229,7 @@ def test_a_node_that_does_not_come_is_named(slurm: Testbed, folder: Path) -> Non
 def test_storage_that_a_node_does_not_share_is_named(slurm: Testbed, folder: Path) -> None:
     apart = Path("/tmp/of-each-node")
     ended = slurm.wait(
-        slurm.submit(_script(folder, ["true"], node_timeout_s=12, storage_path=apart))
+        slurm.submit(_script(folder, ["true"], node_timeout_s=30, storage_path=apart))
     )
     assert ended.exit_code == 1
     assert f"does not share {apart}/.jobs" in ended.output

@@ -21,6 +21,9 @@ _TOP, _ENOUGH = 5, 3
 #: What counts as lying at an end, and how far inside the model is asked beside it: shares of the
 #: range.
 _NEAR, _INSIDE = 0.15, 0.2
+#: By so many deviations of what is known inside the end must be better: a search that has settled
+#: at one end puts many trials there, also of what does not matter.
+_SURE = 1.5
 #: How much wider a range becomes, as a share of it.
 _WIDER = 0.3
 #: Ratio of the ends from which on a range is expected to be logarithmic.
@@ -96,14 +99,11 @@ def _points(model: Learnt, trials: Sequence[TrialResult]) -> Array:
 
 
 def _rises(model: Learnt, top: Array, coordinate: int, place: float) -> bool:
-    """Whether the best trial is expected to be better at an end than somewhat inside.
-
-    By more than the deviation of the value at the end.
-    """
+    """Whether the best trial is sure enough to be better at an end than somewhat inside."""
     points = np.repeat(top[:1], 2, axis=0)
     points[:, coordinate] = place, abs(place - _INSIDE)
     means, deviations = model.surrogate.predict(model.encoder.columns(model.encoder.snap(points)))
-    return bool(means[1] - means[0] > deviations[0])
+    return bool(means[1] - means[0] > _SURE * deviations[1])
 
 
 def _at_bound(end: _End, wider: Range, near: int) -> Finding:
