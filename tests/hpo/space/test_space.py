@@ -103,6 +103,12 @@ def test_a_grid_holds_exactly_the_values_that_can_be_proposed(
     assert set(proposals(form)) == set(values)
 
 
+def test_the_first_of_several_steps_is_the_lower_end_in_all_its_digits() -> None:
+    domain = parse({"type": "quniform", "lower": 1 / 3, "upper": 2, "q": 0.1})
+    assert domain.grid()[0] == 1 / 3
+    assert all(map(domain.contains, domain.grid()))
+
+
 @pytest.mark.parametrize("kind", ["uniform", "loguniform"])
 def test_a_continuous_range_has_no_grid(kind: str) -> None:
     assert parse({"type": kind, "lower": 1, "upper": 2}).grid() is None

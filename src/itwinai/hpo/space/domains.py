@@ -119,13 +119,8 @@ class Float:
         return _fraction(self.lower, self.upper, value, self.log)
 
     def widens(self, other: Parameter) -> bool:
-        """Tell whether this is the other range, or a wider one."""
-        return (
-            isinstance(other, Float)
-            and (self.log, self.step) == (other.log, other.step)
-            and self.lower <= other.lower
-            and self.upper >= other.upper
-        )
+        """Tell whether this is the other range, or a wider one with the same steps."""
+        return isinstance(other, Float) and _widens(self, other)
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""
@@ -135,7 +130,7 @@ class Float:
 
     def _at(self, index: int) -> float:
         # Without the digits that binary fractions add: 0.3, not 0.30000000000000004.
-        return float(f"{self.lower + index * (self.step or 0):.15g}")
+        return max(self.lower, float(f"{self.lower + index * (self.step or 0):.15g}"))
 
 
 @dataclass(frozen=True)
@@ -195,13 +190,8 @@ class Integer:
         return self.lower - half, self.upper + half
 
     def widens(self, other: Parameter) -> bool:
-        """Tell whether this is the other range, or a wider one."""
-        return (
-            isinstance(other, Integer)
-            and (self.log, self.step) == (other.log, other.step)
-            and self.lower <= other.lower
-            and self.upper >= other.upper
-        )
+        """Tell whether this is the other range, or a wider one with the same steps."""
+        return isinstance(other, Integer) and _widens(self, other)
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form; its ``upper`` is exclusive, as in Ray Tune."""
@@ -291,6 +281,20 @@ class Choice:
         if len(self.categories) == 1:
             return {"type": "constant", "value": self.categories[0]}
         return {"type": "choice", "categories": list(self.categories)}
+
+
+def _widens(new: Float | Integer, old: Float | Integer) -> bool:
+    """Tell whether a range has all values of another one, and reads the record's as that did."""
+    if (new.log, new.step) != (old.log, old.step):
+        return False
+    if not new.lower <= old.lower <= old.upper <= new.upper:
+        return False
+    if new.step is None:
+        return True
+    # On a log scale the record holds proposals, of which one half way is rounded to an even step.
+    unit = 2 * new.step if new.log else new.step
+    moved = (old.lower - new.lower) / unit
+    return math.isclose(moved, round(moved), rel_tol=1e-9, abs_tol=1e-9)
 
 
 def _between(lower: float, upper: float, position: float, log: bool) -> float:
