@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hand_driven import MakeStudy, ask, report, run_trial, simulate
-from optuna.pruners import HyperbandPruner, MedianPruner
+from optuna.pruners import HyperbandPruner, MedianPruner, ThresholdPruner
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
@@ -126,6 +126,12 @@ def test_patience_counts_the_epochs_since_the_last_improvement() -> None:
     rule = {"name": "patience", "patience": 3, "min_delta": 0.05}
     assert hear(judge_of(rule), 0, [0.9, 0.8, 0.79, 0.78, 0.77, 0.76]) == "stop 5"
     assert hear(judge_of(rule), 0, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]) == "continue 6"
+
+
+def test_patience_sees_an_improvement_of_many_small_steps() -> None:
+    rule = {"name": "patience", "patience": 3, "min_delta": 0.05}
+    assert hear(judge_of(rule), 0, [0.9 - 0.03 * epoch for epoch in range(9)]) == "continue 9"
+    assert hear(judge_of(rule), 0, [0.9 - 0.01 * epoch for epoch in range(9)]) == "stop 4"
 
 
 @pytest.mark.parametrize(("mode", "bad", "good"), [("min", 0.9, -0.9), ("max", 0.4, -0.9)])
@@ -369,6 +375,18 @@ def test_pruners_and_populations_go_by_whole_epochs() -> None:
     assert hear_at(judge, 1, (0.5, 0.9), (1, 0.9)) == ["continue", "stop"]
     population = judge_of({"name": "pbt", "interval": 2})
     assert hear_at(population, 0, (1.5, 0.1), (2, 0.1)) == ["continue", "pause"]
+
+
+def test_a_pruner_knows_the_metric_in_its_own_direction() -> None:
+    judged = (Objective("score", "max"),)
+    bound = judge_of(ThresholdPruner(lower=0.5), judged=judged)
+    assert hear(bound, 0, [-0.9] * 9) == "continue 9"  # as a loss, lower being better
+    assert hear(bound, 1, [-0.4] * 9) == "stop 1"
+    median = judge_of(MedianPruner(n_startup_trials=1, n_warmup_steps=0), judged=judged)
+    assert hear(median, 0, [-0.8] * 9) == "continue 9"
+    median.ended(0, completed=True)
+    assert hear(median, 1, [-0.9] * 9) == "continue 9"
+    assert hear(median, 2, [-0.7] * 9) == "stop 1"
 
 
 def test_a_pruner_deals_trials_out_by_their_numbers_alone() -> None:
