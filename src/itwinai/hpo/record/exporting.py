@@ -6,14 +6,13 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
-from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record.attempts import attempts_of
 from itwinai.hpo.record.listing import state_of
 from itwinai.hpo.record.quiet import quiet_optuna
@@ -196,17 +195,8 @@ def _for_optuna(trial: TrialResult, last: FrozenTrial, result: StudyResult) -> F
         distributions={name: last.distributions[name] for name in params},
         user_attrs={**facts, **metrics, **outside},
         system_attrs={},
-        intermediate_values=_curve(trial, result.objectives),
+        intermediate_values=result.curve(trial),
     )
-
-
-def _curve(trial: TrialResult, objectives: Sequence[Objective]) -> dict[int, float]:
-    """The objective after each whole epoch, of all attempts; Optuna takes none of several."""
-    if len(objectives) > 1:
-        return {}
-    reports = zip(trial.at, trial.history, strict=True)
-    values = ((int(at), objectives[0].value(metrics)) for at, metrics in reports if at == int(at))
-    return {epoch: v for epoch, v in values if v is not None and math.isfinite(v)}
 
 
 def _flat_table(result: StudyResult) -> pd.DataFrame:
