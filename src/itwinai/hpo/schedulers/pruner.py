@@ -24,9 +24,11 @@ class OptunaPruner(Judge):
 
     def __init__(self, pruner: BasePruner, mode: Mode) -> None:
         self._sign = 1 if mode == "min" else -1
-        direction = "minimize" if mode == "min" else "maximize"
-        # By the name, too, they may be dealt out.
-        self._study = optuna.create_study(study_name="study", pruner=pruner, direction=direction)
+        self._study = optuna.create_study(
+            study_name="study",  # by which, too, they may be dealt out
+            pruner=pruner,
+            direction="minimize" if mode == "min" else "maximize",
+        )
         self._trials: list[optuna.Trial] = []
 
     def hear(self, report: Report) -> Verdict:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from itwinai.hpo.space.values import index_of, labels, same
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
 
 class Parameter(Protocol):
     """A hyper-parameter's domain."""
 
-    def suggest(self, trial: Trial, name: str) -> Any:
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Let the study's sampler propose a value."""
         ...
 
@@ -30,6 +30,10 @@ class Parameter(Protocol):
 
     def canonical(self, value: Any) -> Any:
         """Return the domain's own value that a given one stands for; one outside as it is."""
+        ...
+
+    def nearest(self, value: Any) -> Any:
+        """Return the domain's own value that is nearest to a given one; if none is, it as it is."""
         ...
 
     def encode(self, value: Any) -> Any:
@@ -71,7 +75,7 @@ class Float:
     log: bool = False
     step: float | None = None
 
-    def suggest(self, trial: Trial, name: str) -> float:
+    def suggest(self, trial: BaseTrial, name: str) -> float:
         """Let the study's sampler propose a value."""
         # Optuna has no steps on a log scale: there the proposal is rounded.
         step = None if self.log else self.step
@@ -94,6 +98,10 @@ class Float:
         """Return the number, moved onto its step."""
         return self.decode(value) if self.contains(value) else value
 
+    def nearest(self, value: Any) -> Any:
+        """Return the step, or the end, that is nearest to a number."""
+        return self.decode(_clipped(self, value)) if _is_number(value) else value
+
     def encode(self, value: Any) -> float:
         """Return the number."""
         return float(value)
@@ -112,7 +120,7 @@ class Float:
     def at(self, position: float) -> float:
         """Return the value at a position, on the logarithmic scale if that is the range's."""
         value = _between(self.lower, self.upper, position, self.log)
-        return self.decode(min(max(value, self.lower), self.upper))
+        return self.decode(_clipped(self, value))
 
     def position(self, value: Any) -> float:
         """Return where a value lies, on the logarithmic scale if that is the range's."""
@@ -142,7 +150,7 @@ class Integer:
     log: bool = False
     step: int = 1
 
-    def suggest(self, trial: Trial, name: str) -> int:
+    def suggest(self, trial: BaseTrial, name: str) -> int:
         """Let the study's sampler propose a value."""
         step = 1 if self.log else self.step
         return self.decode(trial.suggest_int(name, self.lower, self.upper, log=self.log, step=step))
@@ -160,6 +168,10 @@ class Integer:
         """Return the integer that a number is."""
         return self.decode(value) if self.contains(value) else value
 
+    def nearest(self, value: Any) -> Any:
+        """Return the step, or the end, that is nearest to a number."""
+        return self.decode(_clipped(self, value)) if _is_number(value) else value
+
     def encode(self, value: Any) -> int:
         """Return the integer."""
         return int(value)
@@ -176,7 +188,7 @@ class Integer:
     def at(self, position: float) -> int:
         """Return the value at a position, on the logarithmic scale if that is the range's."""
         value = _between(*self._edges, position, self.log)
-        return self.decode(min(max(value, self.lower), self.upper))
+        return self.decode(_clipped(self, value))
 
     def position(self, value: Any) -> float:
         """Return where a value lies, on the logarithmic scale if that is the range's."""
@@ -215,7 +227,7 @@ class Choice:
         """What stands for each category in the record, which takes only scalars."""
         return labels(self.categories)
 
-    def suggest(self, trial: Trial, name: str) -> Any:
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Let the study's sampler propose a value."""
         return self.decode(trial.suggest_categorical(name, self._labels))
 
@@ -231,6 +243,10 @@ class Choice:
         """Return the category, as it was written, that a value stands for."""
         index = self.index(value)
         return value if index is None else self.categories[index]
+
+    def nearest(self, value: Any) -> Any:
+        """Return the category that a value stands for; no other one is near."""
+        return self.canonical(value)
 
     def decode(self, stored: Any) -> Any:
         """Return the category that ``stored`` stands for."""
@@ -309,5 +325,10 @@ def _fraction(lower: float, upper: float, value: float, log: bool) -> float:
     return (value - lower) / (upper - lower)
 
 
+def _clipped(domain: Float | Integer, value: float) -> float:
+    return min(max(value, domain.lower), domain.upper)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and not math.isnan(value)

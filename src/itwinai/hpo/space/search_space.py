@@ -115,6 +115,15 @@ class SearchSpace(Mapping[str, Parameter]):
                 kept[name] = self[name].canonical(params[name])
         return kept
 
+    def nearest(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the point of the space that is nearest to some values, which may lie outside.
+
+        None if one of them, as another category, is near to none of its domain.
+        """
+        point = {name: self[name].nearest(value) for name, value in params.items()}
+        inside = all(self[name].contains(value) for name, value in point.items())
+        return point if inside else None
+
     def complaint(self, params: Mapping[str, Any]) -> str | None:
         """Say which of some values is none of the space's, and why; None if all are."""
         for name, value in params.items():
