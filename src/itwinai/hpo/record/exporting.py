@@ -209,6 +209,8 @@ def _flat_table(result: StudyResult) -> pd.DataFrame:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, float) and math.isnan(value):  # what a trial does not have
+        return None
     return value if value is None or isinstance(value, bool | int | float) else _text(value)
 
 
