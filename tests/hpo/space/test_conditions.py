@@ -184,6 +184,26 @@ def test_no_trial_breaks_a_constraint(make_study: MakeStudy, algorithm: str) -> 
     assert [trial.number for trial in study.result().trials] == list(range(25))
 
 
+@pytest.mark.parametrize("algorithm", ["random", "mfgp", "tpe"])
+def test_what_a_point_leaves_out_breaks_no_constraint(
+    make_study: MakeStudy, algorithm: str
+) -> None:
+    points = [{"width": width} for width in (16, 24, 32)]
+    study = make_study(
+        space=SIZES, constraints=["batch * width <= 256"], points=points, algorithm=algorithm
+    )
+    first = [ask(study).params for _ in range(3)]
+    assert [params["width"] for params in first] == [16, 24, 32]
+    assert all(params["batch"] * params["width"] <= 256 for params in first)
+
+
+def test_a_point_that_nothing_completes_is_refused(make_study: MakeStudy) -> None:
+    with pytest.raises(ConfigurationError, match=r"study.points\[1\]: nothing that it leaves out"):
+        make_study(
+            space=SIZES, constraints=["batch * width > 64"], points=[{"width": 2}, {"width": 1}]
+        )
+
+
 def test_a_constraint_on_what_does_not_exist_holds() -> None:
     space = SearchSpace.parse(CONDITIONAL).constrained(["momentum < lr"])
     assert space.feasible({"optimizer": "adam", "lr": 0.01})
