@@ -153,8 +153,13 @@ def test_a_warm_start_that_was_cut_off_is_completed(make_study: MakeStudy) -> No
             {"space": {"x": {"type": "uniform", "lower": 5, "upper": 6}}},
             "none of its 3 trials was completed and lies in this search space",
         ),
+        (
+            # Of what its trials had here nobody has told: not None either.
+            {"space": {**X, "clip": {"type": "choice", "categories": [None, 1.0]}}},
+            "none of its 3 trials was completed and lies in this search space",
+        ),
     ],
-    ids=["metric", "space"],
+    ids=["metric", "space", "unknown"],
 )
 def test_a_study_that_cannot_be_learnt_from_is_refused(
     make_study: MakeStudy, change: dict[str, Any], message: str

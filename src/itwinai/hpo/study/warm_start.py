@@ -106,10 +106,10 @@ def _within(space: SearchSpace, known: Mapping[str, Any]) -> dict[str, Any] | No
     for name, parameter in space.items():
         if not space.exists(name, params):
             continue
-        value = known.get(name, space.defaults.get(name))
-        if not parameter.contains(value):
+        stated = known if name in known else space.defaults
+        if name not in stated or not parameter.contains(stated[name]):
             return None
-        params[name] = value
+        params[name] = stated[name]
     return params
 
 
