@@ -153,6 +153,28 @@ def test_trials_with_the_same_seed_draw_the_same_and_leave_nothing(tmp_path: Pat
     assert [trial.metrics["left"] for trial in result.trials] == [0, 0, 0]
 
 
+#: Trials in this process so far.
+CALLED: list[int] = []
+
+
+def count_calls(config: Any, trial: Trial) -> None:
+    CALLED.append(trial.number)
+    trial.report({"loss": config.x, "calls": len(CALLED)})
+
+
+def test_what_the_functions_module_keeps_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(count_calls, tmp_path, epochs=1)
+    assert [trial.metrics["calls"] for trial in result.trials] == [1, 2, 3]
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert said == [
+        "warning: trial 0 has changed test_functions.CALLED, which keeps its value for later "
+        "trials in the same process. Set fresh_processes: true in the study if they must not see "
+        "it."
+    ]
+
+
 # -- checkpoints -----------------------------------------------------------------------------------
 
 
