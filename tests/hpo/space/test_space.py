@@ -150,7 +150,7 @@ def test_a_value_that_is_not_finite_lies_in_no_range(value: float) -> None:
         (tune.randint(0, 10), Integer(0, 9)),
         (tune.qrandint(0, 10, 5), Integer(0, 10, step=5)),
         (tune.lograndint(1, 10), Integer(1, 9, log=True)),
-        (tune.qlograndint(1, 9, 2), Integer(1, 9, True, 2)),
+        (tune.qlograndint(1, 9, 2), Integer(2, 8, True, 2)),
         (tune.choice(["a", "b"]), Choice(("a", "b"))),
         (tune.grid_search([1, 2]), Choice((1, 2), exhaustive=True)),
     ],
@@ -158,6 +158,11 @@ def test_a_value_that_is_not_finite_lies_in_no_range(value: float) -> None:
 )
 def test_ray_tune_domains_are_read(ray_domain: Any, domain: Any) -> None:
     assert parse(ray_domain) == domain
+
+
+def test_steps_of_a_ray_tune_domain_are_the_multiples_that_ray_draws() -> None:
+    domain = tune.qrandint(1, 30, 8)
+    assert set(parse(domain).grid()) == set(domain.sample(size=200))
 
 
 def test_our_own_domains_pass_through() -> None:
