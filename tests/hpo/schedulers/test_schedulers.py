@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hand_driven import MakeStudy, ask, report, run_trial, simulate
 from optuna.pruners import HyperbandPruner, MedianPruner, ThresholdPruner
@@ -14,6 +15,8 @@ from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.schedulers import Judge, Report, Setting, build_scheduler
+from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.study.copying import perturbed
 from itwinai.hpo.trial import TrialState
 
 LOSS = (Objective("loss", "min"),)
@@ -199,6 +202,21 @@ def test_population_based_training_replaces_poor_members_by_copies_of_good_ones(
     assert all(trial.epochs == 8 for trial in completed)
     # Copies cost only what they train themselves.
     assert result.cost.epochs == 8 * 8
+
+
+def test_a_copy_moves_numbers_by_a_step_where_a_tenth_of_the_range_is_less() -> None:
+    space = SearchSpace.parse(
+        {
+            "depth": {"type": "int", "lower": 1, "upper": 4},
+            "dropout": {"type": "quniform", "lower": 0, "upper": 1, "q": 0.25},
+        }
+    )
+    model, rng = {"depth": 2, "dropout": 0.5}, np.random.default_rng(0)
+    copies = [perturbed(space, model, rng) for _ in range(100)]
+    for name, value in model.items():
+        # One in four is drawn anew, and may be as it was.
+        assert sum(copy[name] == value for copy in copies) < 20
+        assert {copy[name] for copy in copies} == set(space[name].grid() or ())
 
 
 def test_a_copy_that_begins_again_has_epochs_of_its_own_alone(make_study: MakeStudy) -> None:

@@ -69,6 +69,8 @@ def test_nested_mappings_are_dotted_names() -> None:
     "domain",
     [
         Float(1e-3, 1.0, log=True),
+        Float(0.0, 1.0, step=0.25),
+        Float(1.0, 9.0, log=True, step=2.0),
         Integer(1, 9),
         Integer(1, 9, log=True),
         Integer(8, 248, log=True, step=16),
@@ -83,6 +85,12 @@ def test_a_position_leads_back_to_its_value(domain: Any) -> None:
         assert domain.contains(value)
         assert domain.at(domain.position(value)) == pytest.approx(value)
     assert 0 <= domain.position(domain.at(0)) < domain.position(domain.at(1)) <= 1
+
+
+@pytest.mark.parametrize("domain", [Float(0.0, 1.0, step=0.25), Integer(2, 10, step=2)], ids=str)
+def test_equal_parts_of_the_positions_are_those_of_the_steps(domain: Any) -> None:
+    values = [domain.at(position) for position in np.linspace(0.02, 0.98, 25)]
+    assert values == [value for value in domain.grid() for _ in range(5)]
 
 
 # -- conditions --------------------------------------------------------------------------------

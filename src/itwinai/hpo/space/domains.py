@@ -119,12 +119,19 @@ class Float:
 
     def at(self, position: float) -> float:
         """Return the value at a position, on the logarithmic scale if that is the range's."""
-        value = _between(self.lower, self.upper, position, self.log)
+        value = _between(*self._edges, position, self.log)
         return self.decode(_clipped(self, value))
 
     def position(self, value: Any) -> float:
         """Return where a value lies, on the logarithmic scale if that is the range's."""
-        return _fraction(self.lower, self.upper, value, self.log)
+        return _fraction(*self._edges, value, self.log)
+
+    @property
+    def _edges(self) -> tuple[float, float]:
+        """Where the values' shares of the range begin and end."""
+        # As samplers propose: on a log scale real numbers, which are rounded to the step.
+        half = 0.0 if self.log or self.step is None else self.step / 2
+        return self.lower - half, self.upper + half
 
     def widens(self, other: Parameter) -> bool:
         """Tell whether this is the other range, or a wider one with the same steps."""
