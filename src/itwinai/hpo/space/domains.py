@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -86,7 +87,9 @@ class Float:
         """Tell whether ``value`` lies in the range, on a step if there are steps."""
         if not _is_number(value) or not self.lower <= value <= self.upper:
             return False
-        return self.step is None or math.isclose(self.decode(value), value, rel_tol=1e-9)
+        if self.step is None:
+            return True
+        return math.isclose(self.decode(value), value, rel_tol=1e-9, abs_tol=1e-9 * self.step)
 
     def decode(self, stored: Any) -> float:
         """Round to the nearest step, counted from ``lower``."""
@@ -144,8 +147,10 @@ class Float:
         return form | ({"q": self.step} if self.step else {})
 
     def _at(self, index: int) -> float:
-        # Without the digits that binary fractions add: 0.3, not 0.30000000000000004.
-        return max(self.lower, float(f"{self.lower + index * (self.step or 0):.15g}"))
+        # In decimal digits, as users write them: binary fractions make 0.30000000000000004 of three
+        # tenths, and of -0.3 and three tenths 5.6e-17.
+        lower, step = (Decimal(repr(float(part))) for part in (self.lower, self.step or 0))
+        return max(self.lower, float(f"{lower + index * step:.15g}"))
 
 
 @dataclass(frozen=True)
