@@ -15,6 +15,7 @@ import optuna
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
 from itwinai.hpo.record.attempts import attempts_of
 from itwinai.hpo.record.listing import state_of
+from itwinai.hpo.record.placing import Places
 from itwinai.hpo.record.quiet import quiet_optuna
 from itwinai.hpo.record.reading import load_optuna_study, load_study
 from itwinai.hpo.record.results import StudyResult
@@ -23,6 +24,7 @@ from itwinai.io.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 Format = Literal["csv", "parquet", "optuna"]
@@ -153,8 +155,9 @@ def _write_optuna(result: StudyResult, file: Path) -> None:
             storage=storage, study_name=source.study_name, directions=source.directions
         )
         study.set_metric_names([objective.metric for objective in result.objectives])
+    domains = Places(result.space).distributions
     study.add_trials(
-        _for_optuna(trial, attempts[trial.number][-1], result) for trial in result.trials
+        _for_optuna(trial, attempts[trial.number][-1], result, domains) for trial in result.trials
     )
     storage.engine.dispose()
     os.replace(scratch, file)
@@ -172,11 +175,17 @@ def _hurry(storage: optuna.storages.RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _for_optuna(trial: TrialResult, last: FrozenTrial, result: StudyResult) -> FrozenTrial:
+def _for_optuna(
+    trial: TrialResult,
+    last: FrozenTrial,
+    result: StudyResult,
+    domains: Mapping[str, BaseDistribution],
+) -> FrozenTrial:
     """Make one Optuna trial of all attempts; its user attributes are ours, in words.
 
     Its values are those that it trained with, which may be rounded proposals; Optuna takes none
-    outside the space, as a default may have, so these are attributes.
+    outside the space, as a default may have, so these are attributes. Its ranges are those of the
+    space as it is now: Optuna leaves out what not all trials have alike.
     """
     params = result.space.encode(trial.params)
     outside = {f"params.{n}": v for n, v in plain(trial.params).items() if n not in params}
@@ -192,7 +201,7 @@ def _for_optuna(trial: TrialResult, last: FrozenTrial, result: StudyResult) -> F
         datetime_start=last.datetime_start,
         datetime_complete=last.datetime_complete,
         params=params,
-        distributions={name: last.distributions[name] for name in params},
+        distributions={name: domains[name] for name in params},
         user_attrs={**facts, **metrics, **outside},
         system_attrs={},
         intermediate_values=result.curve(trial),

@@ -45,7 +45,7 @@ class Places:
 
     def _place(self, trial: FrozenTrial) -> FrozenTrial:
         given = trial.user_attrs.get(attributes.GIVEN, {})
-        known = self._distributions
+        known = self.distributions
         lacks = any(name not in trial.params for name in given)
         if not lacks and all(known[n] == d for n, d in trial.distributions.items()):
             return trial
@@ -60,7 +60,7 @@ class Places:
         return placed
 
     @cached_property
-    def _distributions(self) -> Mapping[str, BaseDistribution]:
+    def distributions(self) -> Mapping[str, BaseDistribution]:
         """How Optuna describes the domains."""
         return {name: _distribution(parameter) for name, parameter in self._space.items()}
 
