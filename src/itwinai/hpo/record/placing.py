@@ -37,11 +37,13 @@ class Places:
         A number beyond the end of a range is taken for the end. One that has no place, as a
         category that the space does not have, has taught nothing.
         """
+        known = self._placed.get(trial.number)
+        if known is not None:
+            return known
         if not trial.state.is_finished():
             return trial
-        if trial.number not in self._placed:
-            self._placed[trial.number] = self._place(trial)
-        return self._placed[trial.number]
+        placed = self._placed[trial.number] = self._place(trial)
+        return placed
 
     def _place(self, trial: FrozenTrial) -> FrozenTrial:
         given = trial.user_attrs.get(attributes.GIVEN, {})

@@ -56,8 +56,9 @@ class StudyStorage(JournalStorage):
     ) -> list[FrozenTrial]:
         """Return the trials, in the order in which they were made, as points of the space."""
         if states != _WAITING:
-            placed = map(self._places.of, super().get_all_trials(study_id, deepcopy=False))
-            trials = [trial for trial in placed if states is None or trial.state in states]
+            trials = list(map(self._places.of, super().get_all_trials(study_id, deepcopy=False)))
+            if states is not None:
+                trials = [trial for trial in trials if trial.state in states]
             return copy.deepcopy(trials) if deepcopy else trials
         if self._waiting is None:
             numbers = [t.number for t in super().get_all_trials(study_id, False, states)]
