@@ -12,6 +12,9 @@ from itwinai.config.model import StrictModel
 from itwinai.config.values import on_a_file_system, plain
 from itwinai.hpo.objectives import Mode, Objective
 
+#: Trials of a study for which the user names no number.
+USUAL_TRIALS = 20
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 #: Of a resource.
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

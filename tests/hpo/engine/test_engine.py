@@ -224,6 +224,7 @@ class ListSearcher(Searcher):  # type: ignore[misc]
         self.values = values
         self.live: dict[str, list[float]] = {}
         self.heard: list[tuple[list[float], float]] = []
+        self.failed: list[bool] = []
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -246,6 +247,7 @@ class ListSearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         assert result is not None
         self.heard.append((self.live.pop(trial_id), result[self._metric]))
+        self.failed.append(error)
 
 
 def test_a_ray_searcher_proposes_and_hears_of_its_own_trials(tmp_path: Path, nodes: Nodes) -> None:
@@ -259,6 +261,14 @@ def test_a_ray_searcher_proposes_and_hears_of_its_own_trials(tmp_path: Path, nod
     assert searcher.heard == [
         ([x + 1 / epoch for epoch in range(1, EPOCHS + 1)], x + 1 / EPOCHS) for x in (0.5, 0.25)
     ]
+
+
+def test_a_ray_searcher_hears_which_of_its_trials_have_failed(tmp_path: Path, nodes: Nodes) -> None:
+    searcher = ListSearcher([0.5, 0.25])
+    program = ToyProgram(Raise({1: ValueError("x is bad")}))
+    study = run(tmp_path, nodes, program, algorithm=searcher, num_samples=3)
+    assert states(study.result()) == ["completed", "failed", "completed"]
+    assert searcher.failed == [True, False]
 
 
 class RaysExample(Searcher):  # type: ignore[misc]

@@ -153,6 +153,28 @@ def test_trials_with_the_same_seed_draw_the_same_and_leave_nothing(tmp_path: Pat
     assert [trial.metrics["left"] for trial in result.trials] == [0, 0, 0]
 
 
+#: Trials in this process so far.
+CALLED: list[int] = []
+
+
+def count_calls(config: Any, trial: Trial) -> None:
+    CALLED.append(trial.number)
+    trial.report({"loss": config.x, "calls": len(CALLED)})
+
+
+def test_what_the_functions_module_keeps_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(count_calls, tmp_path, epochs=1)
+    assert [trial.metrics["calls"] for trial in result.trials] == [1, 2, 3]
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert said == [
+        "warning: trial 0 has changed test_functions.CALLED, which keeps its value for later "
+        "trials in the same process. Set fresh_processes: true in the study if they must not see "
+        "it."
+    ]
+
+
 # -- checkpoints -----------------------------------------------------------------------------------
 
 
@@ -315,6 +337,7 @@ def test_one_report_at_the_end_is_enough(tmp_path: Path) -> None:
     [
         ("too many", "report 5 of 4 epochs"),
         ("no number", "loss is a list, not a number"),
+        ("complex", "loss is a complex128, not a number"),
         ("no mapping", "expected numbers by name"),
         ("unread", "'x' was sampled but never read; did you mean 'xs'?"),
         ("unknown", "config.y: there is no such key"),
@@ -327,7 +350,8 @@ def test_what_is_wrong_with_a_report_is_said(tmp_path: Path, wrong: str, message
         if wrong == "unknown":
             value = {"loss": config["y"]}
         for _ in range(5):
-            given: Any = {"no number": {"loss": [1, 2]}, "no mapping": 3.0}.get(wrong, value)
+            others = {"no number": {"loss": [1, 2]}, "complex": {"loss": np.complex128(1 + 2j)}}
+            given: Any = {**others, "no mapping": 3.0}.get(wrong, value)
             trial.report(given)
             if wrong == "late":
                 trial.load()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -26,6 +27,7 @@ from itwinai.hpo.trial import TrialResult, TrialState
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from itwinai.hpo.record import StudyRecord
 record = StudyRecord(Path(sys.argv[1]))
 print("open", flush=True)
@@ -238,3 +240,19 @@ def test_an_export_for_optuna_holds_the_values_that_were_trained(
     assert [trial.params for trial in others] == [trial.params for trial in result.trials[1:]]
     assert default.params == {"lr": 0.5}
     assert default.user_attrs["params.n"] == 7
+
+
+def test_an_export_for_optuna_has_one_range_where_it_has_become_wider(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    def space(upper: float) -> dict[str, Any]:
+        return {"x": {"type": "uniform", "lower": 0, "upper": upper}}
+
+    for total, upper in ((3, 1), (6, 2)):
+        study = make_study(space=space(upper), num_samples=total, resume=True)
+        result = simulate(study, lambda params, epoch: {"validation_loss": params["x"]})
+    file = export_study(result, "optuna", tmp_path / "study.db")
+    trials = optuna.load_study(study_name=None, storage=f"sqlite:///{file}").trials
+    assert [trial.params for trial in trials] == [trial.params for trial in result.trials]
+    # Where trials differ, Optuna's importances and samplers pass the hyper-parameter over.
+    assert list(optuna.search_space.intersection_search_space(trials)) == ["x"]

@@ -6,14 +6,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hand_driven import MakeStudy, ask, report, run_trial, simulate
-from optuna.pruners import HyperbandPruner, MedianPruner
+from optuna.pruners import HyperbandPruner, MedianPruner, ThresholdPruner
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.objectives import Objective
 from itwinai.hpo.schedulers import Judge, Report, Setting, build_scheduler
+from itwinai.hpo.space import SearchSpace
+from itwinai.hpo.study.copying import perturbed
 from itwinai.hpo.trial import TrialState
 
 LOSS = (Objective("loss", "min"),)
@@ -128,6 +131,12 @@ def test_patience_counts_the_epochs_since_the_last_improvement() -> None:
     assert hear(judge_of(rule), 0, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]) == "continue 6"
 
 
+def test_patience_sees_an_improvement_of_many_small_steps() -> None:
+    rule = {"name": "patience", "patience": 3, "min_delta": 0.05}
+    assert hear(judge_of(rule), 0, [0.9 - 0.03 * epoch for epoch in range(9)]) == "continue 9"
+    assert hear(judge_of(rule), 0, [0.9 - 0.01 * epoch for epoch in range(9)]) == "stop 4"
+
+
 @pytest.mark.parametrize(("mode", "bad", "good"), [("min", 0.9, -0.9), ("max", 0.4, -0.9)])
 def test_a_threshold_is_in_the_metrics_own_units(mode: Any, bad: float, good: float) -> None:
     # As losses: with "max" a score of 0.4 is a loss of -0.4, worse than the bound's -0.5.
@@ -193,6 +202,21 @@ def test_population_based_training_replaces_poor_members_by_copies_of_good_ones(
     assert all(trial.epochs == 8 for trial in completed)
     # Copies cost only what they train themselves.
     assert result.cost.epochs == 8 * 8
+
+
+def test_a_copy_moves_numbers_by_a_step_where_a_tenth_of_the_range_is_less() -> None:
+    space = SearchSpace.parse(
+        {
+            "depth": {"type": "int", "lower": 1, "upper": 4},
+            "dropout": {"type": "quniform", "lower": 0, "upper": 1, "q": 0.25},
+        }
+    )
+    model, rng = {"depth": 2, "dropout": 0.5}, np.random.default_rng(0)
+    copies = [perturbed(space, model, rng) for _ in range(100)]
+    for name, value in model.items():
+        # One in four is drawn anew, and may be as it was.
+        assert sum(copy[name] == value for copy in copies) < 20
+        assert {copy[name] for copy in copies} == set(space[name].grid() or ())
 
 
 def test_a_copy_that_begins_again_has_epochs_of_its_own_alone(make_study: MakeStudy) -> None:
@@ -369,6 +393,18 @@ def test_pruners_and_populations_go_by_whole_epochs() -> None:
     assert hear_at(judge, 1, (0.5, 0.9), (1, 0.9)) == ["continue", "stop"]
     population = judge_of({"name": "pbt", "interval": 2})
     assert hear_at(population, 0, (1.5, 0.1), (2, 0.1)) == ["continue", "pause"]
+
+
+def test_a_pruner_knows_the_metric_in_its_own_direction() -> None:
+    judged = (Objective("score", "max"),)
+    bound = judge_of(ThresholdPruner(lower=0.5), judged=judged)
+    assert hear(bound, 0, [-0.9] * 9) == "continue 9"  # as a loss, lower being better
+    assert hear(bound, 1, [-0.4] * 9) == "stop 1"
+    median = judge_of(MedianPruner(n_startup_trials=1, n_warmup_steps=0), judged=judged)
+    assert hear(median, 0, [-0.8] * 9) == "continue 9"
+    median.ended(0, completed=True)
+    assert hear(median, 1, [-0.9] * 9) == "continue 9"
+    assert hear(median, 2, [-0.7] * 9) == "stop 1"
 
 
 def test_a_pruner_deals_trials_out_by_their_numbers_alone() -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import optuna
-from hand_driven import MakeStudy, ask, report
+from hand_driven import MakeStudy, ask, report, run_trial
 from optuna.samplers import RandomSampler
 
 from itwinai.hpo.search.rung_sampler import RungSampler
@@ -52,3 +52,21 @@ def test_a_trial_that_diverged_after_a_rung_counts_once_as_the_worst(make_study:
     study.tell(diverged.number, TrialState.COMPLETED)
     ask(study)
     assert witness.shown == (0.4, 0.4, math.inf)
+
+
+def test_what_another_study_has_found_counts_at_the_rungs_of_this_one(
+    make_study: MakeStudy,
+) -> None:
+    source = make_study(name="source", epochs=6, num_samples=3)
+    for _ in range(3):
+        run_trial(source, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    source.close()
+    witness = Witness()
+    study = make_study(
+        algorithm=RungSampler(witness, least=3), num_samples=4, warm_start=source.directory
+    )
+    trial = ask(study)
+    assert witness.shown == (0.6, 0.6, 0.6)  # after four epochs, as many as a training has here
+    report(study, trial, [0.3])
+    ask(study)
+    assert witness.shown == (0.6, 0.6, 0.6)

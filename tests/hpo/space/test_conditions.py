@@ -69,6 +69,8 @@ def test_nested_mappings_are_dotted_names() -> None:
     "domain",
     [
         Float(1e-3, 1.0, log=True),
+        Float(0.0, 1.0, step=0.25),
+        Float(1.0, 9.0, log=True, step=2.0),
         Integer(1, 9),
         Integer(1, 9, log=True),
         Integer(8, 248, log=True, step=16),
@@ -83,6 +85,12 @@ def test_a_position_leads_back_to_its_value(domain: Any) -> None:
         assert domain.contains(value)
         assert domain.at(domain.position(value)) == pytest.approx(value)
     assert 0 <= domain.position(domain.at(0)) < domain.position(domain.at(1)) <= 1
+
+
+@pytest.mark.parametrize("domain", [Float(0.0, 1.0, step=0.25), Integer(2, 10, step=2)], ids=str)
+def test_equal_parts_of_the_positions_are_those_of_the_steps(domain: Any) -> None:
+    values = [domain.at(position) for position in np.linspace(0.02, 0.98, 25)]
+    assert values == [value for value in domain.grid() for _ in range(5)]
 
 
 # -- conditions --------------------------------------------------------------------------------
@@ -182,6 +190,26 @@ def test_no_trial_breaks_a_constraint(make_study: MakeStudy, algorithm: str) -> 
         assert params["batch"] * params["width"] <= 256
         assert params["batch"] % 2 == 0
     assert [trial.number for trial in study.result().trials] == list(range(25))
+
+
+@pytest.mark.parametrize("algorithm", ["random", "mfgp", "tpe"])
+def test_what_a_point_leaves_out_breaks_no_constraint(
+    make_study: MakeStudy, algorithm: str
+) -> None:
+    points = [{"width": width} for width in (16, 24, 32)]
+    study = make_study(
+        space=SIZES, constraints=["batch * width <= 256"], points=points, algorithm=algorithm
+    )
+    first = [ask(study).params for _ in range(3)]
+    assert [params["width"] for params in first] == [16, 24, 32]
+    assert all(params["batch"] * params["width"] <= 256 for params in first)
+
+
+def test_a_point_that_nothing_completes_is_refused(make_study: MakeStudy) -> None:
+    with pytest.raises(ConfigurationError, match=r"study.points\[1\]: nothing that it leaves out"):
+        make_study(
+            space=SIZES, constraints=["batch * width > 64"], points=[{"width": 2}, {"width": 1}]
+        )
 
 
 def test_a_constraint_on_what_does_not_exist_holds() -> None:

@@ -88,6 +88,8 @@ def test_a_randint_of_one_value_is_that_value() -> None:
     [
         ({"type": "quniform", "lower": 0.1, "upper": 0.5, "q": 0.1}, [0.1, 0.2, 0.3, 0.4, 0.5]),
         ({"type": "quniform", "lower": 0.05, "upper": 0.3, "q": 0.1}, [0.05, 0.15, 0.25]),
+        ({"type": "quniform", "lower": -0.7, "upper": 0.1, "q": 0.3}, [-0.7, -0.4, -0.1]),
+        ({"type": "quniform", "lower": -0.3, "upper": 0.1, "q": 0.1}, [-0.3, -0.2, -0.1, 0.0, 0.1]),
         ({"type": "qloguniform", "lower": 1, "upper": 6, "q": 2}, [1, 3, 5]),
         ({"type": "qrandint", "lower": 1, "upper": 9, "q": 3}, [1, 4, 7]),
         ({"type": "qlograndint", "lower": 1, "upper": 30, "q": 10}, [1, 11, 21]),
@@ -101,6 +103,19 @@ def test_a_grid_holds_exactly_the_values_that_can_be_proposed(
 ) -> None:
     assert parse(form).grid() == values
     assert set(proposals(form)) == set(values)
+
+
+def test_zero_is_a_step_however_it_was_reckoned() -> None:
+    domain = parse({"type": "quniform", "lower": -0.3, "upper": 0.3, "q": 0.1})
+    assert all(map(domain.contains, (0, 0.0, -0.3 + 3 * 0.1)))
+    assert domain.canonical(-0.3 + 3 * 0.1) == 0.0
+    assert not domain.contains(0.001)
+
+
+def test_the_first_of_several_steps_is_the_lower_end_in_all_its_digits() -> None:
+    domain = parse({"type": "quniform", "lower": 1 / 3, "upper": 2, "q": 0.1})
+    assert domain.grid()[0] == 1 / 3
+    assert all(map(domain.contains, domain.grid()))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "loguniform"])
@@ -144,7 +159,7 @@ def test_a_value_that_is_not_finite_lies_in_no_range(value: float) -> None:
         (tune.randint(0, 10), Integer(0, 9)),
         (tune.qrandint(0, 10, 5), Integer(0, 10, step=5)),
         (tune.lograndint(1, 10), Integer(1, 9, log=True)),
-        (tune.qlograndint(1, 9, 2), Integer(1, 9, True, 2)),
+        (tune.qlograndint(1, 9, 2), Integer(2, 8, True, 2)),
         (tune.choice(["a", "b"]), Choice(("a", "b"))),
         (tune.grid_search([1, 2]), Choice((1, 2), exhaustive=True)),
     ],
@@ -152,6 +167,11 @@ def test_a_value_that_is_not_finite_lies_in_no_range(value: float) -> None:
 )
 def test_ray_tune_domains_are_read(ray_domain: Any, domain: Any) -> None:
     assert parse(ray_domain) == domain
+
+
+def test_steps_of_a_ray_tune_domain_are_the_multiples_that_ray_draws() -> None:
+    domain = tune.qrandint(1, 30, 8)
+    assert set(parse(domain).grid()) == set(domain.sample(size=200))
 
 
 def test_our_own_domains_pass_through() -> None:

@@ -61,6 +61,28 @@ def test_ranges_of_numbers_may_become_wider(make_study: MakeStudy) -> None:
         make_study(space=X, num_samples=30, resume=True)
 
 
+STEPS = {"type": "int", "lower": 10, "upper": 30, "step": 4}
+LOG_STEPS = {"type": "int", "lower": 16, "upper": 64, "step": 8, "log": True}
+REAL_STEPS = {"type": "quniform", "lower": 0.3, "upper": 1.2, "q": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("narrow", "between", "wider"),
+    [(STEPS, 9, 6), (LOG_STEPS, 8, 16), (REAL_STEPS, 0.15, -0.3)],
+)
+def test_a_range_in_steps_becomes_wider_by_steps_that_leave_the_values_of_trials(
+    make_study: MakeStudy, narrow: dict[str, Any], between: float, wider: float
+) -> None:
+    def space(lower: float) -> dict[str, Any]:
+        return {"x": {**narrow, "lower": lower, "upper": 10 * narrow["upper"]}}
+
+    before = simulate(make_study(space={"x": narrow}, num_samples=12), quadratic)
+    with pytest.raises(ConfigurationError, match="its space was"):
+        make_study(space=space(between), num_samples=12, resume=True)
+    after = make_study(space=space(wider), num_samples=12, resume=True).result()
+    assert [t.params for t in after.trials] == [t.params for t in before.trials]
+
+
 def test_what_was_recommended_stands_until_another_trial_is_complete(
     make_study: MakeStudy,
 ) -> None:
@@ -131,8 +153,13 @@ def test_a_warm_start_that_was_cut_off_is_completed(make_study: MakeStudy) -> No
             {"space": {"x": {"type": "uniform", "lower": 5, "upper": 6}}},
             "none of its 3 trials was completed and lies in this search space",
         ),
+        (
+            # Of what its trials had here nobody has told: not None either.
+            {"space": {**X, "clip": {"type": "choice", "categories": [None, 1.0]}}},
+            "none of its 3 trials was completed and lies in this search space",
+        ),
     ],
-    ids=["metric", "space"],
+    ids=["metric", "space", "unknown"],
 )
 def test_a_study_that_cannot_be_learnt_from_is_refused(
     make_study: MakeStudy, change: dict[str, Any], message: str

@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hand_driven import MakeStudy, ask, make_checkpoint, report, run_trial
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import MissingMetricError, StudyError
-from itwinai.hpo.record import csv_text, load_study
+from itwinai.hpo.record import csv_text, export_study, load_study
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialResult, TrialState
 
@@ -729,6 +730,19 @@ def test_integers_that_not_all_trials_have_stay_integers_in_a_table(make_study: 
     assert str(result.dataframe()["params.layers"].dtype) == "Int64"
     head, _, row = (line.split(",") for line in csv_text(result).splitlines())
     assert row[head.index("params.layers")] == "7"
+
+
+def test_a_truth_value_that_not_all_trials_have_is_one_in_a_parquet_file(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    space = {
+        "act": {"type": "choice", "categories": ["relu", "gelu"]},
+        "inplace": {"type": "bool", "only_if": {"act": ["relu"]}},
+    }
+    study = make_study(space=space, epochs=1, algorithm="grid", num_samples=None)
+    drain(study)
+    table = pd.read_parquet(export_study(study.close(), "parquet", tmp_path / "trials.parquet"))
+    assert table["params.inplace"].tolist() == [False, True, None]
 
 
 def test_that_a_trials_process_had_to_start_is_no_time_of_its_training(

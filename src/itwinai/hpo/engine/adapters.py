@@ -6,6 +6,7 @@ user's own ``Searcher`` or ``TrialScheduler`` object is wrapped, and works as it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -147,7 +148,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             close_trial(self._study, number, result or {})
         if trial_id in self._users:
             seen = _with_metric(self._study, result or {})
-            self._user.on_trial_complete(trial_id=trial_id, result=seen, error=error)
+            failed = error or _has_failed(self._study, result or {})
+            self._user.on_trial_complete(trial_id=trial_id, result=seen, error=failed)
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the record has it."""
@@ -360,6 +362,12 @@ def _number(trial: Trial) -> int:
 def _is_whole(result: Mapping[str, Any]) -> bool:
     """Whether a result is one after a whole epoch."""
     return bool(result["epoch"] == result["training_iteration"])
+
+
+def _has_failed(study: Study, result: Mapping[str, Any]) -> bool:
+    """Whether Tune's last result of a trial is one of a failure, which has no value to learn."""
+    value = study.configuration.objectives[0].value(dict(result.get("metrics", ())))
+    return result.get("event") == "raised" or value is None or not math.isfinite(value)
 
 
 def _with_metric(study: Study, result: dict[str, Any]) -> dict[str, Any]:

@@ -225,13 +225,17 @@ def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
             f"trial.report({one_line(repr(metrics), 60)}): expected numbers by name, such as "
             '{"validation_loss": 0.1}'
         )
-    numbers = {}
-    for name, value in metrics.items():
-        try:
-            numbers[str(name)] = float(value)
-        except (TypeError, ValueError, RuntimeError):
-            raise ReportError(
-                f"trial.report(): {name} is a {type(value).__name__}, not a number: "
-                f"{one_line(repr(value), 60)}. Report a number, such as its mean"
-            ) from None
-    return numbers
+    return {str(name): _number(str(name), value) for name, value in metrics.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    is_complex = getattr(getattr(value, "dtype", None), "kind", "") == "c"
+    try:
+        if not is_complex:  # of which NumPy would take the real part alone
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise ReportError(
+        f"trial.report(): {name} is a {type(value).__name__}, not a number: "
+        f"{one_line(repr(value), 60)}. Report a number, such as its mean"
+    )

@@ -147,7 +147,8 @@ def _widened(end: _End) -> Range | None:
     if sign * (value - end.value) <= 0:
         return None
     lower, upper = (domain.lower, value) if end.place else (value, domain.upper)
-    return ranged(domain, lower, upper)
+    wider = ranged(domain, lower, upper)
+    return wider if wider.widens(domain) else None
 
 
 def _on_step(domain: Range, value: float, end: _End) -> float:

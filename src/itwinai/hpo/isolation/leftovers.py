@@ -5,6 +5,7 @@ Nobody can undo that in a process that goes on, but it can be noticed and said.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -76,10 +77,14 @@ def _changed(before: Prints, now: Prints) -> Iterator[str]:
 
 
 def _prints(objects: tuple[Any, ...]) -> Prints:
-    """Prints of the attributes of the objects' classes, and of the globals of their modules."""
+    """Prints of the attributes of the objects' classes, and of the globals of their modules.
+
+    Of functions, of the globals of theirs.
+    """
     classes = {cls for one in objects for cls in _classes_of(one)}
     imported = {cls for cls in classes if _is_imported(cls)}
     modules = {cls.__module__ for cls in imported}
+    modules |= {name for one in objects for name in _module_of(one)}
     return {cls.__qualname__: _attributes(vars(cls), cls in imported) for cls in classes} | {
         name: _attributes(vars(sys.modules[name]), True) for name in modules
     }
@@ -92,6 +97,16 @@ def _classes_of(value: Any) -> Iterator[type]:
     inner = vars(value).get("dataset") if hasattr(value, "__dict__") else None
     if inner is not None:
         yield from _classes_of(inner)
+
+
+def _module_of(value: Any) -> Iterator[str]:
+    """The module of a user's function, unless the function came with globals of its own."""
+    function = inspect.unwrap(getattr(value, "func", value))  # of a partial one
+    name = getattr(function, "__module__", None) or ""
+    known = vars(sys.modules[name]) if name in sys.modules else None
+    is_users = name.partition(".")[0] not in _OTHERS
+    if is_users and known is not None and getattr(function, "__globals__", None) is known:
+        yield name
 
 
 def _is_imported(cls: type) -> bool:

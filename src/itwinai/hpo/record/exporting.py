@@ -6,16 +6,16 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
-from itwinai.hpo.objectives import Objective
 from itwinai.hpo.record.attempts import attempts_of
 from itwinai.hpo.record.listing import state_of
+from itwinai.hpo.record.placing import Places
 from itwinai.hpo.record.quiet import quiet_optuna
 from itwinai.hpo.record.reading import load_optuna_study, load_study
 from itwinai.hpo.record.results import StudyResult
@@ -24,6 +24,7 @@ from itwinai.io.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 Format = Literal["csv", "parquet", "optuna"]
@@ -154,8 +155,9 @@ def _write_optuna(result: StudyResult, file: Path) -> None:
             storage=storage, study_name=source.study_name, directions=source.directions
         )
         study.set_metric_names([objective.metric for objective in result.objectives])
+    domains = Places(result.space).distributions
     study.add_trials(
-        _for_optuna(trial, attempts[trial.number][-1], result) for trial in result.trials
+        _for_optuna(trial, attempts[trial.number][-1], result, domains) for trial in result.trials
     )
     storage.engine.dispose()
     os.replace(scratch, file)
@@ -173,11 +175,17 @@ def _hurry(storage: optuna.storages.RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _for_optuna(trial: TrialResult, last: FrozenTrial, result: StudyResult) -> FrozenTrial:
+def _for_optuna(
+    trial: TrialResult,
+    last: FrozenTrial,
+    result: StudyResult,
+    domains: Mapping[str, BaseDistribution],
+) -> FrozenTrial:
     """Make one Optuna trial of all attempts; its user attributes are ours, in words.
 
     Its values are those that it trained with, which may be rounded proposals; Optuna takes none
-    outside the space, as a default may have, so these are attributes.
+    outside the space, as a default may have, so these are attributes. Its ranges are those of the
+    space as it is now: Optuna leaves out what not all trials have alike.
     """
     params = result.space.encode(trial.params)
     outside = {f"params.{n}": v for n, v in plain(trial.params).items() if n not in params}
@@ -193,20 +201,11 @@ def _for_optuna(trial: TrialResult, last: FrozenTrial, result: StudyResult) -> F
         datetime_start=last.datetime_start,
         datetime_complete=last.datetime_complete,
         params=params,
-        distributions={name: last.distributions[name] for name in params},
+        distributions={name: domains[name] for name in params},
         user_attrs={**facts, **metrics, **outside},
         system_attrs={},
-        intermediate_values=_curve(trial, result.objectives),
+        intermediate_values=result.curve(trial),
     )
-
-
-def _curve(trial: TrialResult, objectives: Sequence[Objective]) -> dict[int, float]:
-    """The objective after each whole epoch, of all attempts; Optuna takes none of several."""
-    if len(objectives) > 1:
-        return {}
-    reports = zip(trial.at, trial.history, strict=True)
-    values = ((int(at), objectives[0].value(metrics)) for at, metrics in reports if at == int(at))
-    return {epoch: v for epoch, v in values if v is not None and math.isfinite(v)}
 
 
 def _flat_table(result: StudyResult) -> pd.DataFrame:
@@ -219,6 +218,8 @@ def _flat_table(result: StudyResult) -> pd.DataFrame:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, float) and math.isnan(value):  # what a trial does not have
+        return None
     return value if value is None or isinstance(value, bool | int | float) else _text(value)
 
 

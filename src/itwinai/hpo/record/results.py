@@ -174,6 +174,16 @@ class StudyResult:
             return None
         return new - old if self.mode == "max" else old - new
 
+    def curve(self, trial: TrialResult) -> dict[int, float]:
+        """A trial's objective after each whole epoch, as Optuna takes it: none of several ones."""
+        if len(self.objectives) > 1:
+            return {}
+        reports = zip(trial.at, trial.history, strict=True)
+        values = (
+            (int(at), self.objectives[0].value(metrics)) for at, metrics in reports if at == int(at)
+        )
+        return {epoch: v for epoch, v in values if v is not None and isfinite(v)}
+
     def dataframe(self) -> pd.DataFrame:
         """One row per trial: number, state, epochs, hyper-parameters, last metrics, reason.
 

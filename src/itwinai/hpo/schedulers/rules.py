@@ -77,9 +77,13 @@ class Patience(Judge):
     def hear(self, report: Report) -> Verdict:
         """Note an improvement, or count the epochs since the last."""
         best, since = self._best.get(report.number, (report.losses, report.epoch))
-        if any(new < old - self._least for new, old in zip(report.losses, best, strict=True)):
+        # Compared with the last improvement: many small steps are one together.
+        better = [new < old - self._least for new, old in zip(report.losses, best, strict=True)]
+        if any(better):
             since = report.epoch
-        self._best[report.number] = _elementwise_best(best, report.losses), since
+            pairs = zip(better, report.losses, best, strict=True)
+            best = tuple(new if improved else old for improved, new, old in pairs)
+        self._best[report.number] = best, since
         patient = report.epoch - since < self._patience
         early = report.progress(self._unit) < self._grace
         return "continue" if patient or early else "stop"

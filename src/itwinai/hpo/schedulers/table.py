@@ -237,7 +237,8 @@ def build_scheduler(value: Any, setting: Setting) -> Scheduler:
     """
     value = "none" if value is None else value
     if isinstance(value, BasePruner):
-        return Scheduler(type(value).__name__, OptunaPruner(value), "Optuna pruner")
+        judge = OptunaPruner(value, setting.judged[0].mode)
+        return Scheduler(type(value).__name__, judge, "Optuna pruner")
     if not isinstance(value, str | Mapping):
         return _from_ray(value, setting.epochs)
     name, options = name_and_options("study.scheduler", value, SCHEDULERS)

@@ -26,6 +26,7 @@ from pydantic import Field
 
 from itwinai.config.model import StrictModel, validate
 from itwinai.errors import ConfigurationError
+from itwinai.hpo.config import USUAL_TRIALS
 from itwinai.hpo.options import check_object, name_and_options
 from itwinai.hpo.search.multifidelity import Observation, Proposer
 from itwinai.hpo.search.rung_sampler import RungSampler
@@ -53,7 +54,7 @@ class Task:
     Attributes:
         space: What is tuned.
         epochs: Epochs of a full training.
-        total: Trials of the study, where that is known.
+        total: Trials of the study as the user has named them, if so.
         seed: Seed of the search.
     """
 
@@ -114,12 +115,15 @@ class TPEOptions(AlgorithmOptions):
 
     def sampler(self, task: Task) -> BaseSampler:
         """Build the sampler."""
+        return self._tpe(task, constant_liar=True)
+
+    def _tpe(self, task: Task, constant_liar: bool) -> TPESampler:
         return TPESampler(
             seed=task.seed,
             n_startup_trials=self.n_startup_trials,
             n_ei_candidates=self.n_ei_candidates,
             multivariate=self.multivariate,
-            constant_liar=True,
+            constant_liar=constant_liar,
         )
 
 
@@ -128,7 +132,8 @@ class BohbOptions(TPEOptions):
 
     def sampler(self, task: Task) -> BaseSampler:
         """Build the sampler."""
-        return RungSampler(super().sampler(task), least=len(task.space) + 1)
+        # It is shown no running trial, of which it would have to assume anything.
+        return RungSampler(self._tpe(task, constant_liar=False), least=len(task.space) + 1)
 
 
 class GPOptions(AlgorithmOptions):
@@ -190,7 +195,7 @@ class GeneticOptions(AlgorithmOptions):
         return NSGAIISampler(population_size=self._population(task), seed=task.seed)
 
     def _population(self, task: Task) -> int:
-        return self.population_size or min(50, max(4, (task.total or 200) // 4))
+        return self.population_size or min(50, max(4, (task.total or USUAL_TRIALS) // 4))
 
 
 class NSGA2Options(GeneticOptions):

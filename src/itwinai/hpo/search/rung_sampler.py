@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import optuna
@@ -21,7 +21,8 @@ class RungSampler(BaseSampler):
 
     That is the highest epoch which at least ``least`` trials have reached; each of those counts
     with its value there, and once, however often it was interrupted. One that came to nothing by
-    its own fault counts with the worst of values instead, wherever that was.
+    its own fault counts with the worst of values instead, wherever that was. Those of another study
+    that this one was told of count with their curves, too.
 
     Args:
         inner: The sampler that proposes.
@@ -68,11 +69,8 @@ class RungSampler(BaseSampler):
 
     def _new_view(self, study: optuna.Study) -> optuna.Study:
         """A study in memory whose completed trials have the values of the highest useful epoch."""
-        curves = [
-            (attempts[-1], _curve(attempts))
-            for attempts in attempts_of(study).values()
-            if not _is_poor(attempts[-1])
-        ]
+        known = [*attempts_of(study).values(), *_lessons(study)]
+        curves = [(a[-1], _curve(a)) for a in known if not _is_poor(a[-1])]
         reached = Counter(step for _, curve in curves for step in curve)
         useful = [step for step, count in reached.items() if count >= self._least]
         view = optuna.create_study(direction=study.direction)
@@ -81,6 +79,13 @@ class RungSampler(BaseSampler):
             view.add_trials(_with(t, curve[rung]) for t, curve in curves if rung in curve)
         view.add_trials(t for t in study.get_trials(deepcopy=False) if _is_poor(t))
         return view
+
+
+def _lessons(study: optuna.Study) -> Iterator[list[FrozenTrial]]:
+    """Trials of another study that this one was told of, each as a single attempt."""
+    for trial in study.get_trials(deepcopy=False):
+        if attributes.TAUGHT in trial.user_attrs:
+            yield [trial]
 
 
 def _is_poor(trial: FrozenTrial) -> bool:

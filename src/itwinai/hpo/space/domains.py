@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from itwinai.hpo.space.values import index_of, labels, same
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
 
 class Parameter(Protocol):
     """A hyper-parameter's domain."""
 
-    def suggest(self, trial: Trial, name: str) -> Any:
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Let the study's sampler propose a value."""
         ...
 
@@ -30,6 +31,10 @@ class Parameter(Protocol):
 
     def canonical(self, value: Any) -> Any:
         """Return the domain's own value that a given one stands for; one outside as it is."""
+        ...
+
+    def nearest(self, value: Any) -> Any:
+        """Return the domain's own value that is nearest to a given one; if none is, it as it is."""
         ...
 
     def encode(self, value: Any) -> Any:
@@ -71,7 +76,7 @@ class Float:
     log: bool = False
     step: float | None = None
 
-    def suggest(self, trial: Trial, name: str) -> float:
+    def suggest(self, trial: BaseTrial, name: str) -> float:
         """Let the study's sampler propose a value."""
         # Optuna has no steps on a log scale: there the proposal is rounded.
         step = None if self.log else self.step
@@ -82,7 +87,9 @@ class Float:
         """Tell whether ``value`` lies in the range, on a step if there are steps."""
         if not _is_number(value) or not self.lower <= value <= self.upper:
             return False
-        return self.step is None or math.isclose(self.decode(value), value, rel_tol=1e-9)
+        if self.step is None:
+            return True
+        return math.isclose(self.decode(value), value, rel_tol=1e-9, abs_tol=1e-9 * self.step)
 
     def decode(self, stored: Any) -> float:
         """Round to the nearest step, counted from ``lower``."""
@@ -93,6 +100,10 @@ class Float:
     def canonical(self, value: Any) -> Any:
         """Return the number, moved onto its step."""
         return self.decode(value) if self.contains(value) else value
+
+    def nearest(self, value: Any) -> Any:
+        """Return the step, or the end, that is nearest to a number."""
+        return self.decode(_clipped(self, value)) if _is_number(value) else value
 
     def encode(self, value: Any) -> float:
         """Return the number."""
@@ -111,21 +122,23 @@ class Float:
 
     def at(self, position: float) -> float:
         """Return the value at a position, on the logarithmic scale if that is the range's."""
-        value = _between(self.lower, self.upper, position, self.log)
-        return self.decode(min(max(value, self.lower), self.upper))
+        value = _between(*self._edges, position, self.log)
+        return self.decode(_clipped(self, value))
 
     def position(self, value: Any) -> float:
         """Return where a value lies, on the logarithmic scale if that is the range's."""
-        return _fraction(self.lower, self.upper, value, self.log)
+        return _fraction(*self._edges, value, self.log)
+
+    @property
+    def _edges(self) -> tuple[float, float]:
+        """Where the values' shares of the range begin and end."""
+        # As samplers propose: on a log scale real numbers, which are rounded to the step.
+        half = 0.0 if self.log or self.step is None else self.step / 2
+        return self.lower - half, self.upper + half
 
     def widens(self, other: Parameter) -> bool:
-        """Tell whether this is the other range, or a wider one."""
-        return (
-            isinstance(other, Float)
-            and (self.log, self.step) == (other.log, other.step)
-            and self.lower <= other.lower
-            and self.upper >= other.upper
-        )
+        """Tell whether this is the other range, or a wider one with the same steps."""
+        return isinstance(other, Float) and _widens(self, other)
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form."""
@@ -134,8 +147,10 @@ class Float:
         return form | ({"q": self.step} if self.step else {})
 
     def _at(self, index: int) -> float:
-        # Without the digits that binary fractions add: 0.3, not 0.30000000000000004.
-        return float(f"{self.lower + index * (self.step or 0):.15g}")
+        # In decimal digits, as users write them: binary fractions make 0.30000000000000004 of three
+        # tenths, and of -0.3 and three tenths 5.6e-17.
+        lower, step = (Decimal(repr(float(part))) for part in (self.lower, self.step or 0))
+        return max(self.lower, float(f"{lower + index * step:.15g}"))
 
 
 @dataclass(frozen=True)
@@ -147,7 +162,7 @@ class Integer:
     log: bool = False
     step: int = 1
 
-    def suggest(self, trial: Trial, name: str) -> int:
+    def suggest(self, trial: BaseTrial, name: str) -> int:
         """Let the study's sampler propose a value."""
         step = 1 if self.log else self.step
         return self.decode(trial.suggest_int(name, self.lower, self.upper, log=self.log, step=step))
@@ -165,6 +180,10 @@ class Integer:
         """Return the integer that a number is."""
         return self.decode(value) if self.contains(value) else value
 
+    def nearest(self, value: Any) -> Any:
+        """Return the step, or the end, that is nearest to a number."""
+        return self.decode(_clipped(self, value)) if _is_number(value) else value
+
     def encode(self, value: Any) -> int:
         """Return the integer."""
         return int(value)
@@ -181,7 +200,7 @@ class Integer:
     def at(self, position: float) -> int:
         """Return the value at a position, on the logarithmic scale if that is the range's."""
         value = _between(*self._edges, position, self.log)
-        return self.decode(min(max(value, self.lower), self.upper))
+        return self.decode(_clipped(self, value))
 
     def position(self, value: Any) -> float:
         """Return where a value lies, on the logarithmic scale if that is the range's."""
@@ -195,13 +214,8 @@ class Integer:
         return self.lower - half, self.upper + half
 
     def widens(self, other: Parameter) -> bool:
-        """Tell whether this is the other range, or a wider one."""
-        return (
-            isinstance(other, Integer)
-            and (self.log, self.step) == (other.log, other.step)
-            and self.lower <= other.lower
-            and self.upper >= other.upper
-        )
+        """Tell whether this is the other range, or a wider one with the same steps."""
+        return isinstance(other, Integer) and _widens(self, other)
 
     def describe(self) -> dict[str, Any]:
         """Return the YAML form; its ``upper`` is exclusive, as in Ray Tune."""
@@ -225,7 +239,7 @@ class Choice:
         """What stands for each category in the record, which takes only scalars."""
         return labels(self.categories)
 
-    def suggest(self, trial: Trial, name: str) -> Any:
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Let the study's sampler propose a value."""
         return self.decode(trial.suggest_categorical(name, self._labels))
 
@@ -241,6 +255,10 @@ class Choice:
         """Return the category, as it was written, that a value stands for."""
         index = self.index(value)
         return value if index is None else self.categories[index]
+
+    def nearest(self, value: Any) -> Any:
+        """Return the category that a value stands for; no other one is near."""
+        return self.canonical(value)
 
     def decode(self, stored: Any) -> Any:
         """Return the category that ``stored`` stands for."""
@@ -293,6 +311,20 @@ class Choice:
         return {"type": "choice", "categories": list(self.categories)}
 
 
+def _widens(new: Float | Integer, old: Float | Integer) -> bool:
+    """Tell whether a range has all values of another one, and reads the record's as that did."""
+    if (new.log, new.step) != (old.log, old.step):
+        return False
+    if not new.lower <= old.lower <= old.upper <= new.upper:
+        return False
+    if new.step is None:
+        return True
+    # On a log scale the record holds proposals, of which one half way is rounded to an even step.
+    unit = 2 * new.step if new.log else new.step
+    moved = (old.lower - new.lower) / unit
+    return math.isclose(moved, round(moved), rel_tol=1e-9, abs_tol=1e-9)
+
+
 def _between(lower: float, upper: float, position: float, log: bool) -> float:
     if log:
         return math.exp(_between(math.log(lower), math.log(upper), position, log=False))
@@ -305,5 +337,10 @@ def _fraction(lower: float, upper: float, value: float, log: bool) -> float:
     return (value - lower) / (upper - lower)
 
 
+def _clipped(domain: Float | Integer, value: float) -> float:
+    return min(max(value, domain.lower), domain.upper)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and not math.isnan(value)

@@ -36,8 +36,13 @@ def read_domain(form: Any) -> dict[str, Any] | None:
         (sample.Integer, True): "lograndint",
     }
     name = names[type(form), isinstance(sampler, sample.LogUniform)]
-    described = {"type": name, "lower": form.lower, "upper": form.upper}
-    return described | {"type": f"q{name}", "q": quantum} if quantised else described
+    lower, upper = form.lower, form.upper
+    if not quantised:
+        return {"type": name, "lower": lower, "upper": upper}
+    if isinstance(form, sample.Integer):
+        # Ray's integers are multiples of q, ours steps from the lower bound.
+        lower, upper = -(-lower // quantum) * quantum, upper // quantum * quantum
+    return {"type": f"q{name}", "lower": lower, "upper": upper, "q": quantum}
 
 
 def write_domains(space: Mapping[str, Parameter]) -> dict[str, Any]:

@@ -115,6 +115,15 @@ class SearchSpace(Mapping[str, Parameter]):
                 kept[name] = self[name].canonical(params[name])
         return kept
 
+    def nearest(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the point of the space that is nearest to some values, which may lie outside.
+
+        None if one of them, as another category, is near to none of its domain.
+        """
+        point = {name: self[name].nearest(value) for name, value in params.items()}
+        inside = all(self[name].contains(value) for name, value in point.items())
+        return point if inside else None
+
     def complaint(self, params: Mapping[str, Any]) -> str | None:
         """Say which of some values is none of the space's, and why; None if all are."""
         for name, value in params.items():
@@ -135,13 +144,23 @@ class SearchSpace(Mapping[str, Parameter]):
             return False
         return self._recorded_conditions() == other._recorded_conditions()
 
-    def sample(self, rng: np.random.Generator, tries: int = 10_000) -> dict[str, Any] | None:
-        """Draw a feasible point at random; None if ``tries`` draws found none."""
+    def sample(
+        self, rng: np.random.Generator, given: Mapping[str, Any] | None = None, tries: int = 10_000
+    ) -> dict[str, Any] | None:
+        """Draw a feasible point at random; None if ``tries`` draws found none.
+
+        Args:
+            rng: Draws it.
+            given: Values that it has.
+            tries: Draws at most.
+        """
+        known = given or {}
         for _ in range(tries):
             params: dict[str, Any] = {}
             for name, parameter in self.items():
                 if self.exists(name, params):
-                    params[name] = parameter.at(rng.random())
+                    value = known[name] if name in known else parameter.at(rng.random())
+                    params[name] = parameter.canonical(value)
             if self.feasible(params):
                 return params
         return None

@@ -158,6 +158,10 @@ def check_points(configuration: StudyConfiguration, space: SearchSpace) -> None:
             raise ConfigurationError(f"{where}.{complaint}")
         if not space.feasible(point):
             raise ConfigurationError(f"{where}: breaks one of study.constraints")
+        if space.constraints and space.sample(np.random.default_rng(0), point) is None:
+            raise ConfigurationError(
+                f"{where}: nothing that it leaves out was found to meet study.constraints"
+            )
     if space.constraints and space.sample(np.random.default_rng(0)) is None:
         texts = ", ".join(repr(constraint.text) for constraint in space.constraints)
         raise ConfigurationError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from itwinai.hpo.space import Choice, SearchSpace
+from itwinai.hpo.space import Float, Integer, SearchSpace
 
 #: Probability that a value is drawn anew, and how far it moves otherwise.
 _RESAMPLE, _STEP = 0.25, 0.1
@@ -21,7 +21,7 @@ def perturbed(
     """Change a member's values a little (Jaderberg et al. 2017, section 4.1.1: explore).
 
     Each is drawn anew with probability 0.25; otherwise a number moves by a tenth of its (maybe
-    logarithmic) range and a category stays.
+    logarithmic) range, a step at least, and a category stays.
     """
     values: dict[str, Any] = {}
     for name, parameter in space.items():
@@ -30,12 +30,19 @@ def perturbed(
         known = name in params and parameter.contains(params[name])
         if not known or rng.random() < _RESAMPLE:
             values[name] = parameter.at(rng.random())
-        elif isinstance(parameter, Choice):
-            values[name] = params[name]
+        elif isinstance(parameter, Float | Integer):
+            values[name] = _moved(parameter, params[name], int(rng.choice([-1, 1])))
         else:
-            moved = parameter.position(params[name]) + _STEP * rng.choice([-1, 1])
-            values[name] = parameter.at(float(np.clip(moved, 0, 1)))
+            values[name] = params[name]
     return values if space.feasible(values) else space.sample(rng) or values
+
+
+def _moved(parameter: Float | Integer, value: Any, direction: int) -> Any:
+    place = parameter.position(value) + direction * _STEP
+    moved = parameter.at(float(np.clip(place, 0, 1)))
+    if moved != value or parameter.step is None:
+        return moved
+    return parameter.nearest(value + direction * parameter.step)
 
 
 def copy_checkpoint(checkpoint: Path, directory: Path) -> str | None:

@@ -89,26 +89,27 @@ def open_study(
     """
     facts = facts_of(configuration, space, epochs)
     if record is not None:
-        return record, _study_of(record, configuration, facts, sampler)
+        return record, _study_of(record, configuration, space, facts, sampler)
     record = _record_of(configuration)
     try:
-        return record, _study_of(record, configuration, facts, sampler)
+        return record, _study_of(record, configuration, space, facts, sampler)
     except ConfigurationError:
         if not _came_to_nothing(record.path):
             raise
     record = _in_place_of(StudyRecord(record.path))
-    return record, _study_of(record, configuration, facts, sampler)
+    return record, _study_of(record, configuration, space, facts, sampler)
 
 
 def _study_of(
     record: MemoryRecord,
     configuration: StudyConfiguration,
+    space: SearchSpace,
     facts: Mapping[str, Any],
     sampler: BaseSampler,
 ) -> optuna.Study:
     """The study in a record, ready to go on; the record is closed if it is another one."""
     try:
-        study = _study_in(record, configuration, sampler)
+        study = _study_in(record, configuration, space, sampler)
         keep_or_refuse(study, facts, record.path)
     except BaseException:
         record.close()
@@ -172,11 +173,14 @@ def _came_to_nothing(path: Path) -> bool:
 
 
 def _study_in(
-    record: MemoryRecord, configuration: StudyConfiguration, sampler: BaseSampler
+    record: MemoryRecord,
+    configuration: StudyConfiguration,
+    space: SearchSpace,
+    sampler: BaseSampler,
 ) -> optuna.Study:
     """The study that a record holds, whatever its folder is called now, or a new one."""
     with legible(record.path):
-        storage = StudyStorage(record)
+        storage = StudyStorage(record, space)
         names = optuna.get_all_study_names(storage)
     if names:
         return optuna.load_study(study_name=names[0], storage=storage, sampler=sampler)

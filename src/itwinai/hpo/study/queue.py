@@ -87,7 +87,7 @@ class TrialQueue:
     ) -> None:
         """Queue a new study's first trials: the default configuration, then given points."""
         plans = [] if default is None else [(default, True)]
-        plans += [(point, False) for point in points]
+        plans += [(self._feasible(point), False) for point in points]
         for params, is_default in plans[: self.total]:
             self._enqueue(params, attributes.Plan(self._take_number(), is_default=is_default))
 
@@ -149,6 +149,12 @@ class TrialQueue:
             seed=self._seeds.of_trial(number),
         )
         return RunningTrial(assignment, plan, trial)
+
+    def _feasible(self, point: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A point that may leave values out; completed where what is proposed could break rules."""
+        if not self._space.constraints:
+            return point
+        return self._space.sample(self._rng, point) or point
 
     def _take_number(self) -> int:
         self.next_number += 1

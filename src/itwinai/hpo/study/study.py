@@ -110,7 +110,7 @@ class Study:
         )
         if self._queue.next_number == 0:
             if source is not None:
-                teach(self._optuna, source, self.space)
+                teach(self._optuna, source, self.space, self.epochs)
             self._queue.plan_first(default, [*configuration.points, *(algorithm.points or ())])
 
     def _take_up(self, so_far: StudyResult) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo.config import StudyConfiguration
+from itwinai.hpo.config import USUAL_TRIALS, StudyConfiguration
 from itwinai.hpo.search import Algorithm
-
-#: Trials of a study for which the user names no number.
-_USUAL = 20
 
 
 def total_trials(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> int:
@@ -16,7 +13,7 @@ def total_trials(configuration: StudyConfiguration, algorithm: Algorithm, defaul
         return configuration.num_samples
     if algorithm.points is not None:
         return len(algorithm.points) + len(configuration.points) + int(default)
-    return _USUAL
+    return USUAL_TRIALS
 
 
 def check_total(configuration: StudyConfiguration, algorithm: Algorithm, default: bool) -> None:

@@ -73,13 +73,19 @@ def usable_trials(
             yield params, trial
 
 
-def teach(study: optuna.Study, source: StudyResult, space: SearchSpace) -> None:
-    """Tell a new Optuna study of another one's trials; without a number they are not its own."""
+def teach(study: optuna.Study, source: StudyResult, space: SearchSpace, epochs: int) -> None:
+    """Tell a new Optuna study of another one's trials; without a number they are not its own.
+
+    Their curves are told as far as trials of the new study go.
+    """
     known = sum(1 for _ in lessons(study, space))  # more than none after a crash
     for params, trial in islice(usable_trials(source, space), known, None):
         study.enqueue_trial(space.encode(params), {attributes.TAUGHT: _lesson(source, trial)})
         asked = study.ask()
         space.suggest(asked, params)
+        for at, value in source.curve(trial).items():
+            if at <= epochs:
+                asked.report(value, at)
         values = [objective.value(trial.metrics) for objective in source.objectives]
         study.tell(asked, [value for value in values if value is not None])
 
@@ -100,10 +106,10 @@ def _within(space: SearchSpace, known: Mapping[str, Any]) -> dict[str, Any] | No
     for name, parameter in space.items():
         if not space.exists(name, params):
             continue
-        value = known.get(name, space.defaults.get(name))
-        if not parameter.contains(value):
+        stated = known if name in known else space.defaults
+        if name not in stated or not parameter.contains(stated[name]):
             return None
-        params[name] = value
+        params[name] = stated[name]
     return params
 
 
