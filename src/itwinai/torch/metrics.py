@@ -325,7 +325,9 @@ def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
 def _row(value: Any) -> Sequence[torch.Tensor]:
     if isinstance(value, list | tuple):
         return [number for part in value for number in _row(part)]
-    return list(torch.as_tensor(value).detach().flatten())
+    # PyTorch would keep seven digits of one of Python's numbers, or fewer.
+    precision = torch.float64 if isinstance(value, float) else None
+    return list(torch.as_tensor(value, dtype=precision).detach().flatten())
 
 
 def _check_names(values: Mapping[str, Any]) -> None:
