@@ -85,6 +85,7 @@ def test_a_time_needs_no_quotes(file: Path, line: str) -> None:
         ("time=0", "time=0: a job needs some time"),
         ("storage_path=s3://bucket/a", "storage_path='s3://bucket/a': 's3://bucket/a' is an addr"),
         ("memory=16GB", "memory='16GB': expected memory per node"),
+        ("max_continuations=yes", "max_continuations=True: expected a number, not true or false"),
         ("nodes=0", "nodes=0: Input should be greater than or equal to 1"),
         ("command=", "command=None"),
         ("command=[]", "command=[]: name a program"),

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -19,10 +18,10 @@ from pydantic import (
     field_validator,
 )
 
-from itwinai.config.model import validate
+from itwinai.config.model import CheckedModel, validate
 
 
-class Configuration(BaseModel):
+class Configuration(CheckedModel):
     """Keys and values, as attributes or as ``config["key"]``; unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, protected_namespaces=())

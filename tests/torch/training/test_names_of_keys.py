@@ -89,6 +89,7 @@ def test_epochs_that_are_no_number_of_them_are_refused(epochs: Any, tmp_path: Pa
     ("name", "value", "expected"),
     [
         ("initial_best_validation_metric", "low", "a number"),
+        ("initial_best_validation_metric", True, "a number"),
         ("initial_best_validation_metric", 10**400, "a number"),
         ("initial_best_validation_metric", float("nan"), "a number"),
         ("checkpoints_location", ["here"], "the path of a folder"),
