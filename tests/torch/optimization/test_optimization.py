@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_trainings import MLP, make_data, options
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.trainer import TorchTrainer
@@ -161,6 +161,23 @@ def test_a_compiled_model_trains_alike_and_keeps_its_names(tmp_path: Path) -> No
     assert torch.allclose(flat(plain), flat(compiled), atol=1e-5)
     saved = torch.load(tmp_path / "compiled/checkpoints/best_model/model.pt", weights_only=True)
     MLP().load_state_dict(saved)
+
+
+def test_the_average_of_16_bit_weights_follows_them(tmp_path: Path) -> None:
+    def trained(kind: torch.dtype, decay: float | None) -> torch.Tensor:
+        set_seed(1)
+        data = TensorDataset(DATA.tensors[0].to(kind), DATA.tensors[1])
+        config = {**CONFIG, "ema_decay": decay}
+        given = options(tmp_path, config=config, metrics={}, model=MLP().to(kind), epochs=10)
+        *_, model = TorchTrainer(**given).execute(data, data)
+        assert flat(model).dtype == kind
+        return flat(model).float()
+
+    exact, average = trained(torch.float32, 0.999), trained(torch.bfloat16, 0.999)
+    set_seed(1)
+    begin, end = flat(MLP()), trained(torch.bfloat16, None)
+    assert torch.norm(average - exact) < 0.2 * torch.norm(exact - begin)
+    assert torch.norm(end - begin) > 5 * torch.norm(exact - begin)  # the evaluations left it alone
 
 
 def test_the_average_is_what_is_evaluated_and_saved(tmp_path: Path) -> None:
