@@ -236,3 +236,22 @@ def test_a_users_own_plateau_schedule_hears_the_validation_loss(tmp_path: Path) 
     trainer = Own(**options(tmp_path, config=CONFIG, metrics={}))
     trainer.execute(DATA, make_data(35))
     assert trainer.optimizer.param_groups[0]["lr"] == 0.1 / 4  # no epoch is better by 10
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"lr_scheduler": "polynomial", "lr_scheduler_step_size": 2}, "to 0 with 1 of 3 epochs"),
+        ({"lr_scheduler": "polynomial", "lr_scheduler_step_size": 3}, None),
+        ({"lr_scheduler": "cosine", "lr_warmup_epochs": 3}, "lr_warmup_epochs=3 is all of the 3"),
+        ({"lr_scheduler": "cosine", "lr_warmup_epochs": 2.5}, None),
+    ],
+    ids=str,
+)
+def test_a_schedule_that_trains_nothing_or_never_falls_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: dict[str, Any], told: str | None
+) -> None:
+    train(tmp_path, config=config)
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(warnings) == (told is not None)
+    assert told is None or told in warnings[0]

@@ -93,10 +93,24 @@ def _step_schedule(training: Training) -> None:
     schedule = training.lr_scheduler
     if schedule is None or goes_by_step(schedule):
         return
+    learnt = _learns(training)
     if isinstance(schedule, ReduceLROnPlateau):
         schedule.step(_validation_loss(training))
     else:
         schedule.step()
+    left = training.epochs - training.current_epoch - 1
+    if learnt and left and not _learns(training) and training.strategy.is_main_worker:
+        training.reporter.note(
+            "learning rate",
+            f"warning: {type(schedule).__name__} has brought the learning rate to 0 with {left} of "
+            f"{training.epochs} epochs to come, which train no weight. Let it go on for longer "
+            "(polynomial: lr_scheduler_step_size), or train fewer epochs.",
+        )
+
+
+def _learns(training: Training) -> bool:
+    """Whether a step changes any weight."""
+    return any(float(group["lr"]) for group in training.optimizer.param_groups)
 
 
 def _validation_loss(training: Training) -> float:

@@ -96,8 +96,18 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
 
 
 def _tell_pace(training: Trainable) -> None:
-    """Say that a schedule of PyTorch's that is meant for steps goes by epochs here."""
+    """Say where a schedule goes another way than it was meant to.
+
+    One of PyTorch's that is meant for steps goes by epochs here, and one may have no time to fall.
+    """
     schedule = training.lr_scheduler
+    warmup, epochs = training.config.snapshot()["lr_warmup_epochs"], training.epochs
+    if goes_by_step(schedule) and warmup >= epochs and training.strategy.is_main_worker:
+        training.reporter.note(
+            "lr_warmup_epochs",
+            f"warning: config.lr_warmup_epochs={warmup:g} is all of the {epochs} epochs, so the "
+            "learning rate only rises. Let it be less.",
+        )
     if isinstance(schedule, OneCycleLR | CyclicLR) and not goes_by_step(schedule):
         name = type(schedule).__name__
         training.reporter.note(
