@@ -147,6 +147,8 @@ class LocalTrainer(Trainer, LogMixin):
     step_watch: StepWatch | None = None
     #: Whether a batch's inputs and targets had different lengths.
     is_count_doubtful = False
+    #: Whether predictions and targets had different shapes.
+    is_loss_doubtful = False
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
@@ -671,7 +673,20 @@ class LocalTrainer(Trainer, LogMixin):
         with self.autocast():
             prediction = self.model(inputs)
             loss = hooks.loss_of(self)(prediction, target)
+        self._note_shapes(prediction, target)
         return prediction, target, loss
+
+    def _note_shapes(self, prediction: Any, target: Any) -> None:
+        shapes = hooks.odd_shapes(self.loss, prediction, target)
+        if shapes and not self.is_loss_doubtful and self.strategy.is_main_worker:
+            self.is_loss_doubtful = True
+            name = type(self.loss).__name__
+            self.reporter.note(
+                "shapes",
+                f"warning: predictions have the shape {tuple(shapes[0])} and targets "
+                f"{tuple(shapes[1])}, so {name} compares each with several of the others, not with "
+                "its own. Let the model, or the data set, give both the same shape.",
+            )
 
     def _distributed_options(self) -> dict[str, Any]:
         options = self.get_default_distributed_kwargs()
