@@ -172,10 +172,13 @@ def _make_ready(training: Trainable) -> None:
     part_streams(training.torch_rng, strategy.global_rank(), training.current_epoch)
     if training.restored is not None:
         path, _, saved = training.restored
-        if files.run_of(path) == training.run_id:
+        is_same_run = files.run_of(path) == training.run_id
+        if is_same_run:
             tell_other_samples(training, saved.get("samples", {}))
         with training.effects.restoring():
             state.restore(training, *training.restored)
+        if not is_same_run:
+            state.measure_anew(training, saved)
         training.restored = None
     listener = training.reporter if strategy.is_main_worker else None
     training.effects.begin(training.lr_scheduler, listener)

@@ -227,9 +227,10 @@ class LocalTrainer(Trainer, LogMixin):
             "checkpoint_every_seconds", checkpoint_every_seconds
         )
         self.validate_every_steps = number_above_0("validate_every_steps", validate_every_steps)
-        self.best_validation_metric = real_number(
+        self.initial_best_validation_metric = real_number(
             "initial_best_validation_metric", initial_best_validation_metric
         )
+        self.best_validation_metric = self.initial_best_validation_metric
         self.run_name = run_name
         self.enable_torch_profiling = enable_torch_profiling
         self.store_torch_profiling_traces = store_torch_profiling_traces
