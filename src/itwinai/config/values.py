@@ -83,6 +83,29 @@ def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
     return count, deep
 
 
+def truth_of(where: str, value: Any) -> bool:
+    """Return true or false, or what stands for it in numbers: 1 or 0.
+
+    Raises:
+        ConfigurationError: If it is anything else, such as a text: ``"false"`` would count as true.
+    """
+    value = plain(value)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ConfigurationError(f"{where}={shown(value)}: expected true or false, without quotes")
+    return bool(value)
+
+
+def name_of(where: str, value: Any) -> str | None:
+    """Return a name, or None for none.
+
+    Raises:
+        ConfigurationError: If it is no text: as a number ``2026_11_30`` has become another name.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{where}={shown(value)}: expected a name; write it in quotes")
+    return value
+
+
 def shown(value: Any) -> str:
     """A value as a message shows it: on one line, and no longer than that."""
     try:

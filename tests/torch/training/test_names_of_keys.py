@@ -95,6 +95,10 @@ def test_epochs_that_are_no_number_of_them_are_refused(epochs: Any, tmp_path: Pa
         ("checkpoints_location", ["here"], "the path of a folder"),
         ("checkpoints_location", "a\0b", "the path of a folder"),
         ("from_checkpoint", 3, "the path of a folder"),
+        ("checkpoint_sharded", "false", "true or false, without quotes"),
+        ("enable_torch_profiling", "no", "true or false, without quotes"),
+        ("profiling_wait_epochs", 1.7, "a whole number of at least 0"),
+        ("run_name", 20261130, "a name; write it in quotes"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(name: str, value: Any, expected: str) -> None:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from itwinai import job
 from itwinai.components import Trainer, monitor_exec
+from itwinai.config.values import name_of, truth_of
 from itwinai.errors import ConfigurationError
 from itwinai.loggers import Logger, LogMixin, RunContext
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
@@ -219,7 +220,7 @@ class LocalTrainer(Trainer, LogMixin):
         )
         self.checkpoint_every = optional_number("checkpoint_every", checkpoint_every)
         self.checkpoint_last = optional_number("checkpoint_last", checkpoint_last)
-        self.checkpoint_sharded = checkpoint_sharded
+        self.checkpoint_sharded = truth_of("checkpoint_sharded", checkpoint_sharded)
         self.checkpoint_every_steps = number_above_0(
             "checkpoint_every_steps", checkpoint_every_steps
         )
@@ -231,12 +232,18 @@ class LocalTrainer(Trainer, LogMixin):
             "initial_best_validation_metric", initial_best_validation_metric
         )
         self.best_validation_metric = self.initial_best_validation_metric
-        self.run_name = run_name
-        self.enable_torch_profiling = enable_torch_profiling
-        self.store_torch_profiling_traces = store_torch_profiling_traces
-        self.profiling_wait_epochs = profiling_wait_epochs
-        self.profiling_warmup_epochs = profiling_warmup_epochs
-        self.time_ray = time_ray
+        self.run_name = name_of("run_name", run_name)
+        self.enable_torch_profiling = truth_of("enable_torch_profiling", enable_torch_profiling)
+        self.store_torch_profiling_traces = truth_of(
+            "store_torch_profiling_traces", store_torch_profiling_traces
+        )
+        self.profiling_wait_epochs = whole_number(
+            "profiling_wait_epochs", profiling_wait_epochs, range(2**63)
+        )
+        self.profiling_warmup_epochs = whole_number(
+            "profiling_warmup_epochs", profiling_warmup_epochs, range(2**63)
+        )
+        self.time_ray = truth_of("time_ray", time_ray)
         #: Metrics of the current epoch: ``{stage}_loss`` and ``{stage}_{metric}``.
         self.epoch_metrics: dict[str, float] = {}
         self.reporter: Reporter = NullReporter()
