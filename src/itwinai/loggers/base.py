@@ -160,14 +160,14 @@ class Logger(LogMixin):
 
     @log_on_workers.setter
     def log_on_workers(self, value: int | list[int]) -> None:
-        value = plain(value)
-        ranks = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+        given: Any = plain(value)  # whatever YAML gave
+        ranks = [given] if isinstance(given, str) or not isinstance(given, Sequence) else given
         if not all(isinstance(r, int) and not isinstance(r, bool) and r >= -1 for r in ranks):
             raise ConfigurationError(
-                f"{type(self).__name__}: log_on_workers is {value!r}; "
+                f"{type(self).__name__}: log_on_workers is {given!r}; "
                 "it must be a rank (0 is the first), a list of ranks, or -1 for all."
             )
-        self._log_on_workers = value
+        self._log_on_workers = given
 
     @contextmanager
     def start_logging(self, rank: int = 0) -> Iterator[None]:
