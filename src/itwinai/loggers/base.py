@@ -167,7 +167,7 @@ class Logger(LogMixin):
                 f"{type(self).__name__}: log_on_workers is {given!r}; "
                 "it must be a rank (0 is the first), a list of ranks, or -1 for all."
             )
-        self._log_on_workers = given
+        self._log_on_workers: int | list[int] = given
 
     @contextmanager
     def start_logging(self, rank: int = 0) -> Iterator[None]:
