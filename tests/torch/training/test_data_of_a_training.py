@@ -274,6 +274,17 @@ def test_predictions_and_targets_of_different_shapes_are_said_once(tmp_path, mes
     assert count == (end is nn.Identity)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_loss_that_is_a_sum_is_said(tmp_path, messages, reduction):
+    class Own(TorchTrainer):
+        def create_model_loss_optimizer(self) -> None:
+            super().create_model_loss_optimizer()
+            self.loss = nn.CrossEntropyLoss(reduction=reduction)
+
+    trained(tmp_path, kind=Own, epochs=1)
+    assert messages.text.count("has reduction='sum'") == (reduction == "sum")
+
+
 # -- what hooks return ---------------------------------------------------------------------------
 
 

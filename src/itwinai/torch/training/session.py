@@ -80,6 +80,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         training.create_model_loss_optimizer()
         hooks.check_built(training)
         _tell_pace(training)
+        _tell_sum(training)
         check_steps(training)
         _make_ready(training)
         where.hook = "train()"
@@ -114,6 +115,18 @@ def _tell_pace(training: Trainable) -> None:
             name,
             f"warning: {name} goes on with each epoch here, not with each step. Take "
             "lr_scheduler: onecycle in the config, which goes by steps, or step it by yourself.",
+        )
+
+
+def _tell_sum(training: Trainable) -> None:
+    """Say that a loss is a sum where all that is done with it takes a mean."""
+    if getattr(training.loss, "reduction", None) == "sum" and training.strategy.is_main_worker:
+        name = type(training.loss).__name__
+        training.reporter.note(
+            "reduction",
+            f"warning: {name} has reduction='sum', but the loss of a batch is taken for the mean "
+            "over its samples: that of an epoch, and steps of several batches or ranks, will "
+            "depend on the size of the batches. Let it be 'mean'.",
         )
 
 
