@@ -274,6 +274,15 @@ def test_predictions_and_targets_of_different_shapes_are_said_once(tmp_path, mes
     assert count == (end is nn.Identity)
 
 
+def test_what_goes_by_a_set_that_is_not_there_is_said(tmp_path, messages):
+    asked = {"config": {"early_stopping_patience": 1}, "test_every": 1, "epochs": 1}
+    trained(tmp_path / "a", data=(*DATA, DATA[1]), **asked)
+    assert "no effect" not in messages.text
+    trained(tmp_path / "b", data=(DATA[0], None), **asked)
+    assert "early_stopping_patience=1 has no effect: there is no validation set" in messages.text
+    assert "test_every=1 has no effect: there is no test set" in messages.text
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_a_loss_that_is_a_sum_is_said(tmp_path, messages, reduction):
     class Own(TorchTrainer):

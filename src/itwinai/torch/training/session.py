@@ -81,6 +81,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         hooks.check_built(training)
         _tell_pace(training)
         _tell_sum(training)
+        _tell_missing_sets(training)
         check_steps(training)
         _make_ready(training)
         where.hook = "train()"
@@ -128,6 +129,21 @@ def _tell_sum(training: Trainable) -> None:
             "over its samples: that of an epoch, and steps of several batches or ranks, will "
             "depend on the size of the batches. Let it be 'mean'.",
         )
+
+
+def _tell_missing_sets(training: Trainable) -> None:
+    """Say what was asked for and goes by a set that there is not."""
+    patience = training.config.snapshot()["early_stopping_patience"]
+    asked = {
+        "validation": ("config.early_stopping_patience", patience),
+        "test": ("test_every", training.test_every),
+    }
+    for name, (argument, value) in asked.items():
+        is_there = getattr(training, f"{name}_dataloader") is not None
+        own = training.overrides(f"{name}_epoch", "train")
+        if value and not is_there and not own and training.strategy.is_main_worker:
+            text = f"warning: {argument}={value} has no effect: there is no {name} set"
+            training.reporter.note(argument, text)
 
 
 def _agree(training: Trainable) -> None:
