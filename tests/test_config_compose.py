@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from itwinai.components import BaseComponent
 from itwinai.config.compose import build_pipeline, register_resolvers, step_keys

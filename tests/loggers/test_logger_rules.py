@@ -100,8 +100,8 @@ def test_wrong_workers_are_refused_at_once_and_when_set_later(wrong: Any) -> Non
 @pytest.mark.parametrize(
     ("kind", "option", "wrong"),
     [
-        (ConsoleLogger, "log_checkpoints", "false"),
-        (WandBLogger, "offline_mode", "false"),
+        (ConsoleLogger, "log_checkpoints", "best"),
+        (WandBLogger, "offline_mode", None),
         (MLFlowLogger, "run_name", 20261130),
         (MLFlowLogger, "experiment_name", 1.1),
     ],

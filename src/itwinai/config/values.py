@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from itwinai.errors import ConfigurationError, one_line
+
+_TRUTH = TypeAdapter(bool)
 
 
 def plain(value: Any) -> Any:
@@ -84,15 +88,15 @@ def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
 
 
 def truth_of(where: str, value: Any) -> bool:
-    """Return true or false, or what stands for it in numbers: 1 or 0.
+    """Return true or false, also as a text, as it comes from the environment: ``"false"``.
 
     Raises:
-        ConfigurationError: If it is anything else, such as a text: ``"false"`` would count as true.
+        ConfigurationError: If it is neither.
     """
-    value = plain(value)
-    if not isinstance(value, int) or value not in (0, 1):
-        raise ConfigurationError(f"{where}={shown(value)}: expected true or false, without quotes")
-    return bool(value)
+    try:
+        return _TRUTH.validate_python(plain(value))
+    except ValidationError:
+        raise ConfigurationError(f"{where}={shown(value)}: expected true or false") from None
 
 
 def name_of(where: str, value: Any) -> str | None:
