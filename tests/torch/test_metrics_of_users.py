@@ -220,6 +220,8 @@ def test_what_is_not_one_number_for_a_name_is_refused_at_once(metric, told):
         ({"acc": "accuracy"}, "metrics: 'acc' is a str; expected a torchmetrics object or a func"),
         ({"acc": MulticlassAccuracy}, "metrics: 'acc' is the class MulticlassAccuracy; expected"),
         ({"loss": accuracy()}, "metrics: 'loss' is the name of the loss; take another one"),
+        ({"loss_epoch": accuracy()}, "metrics: 'loss_epoch' is the name under which 'loss' is log"),
+        ({"f_step": accuracy(), "f": accuracy()}, "metrics: 'f_step' is the name under which 'f'"),
     ],
 )
 def test_what_is_no_metric_is_refused_before_the_start(tmp_path, metrics, told):

@@ -250,6 +250,12 @@ def metrics_by_name(metrics: Metrics | None) -> dict[str, Metric]:
             found[str(name)] = metric
     if "loss" in found:
         raise ConfigurationError("metrics: 'loss' is the name of the loss; take another one")
+    for name in found:
+        base = re.sub("_(epoch|step)$", "", name)
+        if base != name and base in (*found, "loss"):
+            raise ConfigurationError(
+                f"metrics: {name!r} is the name under which {base!r} is logged; take another one"
+            )
     return found
 
 
