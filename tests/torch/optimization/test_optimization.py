@@ -49,8 +49,9 @@ def flat(model: nn.Module, gradients: bool = False) -> torch.Tensor:
 
 def train(folder: Path, data: Any = DATA, **changes: Any) -> tuple[Recording, nn.Module]:
     config = {**CONFIG, **changes.pop("config", {})}
+    validation = changes.pop("validation", make_data(35))
     trainer = Recording(**options(folder, config=config, metrics={}, **changes))
-    *_, model = trainer.execute(data, make_data(35))
+    *_, model = trainer.execute(data, validation)
     return trainer, model
 
 
@@ -255,3 +256,14 @@ def test_a_schedule_that_trains_nothing_or_never_falls_is_told(
     warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert len(warnings) == (told is not None)
     assert told is None or told in warnings[0]
+
+
+@pytest.mark.parametrize("size", [1e6, 1.0])
+def test_a_training_of_which_every_step_overflows_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: float
+) -> None:
+    inputs = size * torch.randn(100, 4)
+    data = TensorDataset(inputs, size * inputs.sum(1, keepdim=True))
+    config = {"precision": "fp16", "loss": "mse", "batch_size": 2}
+    train(tmp_path, data, config=config, model=nn.Linear(4, 1), validation=data)
+    assert capsys.readouterr().out.count("the gradients overflow in each step") == (size > 1)

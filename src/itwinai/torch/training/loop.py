@@ -68,6 +68,7 @@ def end_epoch(training: Training) -> None:
     state.release_place(training)
     check_heard(training)
     _step_schedule(training)
+    _tell_overflow(training)
     training.config.took_effect("early_stopping_patience", "early_stopping_min_delta")
     if training.early_stopping.observe(loss) and training.strategy.is_main_worker:
         itwinai.logger.warning(
@@ -106,6 +107,16 @@ def _step_schedule(training: Training) -> None:
             f"warning: {type(schedule).__name__} has brought the learning rate to 0 with {left} of "
             f"{training.epochs} epochs to come, which train no weight. Let it go on for longer "
             "(polynomial: lr_scheduler_step_size), or train fewer epochs.",
+        )
+
+
+def _tell_overflow(training: Training) -> None:
+    if training.optimization.has_overflown() and training.strategy.is_main_worker:
+        training.reporter.note(
+            "overflow",
+            "warning: in 16 bits the gradients overflow in each step, which is then left out, so "
+            "nothing is learnt. With precision: bf16 or fp32, or targets and losses of a smaller "
+            "size, they do not.",
         )
 
 
