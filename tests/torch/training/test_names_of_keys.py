@@ -98,6 +98,7 @@ def test_epochs_that_are_no_number_of_them_are_refused(epochs: Any, tmp_path: Pa
         ("from_checkpoint", 3, "the path of a folder"),
         ("checkpoint_sharded", "none", "true or false"),
         ("enable_torch_profiling", None, "true or false"),
+        ("checkpoint_last", 0, "a whole number of at least 1"),
         ("profiling_wait_epochs", 1.7, "a whole number of at least 0"),
         ("run_name", 20261130, "a name; write it in quotes"),
     ],

@@ -219,7 +219,7 @@ class LocalTrainer(Trainer, LogMixin):
             path_of("checkpoints_location", checkpoints_location)
         )
         self.checkpoint_every = optional_number("checkpoint_every", checkpoint_every)
-        self.checkpoint_last = optional_number("checkpoint_last", checkpoint_last)
+        self.checkpoint_last = number_above_0("checkpoint_last", checkpoint_last)
         self.checkpoint_sharded = truth_of("checkpoint_sharded", checkpoint_sharded)
         self.checkpoint_every_steps = number_above_0(
             "checkpoint_every_steps", checkpoint_every_steps
