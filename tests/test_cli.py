@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from itwinai.cli import exec_pipeline, exec_pipeline_with_compose
@@ -301,12 +302,19 @@ def test_from_python_with_a_composed_configuration(
     ("given", "expected"),
     [
         (["a=1", "-cn", "x", "b=2", "-m"], (["-cn", "x", "-m"], ["a=1", "b=2"])),
-        (["--strategy", "ddp", "--run-name=r=1"], ([], ["++strategy=ddp", "++run_name=r=1"])),
+        (["--strategy", "ddp", "--run-name=r=1"], ([], ["++strategy=ddp", "++run_name='r=1'"])),
         (["--config-dir=d", "~a", "-cp", "p=q"], (["--config-dir=d", "-cp", "p=q"], ["~a"])),
     ],
 )
 def test_options_and_overrides(given: list[str], expected: tuple[list[str], list[str]]) -> None:
     assert split_arguments(given) == expected
+
+
+@pytest.mark.parametrize("name", ["2026_11_30", "1.10", "null", "[a]", "a,b", "it's", "a\\", "\\'"])
+def test_the_name_of_a_run_is_a_text(name: str) -> None:
+    _, (override,) = split_arguments(["--run-name", name])
+    value = OverridesParser.create().parse_override(override).value()
+    assert value == name
 
 
 def printed_command(output: str) -> list[str]:

@@ -119,7 +119,7 @@ def test_splitter_takes_shares_and_numbers() -> None:
 
 
 @pytest.mark.parametrize("key", ["train_proportion", "validation_proportion", "test_proportion"])
-@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), "'a fifth'", True])
+@pytest.mark.parametrize("value", [-0.1, 1.01, -3, float("nan"), "'a fifth'", True])
 def test_splitter_refuses_impossible_shares(key: str, value: Any) -> None:
     shares: dict[str, Any] = {
         "train_proportion": 0.1,

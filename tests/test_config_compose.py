@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from itwinai.components import BaseComponent
 from itwinai.config.compose import build_pipeline, register_resolvers, step_keys
@@ -171,3 +172,20 @@ def test_resolvers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "product": 5.0,
         "factor": 2,
     }
+
+
+def test_resolvers_take_numbers_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKS", "4")
+    monkeypatch.setenv("RATE", "1e-3")
+    register_resolvers()
+    cfg = OmegaConf.create(
+        {
+            "product": "${itwinai.multiply:${oc.env:RANKS},2}",
+            "rate": "${itwinai.multiply:2,${oc.env:RATE}}",
+            "range": "${itwinai.range:${oc.env:RANKS}}",
+            "word": "${itwinai.multiply:ab,2}",
+        }
+    )
+    assert (cfg.product, cfg.rate, list(cfg.range)) == (8, 0.002, [0, 1, 2, 3])
+    with pytest.raises(InterpolationResolutionError, match="'ab' is no number"):
+        _ = cfg.word

@@ -172,6 +172,16 @@ def test_the_command_writes_the_manifest(tmp_path: Path) -> None:
         assert read(done.stdout) == expected
 
 
+def test_a_variable_of_a_pod_is_a_text_as_it_was_written(tmp_path: Path) -> None:
+    written = yaml.safe_dump(SMALLEST) + "environment: {RATE: 1e-3, VERSION: 3.10}\n"
+    (tmp_path / "kubernetes.yaml").write_text(written)
+    command = [sys.executable, "-m", "itwinai", "kubernetes", "manifest", "environment.ANSWER='y'"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for name, value in {"RATE": "1e-3", "VERSION": "3.10", "ANSWER": "y"}.items():
+        assert f"name: {name}\n" in done.stdout
+        assert f"value: '{value}'\n" in done.stdout  # kubectl refuses what is a number to it
+
+
 def test_what_the_pipeline_may_name_is_in_every_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from itwinai.components import Adapter, BaseComponent
 from itwinai.errors import ItwinaiError
@@ -77,6 +78,13 @@ def test_files(tmp_path: Path, form: str, nested_key: str | None) -> None:
         assert list(content) == [key]
         content = content[key]
     assert content == step.to_dict()
+
+
+@pytest.mark.parametrize("text", ["1e3", "-1.5E-3", "1e+5", "0o17", "y", "N", "010", "12:30:00"])
+def test_a_text_in_a_file_stays_one_for_all_who_read_it(tmp_path: Path, text: str) -> None:
+    Step({"word": text, "number": 1e-5}).to_yaml(tmp_path / "object.yaml")
+    assert OmegaConf.load(tmp_path / "object.yaml").size == {"word": text, "number": 1e-5}
+    assert f"word: '{text}'\n" in (tmp_path / "object.yaml").read_text()
 
 
 def test_foreign_objects_are_refused_with_their_place() -> None:

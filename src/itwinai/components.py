@@ -151,6 +151,10 @@ class DataSplitter(BaseComponent):
                 f"'{self.name}', {key}={value}: a share lies between 0.0 and 1.0; "
                 "give a number of items as an integer."
             )
+        if is_number and number < 0:
+            raise ConfigurationError(
+                f"'{self.name}', {key}={value}: a number of items is at least 0"
+            )
         return value
 
 

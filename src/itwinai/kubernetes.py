@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from itwinai.config.model import StrictModel
-from itwinai.config.reading import read_mapping, validate_file
+from itwinai.config.reading import read_as_written, validate_file
 from itwinai.environ import ALLOW
 from itwinai.job import RUN
 from itwinai.slurm.values import Command, Count, Directory, Value, Variable
@@ -86,7 +86,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> KubernetesConfigura
     Raises:
         ConfigurationError: If it cannot be read, or a key or value is wrong; names all of them.
     """
-    return validate_file(KubernetesConfiguration, read_mapping(path, overrides), path)
+    return validate_file(KubernetesConfiguration, read_as_written(path, overrides), path)
 
 
 def manifest(configuration: KubernetesConfiguration, allow: Iterable[str] = ()) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from itwinai.config.writing import as_yaml
 from itwinai.errors import ItwinaiError
 from itwinai.io.files import write_text
 
@@ -78,9 +77,7 @@ class Serializable:
 
     def to_yaml(self, file_path: str | Path, nested_key: str | None = None) -> None:
         """Write the plain form as YAML; arguments as in :meth:`to_json`."""
-        write_text(
-            Path(file_path), yaml.safe_dump(_nested(self.to_dict(), nested_key), sort_keys=False)
-        )
+        write_text(Path(file_path), as_yaml(_nested(self.to_dict(), nested_key)))
 
 
 class ModelLoader(Serializable, ABC):

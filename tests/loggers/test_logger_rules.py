@@ -7,11 +7,20 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import itwinai
-from itwinai.loggers import ConsoleLogger, EmptyLogger, Logger, LoggersCollection, MLFlowLogger
+from itwinai.errors import ConfigurationError
+from itwinai.loggers import (
+    ConsoleLogger,
+    EmptyLogger,
+    Logger,
+    LoggersCollection,
+    MLFlowLogger,
+    WandBLogger,
+)
 
 ALL = [EmptyLogger, ConsoleLogger, MLFlowLogger]
 
@@ -76,6 +85,32 @@ def test_a_wrong_frequency_is_refused_at_once_and_when_set_later(wrong: object) 
     with pytest.raises(ValueError, match="log_freq"):
         logger.log_freq = wrong  # type: ignore[assignment]
     assert logger.log_freq == 2
+
+
+@pytest.mark.parametrize("wrong", [True, False, None, "0", -2, 0.5, [0, True], [0, "1"]])
+def test_wrong_workers_are_refused_at_once_and_when_set_later(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"log_on_workers is .* -1 for all"):
+        ConsoleLogger(log_on_workers=wrong)
+    logger = ConsoleLogger(log_on_workers=[0, 2])
+    with pytest.raises(ConfigurationError, match="log_on_workers"):
+        logger.log_on_workers = wrong
+    assert [logger.logs_on(rank) for rank in range(3)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "wrong"),
+    [
+        (ConsoleLogger, "log_checkpoints", "best"),
+        (WandBLogger, "offline_mode", None),
+        (MLFlowLogger, "run_name", 20261130),
+        (MLFlowLogger, "experiment_name", 1.1),
+    ],
+)
+def test_a_value_that_would_be_taken_for_another_is_refused(
+    kind: Any, option: str, wrong: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{kind.__name__}.{option}={wrong!r}: expected"):
+        kind(**{option: wrong})
 
 
 @pytest.mark.parametrize("make", [ConsoleLogger, MLFlowLogger, lambda: LoggersCollection([])])

@@ -55,6 +55,16 @@ def test_overrides_replace_and_add_values(file: Path) -> None:
     assert configuration.environment == {"OMP_NUM_THREADS": "8"}
 
 
+def test_a_number_that_is_taken_for_text_stays_as_it_was_written(file: Path) -> None:
+    resources = "kind: plain\nnodes: 2\ntime: 90\naccount: 12_34\n"
+    lines = "command: [train, --lr, 1e-3, --python, 3.10]\nenvironment: {LIMIT: 1.50, TAG: 2e3}\n"
+    configuration = load(write(file, resources + lines), ["environment.VERSION=3.10"])
+    assert configuration.command == ("train", "--lr", "1e-3", "--python", "3.10")
+    assert configuration.environment == {"LIMIT": "1.50", "TAG": "2e3", "VERSION": "3.10"}
+    assert (configuration.account, configuration.time) == ("12_34", "90")
+    assert type(configuration.nodes) is int
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -85,6 +95,8 @@ def test_a_time_needs_no_quotes(file: Path, line: str) -> None:
         ("time=0", "time=0: a job needs some time"),
         ("storage_path=s3://bucket/a", "storage_path='s3://bucket/a': 's3://bucket/a' is an addr"),
         ("memory=16GB", "memory='16GB': expected memory per node"),
+        ("max_continuations=yes", "max_continuations=True: expected a number, not true or false"),
+        ("account=0123", "account=0123, line 1: 0123 would be read to the base of 8"),
         ("nodes=0", "nodes=0: Input should be greater than or equal to 1"),
         ("command=", "command=None"),
         ("command=[]", "command=[]: name a program"),

@@ -107,6 +107,14 @@ def test_it_unpacks_like_a_mapping() -> None:
             {"num_workers_dataloader": -1},
             "config.num_workers_dataloader=-1: Input should be greater than or equal to 0",
         ),
+        (
+            {"early_stopping_patience": True},
+            "config.early_stopping_patience=True: expected a number, not true or false",
+        ),
+        (
+            {"optim_betas": [0.9, False]},
+            "config.optim_betas=[0.9, False]: expected a number, not true or false",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

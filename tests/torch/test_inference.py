@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -81,6 +83,20 @@ def test_a_checkpoint_is_built_with_its_own_configuration(trained, name, model_c
     loaded = TorchModelLoader(checkpoint / name, model_class)()
     assert same(loaded, model)
     assert not loaded.training
+
+
+class Clipped(nn.Linear):
+    def __init__(self, limit: float) -> None:
+        super().__init__(4, 2)
+        self.limit = limit
+
+
+def test_an_infinite_number_of_the_configuration_is_one_again(tmp_path):
+    config = {"limit": float("inf")}
+    TorchTrainer(
+        **options(tmp_path, config=config, epochs=1, checkpoint_every=1, model=Clipped)
+    ).execute(make_data())
+    assert TorchModelLoader(tmp_path / "checkpoints" / "epoch_0", Clipped)().limit == math.inf
 
 
 def test_a_file_of_weights(trained, tmp_path):
@@ -237,6 +253,21 @@ def test_a_single_output_is_a_number(shape):
     assert predictor.execute(TensorDataset(outputs)) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
+def test_one_output_is_no_choice_of_classes():
+    with pytest.raises(HookError, match=r"one output, .* Use MultilabelTorchPredictor"):
+        MulticlassTorchPredictor(nn.Identity(), CONFIG).execute(TensorDataset(torch.rand(5, 1)))
+
+
+@pytest.mark.parametrize("predictor", [MulticlassTorchPredictor, MultilabelTorchPredictor])
+def test_classes_of_what_is_no_number_are_told_once(predictor, capsys):
+    outputs = torch.rand(40, 3)
+    predictor(nn.Identity(), CONFIG).execute(TensorDataset(outputs))
+    assert "warning" not in capsys.readouterr().out
+    outputs[7:, 1] = float("nan")
+    assert len(predictor(nn.Identity(), CONFIG).execute(TensorDataset(outputs))) == 40
+    assert capsys.readouterr().out.count("the model gives NaN for some samples") == 1
+
+
 def test_the_model_predicts_in_evaluation_mode_and_is_left_as_it_was():
     model = nn.Dropout(0.5).train()
     predictor = RegressionTorchPredictor(model, CONFIG)
@@ -325,7 +356,7 @@ def test_a_pipeline_in_yaml_predicts_and_saves(trained, tmp_path):
 
 def test_predictions_of_several_values_have_a_column_each(tmp_path):
     saver = PredictionSaver(tmp_path / "p.csv")
-    saver.execute([torch.tensor([0.5, 1.0]), [2, 3]])
+    saver.execute([torch.tensor([0.5, 1.0]), np.array([2, 3])])
     text = (tmp_path / "p.csv").read_text()
     assert text == "sample,prediction_0,prediction_1\n0,0.5,1.0\n1,2,3\n"
     with pytest.raises(ConfigurationError, match=r"rows of one length, not \[1, 2\]"):

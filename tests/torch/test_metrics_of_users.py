@@ -141,11 +141,26 @@ def test_every_number_is_a_float():
         ([torch.tensor(1.0), torch.tensor([2.0])], {"f_0": 1.0, "f_1": 2.0}),
         ([[1], [2, 3]], {"f_0": 1.0, "f_1": 2.0, "f_2": 3.0}),
         ({"a": 1, "b": {"c": torch.tensor([2.0])}}, {"f_a": 1.0, "f_b_c": 2.0}),
+        (0.1, {"f": 0.1}),
+        ([1796051626.0, 16777217.0], {"f_0": 1796051626.0, "f_1": 16777217.0}),
         ({}, {}),
     ],
 )
 def test_what_a_function_may_return(value, found):
     assert an_epoch({"f": lambda prediction, target: value}) == found
+
+
+def test_an_own_loop_reports_a_number_as_it_is(tmp_path):
+    values = {"validation_loss": 0.1, "seen": 123456789.0}
+
+    class Own(TorchTrainer):
+        def train(self) -> None:
+            for _ in self.remaining_epochs():
+                self.end_epoch(values)
+
+    trainer = Own(**options(tmp_path, epochs=1))
+    trainer.execute(make_data(20))
+    assert trainer.epoch_metrics == values
 
 
 def test_a_function_that_names_what_is_no_mean_is_told(tmp_path, capsys):
@@ -205,6 +220,8 @@ def test_what_is_not_one_number_for_a_name_is_refused_at_once(metric, told):
         ({"acc": "accuracy"}, "metrics: 'acc' is a str; expected a torchmetrics object or a func"),
         ({"acc": MulticlassAccuracy}, "metrics: 'acc' is the class MulticlassAccuracy; expected"),
         ({"loss": accuracy()}, "metrics: 'loss' is the name of the loss; take another one"),
+        ({"loss_epoch": accuracy()}, "metrics: 'loss_epoch' is the name under which 'loss' is log"),
+        ({"f_step": accuracy(), "f": accuracy()}, "metrics: 'f_step' is the name under which 'f'"),
     ],
 )
 def test_what_is_no_metric_is_refused_before_the_start(tmp_path, metrics, told):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _SHORTHANDS = {"--strategy": "strategy", "--run-name": "run_name"}
+#: Those whose value is a text, whatever it looks like.
+_TEXTS = ("--run-name",)
 _ALLOW = "--allow"
 _CONFIG_NAME = ("--config-name", "-cn")
 _OPTIONS_WITH_VALUE = {
@@ -160,12 +162,20 @@ def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
             value = value if equals else next(remaining, "")
             if not value:
                 raise ConfigurationError(f"{flag}: give a value, as in {flag}=VALUE.")
+            value = _as_text(value) if flag in _TEXTS else value
             overrides.append(f"++{_SHORTHANDS[flag]}={value}")
         elif argument.startswith("-"):
             options += [argument, *islice(remaining, int(argument in _OPTIONS_WITH_VALUE))]
         else:
             overrides.append(argument)
     return options, overrides
+
+
+def _as_text(value: str) -> str:
+    """Quote a text for Hydra, which would take 2026_11_30 for a number and a,b for two values."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(value, Quote.single).with_quotes()
 
 
 def split_allowed(args: Sequence[str]) -> tuple[list[str], list[str]]:

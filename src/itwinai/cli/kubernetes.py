@@ -42,10 +42,9 @@ def manifest_command(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of YAML.")] = False,
 ) -> None:
     """Write a RayJob to standard output; 'kubectl apply -f -' takes it."""
-    import yaml
-
     from itwinai.config.allowing import allowed_names
+    from itwinai.config.writing import as_yaml
     from itwinai.kubernetes import load, manifest
 
     content = manifest(load(config, overrides or []), allowed_names(allow or ()))
-    typer.echo(json.dumps(content) if as_json else yaml.safe_dump(content, sort_keys=False))
+    typer.echo(json.dumps(content) if as_json else as_yaml(content))

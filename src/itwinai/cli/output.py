@@ -147,11 +147,10 @@ def show_findings(findings: Sequence[Finding]) -> None:
 
 def yaml_text(content: Mapping[str, Any]) -> str:
     """Write a part of a configuration as YAML."""
-    import yaml
-
+    from itwinai.config.writing import as_yaml
     from itwinai.hpo.record import plain
 
-    return yaml.safe_dump(plain(content), sort_keys=False, allow_unicode=True)
+    return as_yaml(plain(content))
 
 
 def show_front(result: StudyResult) -> None:

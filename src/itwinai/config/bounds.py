@@ -1,7 +1,8 @@
-"""How much a YAML file may hold: no more than somebody meant, aliases unfolded."""
+"""What a YAML file may hold: no more than somebody meant, aliases unfolded, and nothing octal."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,12 @@ from itwinai.config.values import DEEPEST
 #: Values of a file; OmegaConf takes seconds for as many.
 _MOST = 100_000
 
+#: In YAML 1.1, which Hydra and OmegaConf read, 010 is 8.
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+
 
 def check_bounds(text: str, name: str) -> None:
-    """Refuse YAML that would take for ever to read, before it is.
+    """Refuse YAML that would take for ever to read, or be read as nobody means it, before it is.
 
     OmegaConf copies what an alias stands for: nine lines of nine aliases become 10^8 values.
 
@@ -26,8 +30,8 @@ def check_bounds(text: str, name: str) -> None:
         name: Its file, for the message.
 
     Raises:
-        yaml.YAMLError: If it is nested too deeply, unfolds to too much, refers to itself, or is no
-            YAML.
+        yaml.YAMLError: If it is nested too deeply, unfolds to too much, refers to itself, holds a
+            number that begins with 0, or is no YAML.
     """
     loader = yaml.SafeLoader(text)
     loader.name = name
@@ -51,11 +55,22 @@ def check_bounds(text: str, name: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             known[event.anchor] = 1
             _grow(containers, 1)
+            problem = _problem_of(event)
         if containers[-1][1] > _MOST:
             problem = f"unfolds to more than {_MOST:,} values"
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
     loader.dispose()
+
+
+def _problem_of(scalar: yaml.ScalarEvent) -> str:
+    is_plain = scalar.tag is None and scalar.implicit[0]
+    if not is_plain or not _OCTAL.fullmatch(scalar.value):
+        return ""
+    return (
+        f"{scalar.value} would be read to the base of 8; leave the 0 in front out, or write "
+        f"'{scalar.value}' in quotes if it is text"
+    )
 
 
 def _grow(containers: list[tuple[str | None, int]], size: int) -> None:

@@ -7,8 +7,8 @@ The configuration may name the pipeline (``pipe_key``, a dotted path) and some o
 from __future__ import annotations
 
 import copy
-import operator
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,21 @@ def register_resolvers() -> None:
     """Make ``${itwinai.cwd:}``, ``${itwinai.range:}`` and ``${itwinai.multiply:}`` known."""
     resolvers: dict[str, Callable[..., Any]] = {
         "itwinai.cwd": os.getcwd,
-        "itwinai.range": lambda *bounds: list(range(*bounds)),
-        "itwinai.multiply": operator.mul,
+        "itwinai.range": lambda *bounds: list(range(*map(_number, bounds))),
+        "itwinai.multiply": lambda one, other: _number(one) * _number(other),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def _number(value: Any) -> Any:
+    """A number, which is a text if it comes from the environment: twice "4" would be "44"."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    try:
+        return int(value) if re.fullmatch(r"[-+]?\d+", value) else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is no number") from None
 
 
 def build_pipeline(cfg: DictConfig, allow: Iterable[str] = (), folders: Iterable[Path] = ()) -> Any:

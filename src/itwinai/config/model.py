@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from itwinai.config.values import check_extents, is_numpy_number, plain, shown
@@ -14,10 +14,28 @@ from itwinai.errors import ConfigurationError, did_you_mean, one_line
 #: Wrong keys that a message names; more of them fill the screen and say no more.
 _NAMED = 8
 
+#: Types of which a value may be true, and those that would take it for 1.
+_TRUTHS, _NUMBERS = frozenset([bool, object, Any]), frozenset([int, float])
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class StrictModel(BaseModel):
+class CheckedModel(BaseModel):
+    """A configuration in which true and false, which Python counts as 1 and 0, are no numbers."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number_is_no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields.get(info.field_name or "")
+        if field is None or not _holds_truth(value):
+            return value
+        types = list(_types_in(field.annotation))
+        if _TRUTHS.isdisjoint(types) and not _NUMBERS.isdisjoint(types):
+            raise ValueError("expected a number, not true or false")
+        return value
+
+
+class StrictModel(CheckedModel):
     """A configuration that accepts no key it does not know."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -57,6 +75,20 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
 def _taken(model: type[BaseModel], key: str, value: Any) -> Any:
     """Numbers of numpy and PyTorch as Python's; what is under an own key of the user's stays."""
     return plain(value) if key in model.model_fields or is_numpy_number(value) else value
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    """The types, and the single values, that an annotation is made of."""
+    parts = get_args(annotation)
+    if not parts and isinstance(annotation, Hashable):
+        yield type(annotation) if isinstance(annotation, bool) else annotation
+    yield from (one for part in parts for one in _types_in(part))
+
+
+def _holds_truth(value: Any) -> bool:
+    if isinstance(value, list | tuple | Mapping):
+        return any(map(_holds_truth, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, bool)
 
 
 def _key(detail: ErrorDetails, data: Any) -> str:

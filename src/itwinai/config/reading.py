@@ -45,6 +45,40 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Written:
+    """A number that shows itself as it was written."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class _WrittenInt(_Written, int):
+    """A whole one."""
+
+
+class _WrittenFloat(_Written, float):
+    """Any other."""
+
+
+class _TextLoader(_Loader):
+    """The same, whose numbers show themselves as they were written."""
+
+    def construct_written(self, node: yaml.ScalarNode) -> Any:
+        """Read a number."""
+        number = _Loader.yaml_constructors[node.tag](self, node)
+        if not isinstance(number, int | float):
+            return number
+        kept = _WrittenInt(number) if isinstance(number, int) else _WrittenFloat(number)
+        kept.text = node.value
+        return kept
+
+
+for _tag in ("int", "float"):
+    _TextLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _TextLoader.construct_written)
+
+
 def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Read keys and values from a YAML file, and set some of them.
 
@@ -55,6 +89,18 @@ def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, A
     Raises:
         ConfigurationError: If the file cannot be read or holds no keys, or an override is none.
     """
+    return _read(path, overrides, _Loader)
+
+
+def read_as_written(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read keys and values as :func:`read_mapping` does, for a model that takes numbers as text.
+
+    ``str()`` of a number is what was written: of 3.10 it is not ``3.1``.
+    """
+    return _read(path, overrides, _TextLoader)
+
+
+def _read(path: str | Path, overrides: Iterable[str], loader: type[_Loader]) -> dict[str, Any]:
     if _URL.match(str(path)):
         raise ConfigurationError(
             f"{path}: only files on this machine are read, because whoever serves or redirects a "
@@ -65,11 +111,11 @@ def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, A
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{path}: cannot be read: {reason}") from error
-    content = _parse(text, str(path))
+    content = _parse(text, str(path), loader)
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: expected keys and values, as in 'nodes: 2'.")
     for override in overrides:
-        _override(content, override)
+        _override(content, override, loader)
     return content
 
 
@@ -89,18 +135,18 @@ def validate_file(model: type[Model], content: Mapping[str, Any], path: str | Pa
         raise ConfigurationError("\n".join(lines)) from None
 
 
-def _parse(text: str, name: str) -> Any:
+def _parse(text: str, name: str, loader: type[_Loader]) -> Any:
     try:
         check_bounds(text, name)
-        loader = _Loader(text)
-        loader.name = name  # what messages call it
-        return loader.get_single_data()
+        reader = loader(text)
+        reader.name = name  # what messages call it
+        return reader.get_single_data()
     except yaml.YAMLError as error:
         problem = " ".join(yaml_problem(error).split())
         raise ConfigurationError(problem if name in problem else f"{name}: {problem}") from error
 
 
-def _override(content: dict[str, Any], override: str) -> None:
+def _override(content: dict[str, Any], override: str, loader: type[_Loader]) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigurationError(f"{override}: write what to change as key=value, e.g. nodes=4")
@@ -110,4 +156,4 @@ def _override(content: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigurationError(f"{override}: '{parent}' is a single value and has no keys")
         content = inner
-    content[last] = _parse(text, override)
+    content[last] = _parse(text, override, loader)

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from itwinai.errors import ConfigurationError, one_line
+
+_TRUTH = TypeAdapter(bool)
 
 
 def plain(value: Any) -> Any:
@@ -81,6 +85,29 @@ def _extent(value: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
     if count > _MOST:
         raise ValueError(f"more than {_MOST:,} values")
     return count, deep
+
+
+def truth_of(where: str, value: Any) -> bool:
+    """Return true or false, also as a text, as it comes from the environment: ``"false"``.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    try:
+        return _TRUTH.validate_python(plain(value))
+    except ValidationError:
+        raise ConfigurationError(f"{where}={shown(value)}: expected true or false") from None
+
+
+def name_of(where: str, value: Any) -> str | None:
+    """Return a name, or None for none.
+
+    Raises:
+        ConfigurationError: If it is no text: as a number ``2026_11_30`` has become another name.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{where}={shown(value)}: expected a name; write it in quotes")
+    return value
 
 
 def shown(value: Any) -> str:

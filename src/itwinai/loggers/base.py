@@ -6,14 +6,14 @@ import inspect
 import logging
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from itwinai import logger as library_logger
-from itwinai.config.values import expanded
+from itwinai.config.values import expanded, plain
 from itwinai.constants import BASE_EXP_NAME as BASE_EXP_NAME
 from itwinai.errors import ConfigurationError
 
@@ -152,6 +152,22 @@ class Logger(LogMixin):
                 "it must be 'epoch', 'batch' or a number above zero."
             )
         self._log_freq = value
+
+    @property
+    def log_on_workers(self) -> int | list[int]:
+        """Rank or ranks of the workers that log; -1 for all."""
+        return self._log_on_workers
+
+    @log_on_workers.setter
+    def log_on_workers(self, value: int | list[int]) -> None:
+        given: Any = plain(value)  # whatever YAML gave
+        ranks = [given] if isinstance(given, str) or not isinstance(given, Sequence) else given
+        if not all(isinstance(r, int) and not isinstance(r, bool) and r >= -1 for r in ranks):
+            raise ConfigurationError(
+                f"{type(self).__name__}: log_on_workers is {given!r}; "
+                "it must be a rank (0 is the first), a list of ranks, or -1 for all."
+            )
+        self._log_on_workers: int | list[int] = given
 
     @contextmanager
     def start_logging(self, rank: int = 0) -> Iterator[None]:

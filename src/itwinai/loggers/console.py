@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from itwinai.config.values import truth_of
 from itwinai.loggers.base import LogFrequency, Logger, py_logger
 
 
@@ -29,7 +30,7 @@ class ConsoleLogger(Logger):
         log_checkpoints: bool = False,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
-        self.log_checkpoints = log_checkpoints
+        self.log_checkpoints = truth_of("ConsoleLogger.log_checkpoints", log_checkpoints)
         #: Folder of the current or last run.
         self.run_path: Path | None = None
 

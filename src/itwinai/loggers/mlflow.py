@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlparse
 
 from itwinai import logger as library_logger
 from itwinai.confidential import masked
+from itwinai.config.values import name_of, truth_of
 from itwinai.errors import ConfigurationError, MissingPackageError
 from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger, StatusOf
 from itwinai.loggers.naming import Names
@@ -83,12 +84,13 @@ class MLFlowLogger(Logger):
         close_timeout_s: float = 10.0,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
-        self.log_checkpoints = log_checkpoints
+        self.log_checkpoints = truth_of("MLFlowLogger.log_checkpoints", log_checkpoints)
         uri = tracking_uri or os.environ.get(URI_VARIABLE) or str(self.savedir / "mlflow")
         self.tracking_uri = absolute_uri(uri)
-        self.experiment_name = experiment_name
+        experiment = name_of("MLFlowLogger.experiment_name", experiment_name)
+        self.experiment_name = experiment or BASE_EXP_NAME
         self.run_description = run_description
-        self.run_name = run_name
+        self.run_name = name_of("MLFlowLogger.run_name", run_name)
         if close_timeout_s < 0:
             raise ConfigurationError(
                 f"MLFlowLogger: close_timeout_s is {close_timeout_s!r}; it must not be below zero."

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from itwinai.config.values import truth_of
 from itwinai.errors import ConfigurationError, MissingPackageError
 from itwinai.loggers.base import BASE_EXP_NAME, LogFrequency, Logger
 
@@ -51,9 +52,9 @@ class WandBLogger(Logger):
         close_timeout_s: float = 10.0,
     ) -> None:
         super().__init__(savedir=savedir, log_freq=log_freq, log_on_workers=log_on_workers)
-        self.log_checkpoints = log_checkpoints
+        self.log_checkpoints = truth_of("WandBLogger.log_checkpoints", log_checkpoints)
         self.project_name = project_name
-        self.offline_mode = offline_mode
+        self.offline_mode = truth_of("WandBLogger.offline_mode", offline_mode)
         if close_timeout_s <= 0:
             raise ConfigurationError(
                 f"WandBLogger: close_timeout_s is {close_timeout_s!r}; it must be above zero."

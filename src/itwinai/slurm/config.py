@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from itwinai.config.model import StrictModel
-from itwinai.config.reading import read_mapping, validate_file
+from itwinai.config.reading import read_as_written, validate_file
 from itwinai.slurm.values import (
     Command,
     Constraint,
@@ -169,7 +169,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> SlurmConfiguration:
     Raises:
         ConfigurationError: If it cannot be read, or a key or value is wrong; names all of them.
     """
-    content = _with_absolute_paths(read_mapping(path, overrides), Path(path).absolute().parent)
+    content = _with_absolute_paths(read_as_written(path, overrides), Path(path).absolute().parent)
     return validate_file(SlurmConfiguration, content, path)
 
 

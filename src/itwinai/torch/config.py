@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -19,10 +18,10 @@ from pydantic import (
     field_validator,
 )
 
-from itwinai.config.model import validate
+from itwinai.config.model import CheckedModel, validate
 
 
-class Configuration(BaseModel):
+class Configuration(CheckedModel):
     """Keys and values, as attributes or as ``config["key"]``; unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, protected_namespaces=())
@@ -150,7 +149,7 @@ class TrainingConfiguration(Configuration):
     #: Factor of a step.
     lr_scheduler_gamma: float = Field(default=0.95, gt=0, allow_inf_nan=False)
     #: Epochs, also in fractions, in which the rate rises to ``optim_lr``, of cosine and onecycle.
-    lr_warmup_epochs: float = Field(default=0.0, ge=0)
+    lr_warmup_epochs: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     #: Number format of the forward pass; bf16 and fp16 are autocast, and fp16 scales the loss.
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     #: Batches whose gradients make one optimizer step.

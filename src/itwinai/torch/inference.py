@@ -9,10 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+import itwinai
 from itwinai.components import Predictor, Saver, monitor_exec
 from itwinai.distributed import detect_distributed_environment
 from itwinai.errors import ConfigurationError
@@ -54,6 +56,9 @@ class TorchPredictor(Predictor):
     Raises:
         ConfigurationError: For a wrong value in ``config``, or an unknown strategy.
     """
+
+    #: Whether a NaN among the outputs was told.
+    _told_unknown = False
 
     def __init__(
         self,
@@ -138,6 +143,16 @@ class TorchPredictor(Predictor):
             )
         return predictions
 
+    def _tell_unknown(self, outputs: torch.Tensor) -> None:
+        """Say once that outputs are not numbers, which the classes made of them do not show."""
+        if not self._told_unknown and bool(outputs.isnan().any()):
+            self._told_unknown = True
+            itwinai.logger.warning(
+                "warning: '%s': the model gives NaN for some samples, so their classes mean "
+                "nothing. Has its training diverged, or do their inputs hold NaN?",
+                self.name,
+            )
+
     def _loader(self, share: Dataset[Any]) -> DataLoader[Any]:
         workers = self.config.num_workers_dataloader
         return DataLoader(
@@ -154,7 +169,17 @@ class MulticlassTorchPredictor(TorchPredictor):
     """Predicts the number of the class with the largest output."""
 
     def transform_predictions(self, outputs: Any) -> list[Any]:
-        """One whole number per sample."""
+        """One whole number per sample.
+
+        Raises:
+            HookError: If there is one output, which would always be the largest.
+        """
+        if outputs.shape[1:2] == (1,):
+            raise HookError(
+                f"'{self.name}': the model has one output, and so there is one class alone. Use "
+                "MultilabelTorchPredictor, which compares it with a threshold."
+            )
+        self._tell_unknown(outputs)
         return cast("list[Any]", outputs.argmax(dim=1).tolist())
 
 
@@ -183,6 +208,7 @@ class MultilabelTorchPredictor(TorchPredictor):
 
     def transform_predictions(self, outputs: Any) -> list[Any]:
         """One list of zeros and ones per sample."""
+        self._tell_unknown(outputs)
         return cast("list[Any]", (outputs > self.threshold).int().tolist())
 
 
@@ -272,6 +298,6 @@ def _as_csv(predictions: list[Any]) -> str:
 
 
 def _values(prediction: Any) -> list[Any]:
-    if isinstance(prediction, torch.Tensor):
+    if isinstance(prediction, torch.Tensor | np.ndarray):
         prediction = prediction.flatten().tolist()
     return list(prediction) if isinstance(prediction, list | tuple) else [prediction]

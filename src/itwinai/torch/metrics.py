@@ -250,6 +250,12 @@ def metrics_by_name(metrics: Metrics | None) -> dict[str, Metric]:
             found[str(name)] = metric
     if "loss" in found:
         raise ConfigurationError("metrics: 'loss' is the name of the loss; take another one")
+    for name in found:
+        base = re.sub("_(epoch|step)$", "", name)
+        if base != name and base in (*found, "loss"):
+            raise ConfigurationError(
+                f"metrics: {name!r} is the name under which {base!r} is logged; take another one"
+            )
     return found
 
 
@@ -325,7 +331,9 @@ def flatten(name: str, value: Any) -> dict[str, torch.Tensor]:
 def _row(value: Any) -> Sequence[torch.Tensor]:
     if isinstance(value, list | tuple):
         return [number for part in value for number in _row(part)]
-    return list(torch.as_tensor(value).detach().flatten())
+    # PyTorch would keep seven digits of one of Python's numbers, or fewer.
+    precision = torch.float64 if isinstance(value, float) else None
+    return list(torch.as_tensor(value, dtype=precision).detach().flatten())
 
 
 def _check_names(values: Mapping[str, Any]) -> None:

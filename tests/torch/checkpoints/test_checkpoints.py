@@ -19,6 +19,7 @@ from small_trainings import MLP, make_data, options
 
 from itwinai.errors import CheckpointError
 from itwinai.torch.checkpoints import files as checkpoint
+from itwinai.torch.checkpoints.sharded import merge_shards
 from itwinai.torch.trainer import TorchTrainer
 
 HERE = Path(__file__).parent
@@ -259,3 +260,14 @@ def test_steps_are_counted_on(tmp_path: Path) -> None:
     whole = train(tmp_path, epochs=4, checkpoint_every=2)
     resumed = train(tmp_path, epochs=4, from_checkpoint=tmp_path / "checkpoints/epoch_1")
     assert resumed.train_glob_step == whole.train_glob_step == 16
+
+
+def test_the_buffers_in_shards_are_those_of_one_rank(tmp_path: Path) -> None:
+    run_ranks(HERE / "buffers_program.py", str(tmp_path))
+    saved = sorted(tmp_path.iterdir())
+    assert len(saved) == 3
+    for shards in saved:
+        model, _ = merge_shards(shards)
+        buffers = [value for name, value in model.items() if "running" in name]
+        assert len(buffers) == 8
+        assert all(value.eq(1).all() for value in buffers), shards

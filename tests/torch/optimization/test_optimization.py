@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_trainings import MLP, make_data, options
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from itwinai.torch.reproducibility import set_seed
 from itwinai.torch.trainer import TorchTrainer
@@ -49,8 +49,9 @@ def flat(model: nn.Module, gradients: bool = False) -> torch.Tensor:
 
 def train(folder: Path, data: Any = DATA, **changes: Any) -> tuple[Recording, nn.Module]:
     config = {**CONFIG, **changes.pop("config", {})}
+    validation = changes.pop("validation", make_data(35))
     trainer = Recording(**options(folder, config=config, metrics={}, **changes))
-    *_, model = trainer.execute(data, make_data(35))
+    *_, model = trainer.execute(data, validation)
     return trainer, model
 
 
@@ -163,6 +164,23 @@ def test_a_compiled_model_trains_alike_and_keeps_its_names(tmp_path: Path) -> No
     MLP().load_state_dict(saved)
 
 
+def test_the_average_of_16_bit_weights_follows_them(tmp_path: Path) -> None:
+    def trained(kind: torch.dtype, decay: float | None) -> torch.Tensor:
+        set_seed(1)
+        data = TensorDataset(DATA.tensors[0].to(kind), DATA.tensors[1])
+        config = {**CONFIG, "ema_decay": decay}
+        given = options(tmp_path, config=config, metrics={}, model=MLP().to(kind), epochs=10)
+        *_, model = TorchTrainer(**given).execute(data, data)
+        assert flat(model).dtype == kind
+        return flat(model).float()
+
+    exact, average = trained(torch.float32, 0.999), trained(torch.bfloat16, 0.999)
+    set_seed(1)
+    begin, end = flat(MLP()), trained(torch.bfloat16, None)
+    assert torch.norm(average - exact) < 0.2 * torch.norm(exact - begin)
+    assert torch.norm(end - begin) > 5 * torch.norm(exact - begin)  # the evaluations left it alone
+
+
 def test_the_average_is_what_is_evaluated_and_saved(tmp_path: Path) -> None:
     trainer, trained = train(tmp_path, epochs=2, config={"ema_decay": 0.7}, checkpoint_every=1)
     model, optimizer, batches = by_hand(16, epochs=2)
@@ -219,3 +237,33 @@ def test_a_users_own_plateau_schedule_hears_the_validation_loss(tmp_path: Path) 
     trainer = Own(**options(tmp_path, config=CONFIG, metrics={}))
     trainer.execute(DATA, make_data(35))
     assert trainer.optimizer.param_groups[0]["lr"] == 0.1 / 4  # no epoch is better by 10
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"lr_scheduler": "polynomial", "lr_scheduler_step_size": 2}, "to 0 with 1 of 3 epochs"),
+        ({"lr_scheduler": "polynomial", "lr_scheduler_step_size": 3}, None),
+        ({"lr_scheduler": "cosine", "lr_warmup_epochs": 3}, "lr_warmup_epochs=3 is all of the 3"),
+        ({"lr_scheduler": "cosine", "lr_warmup_epochs": 2.5}, None),
+    ],
+    ids=str,
+)
+def test_a_schedule_that_trains_nothing_or_never_falls_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: dict[str, Any], told: str | None
+) -> None:
+    train(tmp_path, config=config)
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(warnings) == (told is not None)
+    assert told is None or told in warnings[0]
+
+
+@pytest.mark.parametrize("size", [1e6, 1.0])
+def test_a_training_of_which_every_step_overflows_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: float
+) -> None:
+    inputs = size * torch.randn(100, 4)
+    data = TensorDataset(inputs, size * inputs.sum(1, keepdim=True))
+    config = {"precision": "fp16", "loss": "mse", "batch_size": 2}
+    train(tmp_path, data, config=config, model=nn.Linear(4, 1), validation=data)
+    assert capsys.readouterr().out.count("the gradients overflow in each step") == (size > 1)

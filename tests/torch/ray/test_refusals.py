@@ -17,6 +17,7 @@ from itwinai.errors import ConfigurationError, ItwinaiError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.search import ALGORITHMS
+from itwinai.torch.ray.arguments import RayArguments
 from itwinai.torch.trainer import RayTorchTrainer, TorchTrainer
 
 LR = {"optim_lr": {"type": "loguniform", "lower": 1e-4, "upper": 1e-1}}
@@ -527,6 +528,20 @@ def test_a_trainer_that_cannot_be_sent(tmp_path: Path) -> None:
         "the trainer cannot be sent to a trial's process: cannot pickle '_thread.lock' object. "
         "Open files, locks and connections must be made inside train(), not in the constructor."
     )
+
+
+def test_what_ray_is_told_of_failures_and_ends_is_not_left_out() -> None:
+    tune = pytest.importorskip("ray.tune")
+
+    def study(**run_options: Any) -> Any:
+        space = {"optim_lr": tune.uniform(0.1, 1)}
+        return RayArguments(search_space=space, run=tune.RunConfig(**run_options)).study()[1]
+
+    assert study().max_failures == 3
+    assert study(failure_config=tune.FailureConfig(max_failures=7)).max_failures == 7
+    assert study(failure_config=tune.FailureConfig(max_failures=-1)).max_failures > 1000
+    with pytest.raises(ConfigurationError, match=r"ray_run_config.stop=.*'training_iteration'"):
+        study(stop={"training_iteration": 2})
 
 
 def test_ray_arguments_are_checked_like_a_study(tmp_path: Path) -> None:

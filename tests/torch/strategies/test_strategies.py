@@ -229,6 +229,18 @@ def test_deepspeed_s_own_configuration_wins_from_a_mapping_or_a_file(tmp_path):
         options(deepspeed=str(tmp_path / "absent.json"))
 
 
+def test_what_deepspeed_asks_for_and_does_not_get_is_told(capsys):
+    options(deepspeed={"train_micro_batch_size_per_gpu": 32, "optimizer": {}})
+    assert "warning" not in capsys.readouterr().out
+    optimizer = {"type": "SGD", "params": {"lr": 0.5}}
+    options(deepspeed={"train_micro_batch_size_per_gpu": 8, "optimizer": optimizer})
+    told = capsys.readouterr().out
+    assert "optimizer has no effect: the optimizer is the training's, optimizer='adam'" in told
+    assert "per_gpu=8 makes no batches of this size: they are the training's, batch_size=3" in told
+    with pytest.raises(ConfigurationError, match=r"deepspeed.scheduler: .* set lr_scheduler"):
+        options(deepspeed={"scheduler": {"type": "WarmupLR"}})
+
+
 # -- shards ----------------------------------------------------------------------------------------
 
 

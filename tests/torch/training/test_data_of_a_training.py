@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ import torch
 from small_trainings import make_data, options
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    get_worker_info,
+)
 
 import itwinai
 from itwinai.errors import CheckpointError, ConfigurationError, NotANumberError
@@ -252,6 +260,38 @@ def test_inputs_and_targets_of_different_lengths_are_said_once(tmp_path, message
     trained(tmp_path / "b", kind=TimeFirst, data=(make_data(20), None), metrics={})
     said = "the inputs of a batch have the length 7 and its targets 8, so it counts as 7 samples"
     assert messages.text.count("the inputs of a batch") == messages.text.count(said) == 1
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1"])
+@pytest.mark.parametrize("end", [nn.Identity, partial(nn.Flatten, 0)], ids=["columns", "alike"])
+@pytest.mark.filterwarnings("ignore:Using a target size")  # a trial's goes to its log
+def test_predictions_and_targets_of_different_shapes_are_said_once(tmp_path, messages, loss, end):
+    inputs = torch.randn(20, 4)
+    data = TensorDataset(inputs, inputs.sum(1))
+    model = nn.Sequential(nn.Linear(4, 1), end())
+    trained(tmp_path, data=(data, data), model=model, config={"loss": loss}, metrics={})
+    count = messages.text.count("compares each with several of the others")
+    assert count == (end is nn.Identity)
+
+
+def test_what_goes_by_a_set_that_is_not_there_is_said(tmp_path, messages):
+    asked = {"config": {"early_stopping_patience": 1}, "test_every": 1, "epochs": 1}
+    trained(tmp_path / "a", data=(*DATA, DATA[1]), **asked)
+    assert "no effect" not in messages.text
+    trained(tmp_path / "b", data=(DATA[0], None), **asked)
+    assert "early_stopping_patience=1 has no effect: there is no validation set" in messages.text
+    assert "test_every=1 has no effect: there is no test set" in messages.text
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_loss_that_is_a_sum_is_said(tmp_path, messages, reduction):
+    class Own(TorchTrainer):
+        def create_model_loss_optimizer(self) -> None:
+            super().create_model_loss_optimizer()
+            self.loss = nn.CrossEntropyLoss(reduction=reduction)
+
+    trained(tmp_path, kind=Own, epochs=1)
+    assert messages.text.count("has reduction='sum'") == (reduction == "sum")
 
 
 # -- what hooks return ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+from torch.utils.data import TensorDataset
 
 import itwinai
 from itwinai.errors import CheckpointError
@@ -127,6 +128,29 @@ def test_a_schedules_own_settings_take_effect(tmp_path):
 def test_a_rate_that_was_reduced_keeps_its_proportion(tmp_path):
     trainer = continued(Reduced, tmp_path, optim_lr=0.1)
     assert [rate for (rate,) in trainer.noted] == pytest.approx([1e-2, 1e-3])  # from 0.1
+
+
+class Waiting(Rates):
+    """Its rate falls by a factor of ten after an epoch that is no better than any before."""
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.lr_scheduler = ReduceLROnPlateau(self.optimizer, factor=0.1, patience=0)
+
+
+@pytest.mark.parametrize("is_other", [True, False])
+def test_the_best_loss_is_that_of_its_validation_set(tmp_path, messages, is_other):
+    trained(Waiting, tmp_path / "first", epochs=8)
+    # The classes change their names: the loss begins anew, higher than it ever was before.
+    train, validation = (TensorDataset(one.tensors[0], 1 - one.tensors[1]) for one in DATA)
+    changes = {"epochs": 14, "config": {"early_stopping_patience": 3}}
+    checkpoint = tmp_path / "first/checkpoints/epoch_7"
+    trainer = Waiting(**options(tmp_path / "more", from_checkpoint=checkpoint, **changes))
+    trainer.execute(train, validation if is_other else DATA[1])
+    assert (tmp_path / "more/checkpoints/best_model").is_dir() == is_other
+    assert len(trainer.noted) == (6 if is_other else 3)
+    assert (trainer.noted[0] == trainer.noted[-1]) == is_other
+    assert messages.text.count("the validation set is another one") == is_other
 
 
 def test_without_its_schedule_the_rate_is_the_configurations(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from small_trainings import CONFIG, MLP, make_data, options
 
 from itwinai.errors import ConfigurationError
+from itwinai.loggers import WandBLogger
 from itwinai.torch.trainer import RayTorchTrainer, TorchTrainer
 
 DATA = make_data()
@@ -89,11 +90,17 @@ def test_epochs_that_are_no_number_of_them_are_refused(epochs: Any, tmp_path: Pa
     ("name", "value", "expected"),
     [
         ("initial_best_validation_metric", "low", "a number"),
+        ("initial_best_validation_metric", True, "a number"),
         ("initial_best_validation_metric", 10**400, "a number"),
         ("initial_best_validation_metric", float("nan"), "a number"),
         ("checkpoints_location", ["here"], "the path of a folder"),
         ("checkpoints_location", "a\0b", "the path of a folder"),
         ("from_checkpoint", 3, "the path of a folder"),
+        ("checkpoint_sharded", "none", "true or false"),
+        ("enable_torch_profiling", None, "true or false"),
+        ("checkpoint_last", 0, "a whole number of at least 1"),
+        ("profiling_wait_epochs", 1.7, "a whole number of at least 0"),
+        ("run_name", 20261130, "a name; write it in quotes"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(name: str, value: Any, expected: str) -> None:
@@ -101,6 +108,13 @@ def test_arguments_of_another_kind_are_refused(name: str, value: Any, expected: 
         TorchTrainer(CONFIG, 1, model=MLP, **{name: value})
     assert str(caught.value).startswith(f"{name}=")
     assert str(caught.value).endswith(f": expected {expected}")
+
+
+def test_a_truth_may_be_a_text(tmp_path: Path) -> None:
+    given = {"checkpoint_sharded": "false", "enable_torch_profiling": "no", "time_ray": "true"}
+    trainer = TorchTrainer(**options(tmp_path), **given)
+    assert [getattr(trainer, name) for name in given] == [False, False, True]
+    assert WandBLogger(offline_mode="false").offline_mode is False
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, "one"])

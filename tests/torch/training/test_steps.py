@@ -117,6 +117,14 @@ def test_another_schedule_and_batch_size_reach_the_end_of_the_epochs(tmp_path):
 # -- evaluations ---------------------------------------------------------------------------------
 
 
+def test_the_rest_of_an_epoch_has_no_time_of_an_epoch(tmp_path):
+    train(tmp_path, checkpoint_every_steps=3)
+    checkpoint, logger = tmp_path / "checkpoints/epoch_1_step_2", MemoryLogger()
+    train(tmp_path, from_checkpoint=checkpoint, logger=logger)
+    assert [step for name, _, step in logger.logged if name == "epoch_time_s"] == [2]
+    assert [step for name, _, step in logger.logged if name == "train_loss_epoch"] == [1, 2]
+
+
 class Frozen(TorchTrainer):
     """Keeps a part of its model as in evaluation, and notes what is so while it trains."""
 

@@ -187,6 +187,18 @@ def test_own_epochs_that_return_a_loss(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints/best_model").is_dir()
 
 
+def test_what_own_epochs_make_of_the_loss_is_what_counts(tmp_path: Path) -> None:
+    class Penalised(TorchTrainer):
+        def validation_epoch(self) -> Any:
+            self.found = super().validation_epoch()
+            return 2 * self.found + 0.1
+
+    trainer = Penalised(**options(tmp_path, epochs=1))
+    train(trainer)
+    assert trainer.epoch_metrics["validation_loss"] == 2 * float(trainer.found) + 0.1
+    assert trainer.best_validation_metric == trainer.epoch_metrics["validation_loss"]
+
+
 def test_own_loaders_and_own_model_loss_and_optimizer(tmp_path: Path) -> None:
     class Own(TorchTrainer):
         def create_dataloaders(

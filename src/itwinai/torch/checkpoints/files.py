@@ -76,7 +76,7 @@ def save(
         OmegaConf.save(OmegaConf.create(unresolved(_plain(config))), scratch / CONFIG)
         write_manifest(
             scratch,
-            _plain(about or {}),
+            _plain(about or {}, infinite=str),
             {"torch": str(torch.__version__)},
             is_within_epoch="step" in state,
         )
@@ -378,12 +378,17 @@ def _damaged(path: Path, reason: str) -> str:
     )
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Only what YAML and JSON can write; anything else by its text."""
+def _plain(config: Mapping[str, Any], infinite: Callable[[float], Any] = float) -> dict[str, Any]:
+    """Only what YAML and JSON can write; anything else by its text.
+
+    Args:
+        config: Any values.
+        infinite: What an infinite number, or NaN, becomes; JSON has none.
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
-            return str(value)
+            return infinite(value)
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, Mapping):

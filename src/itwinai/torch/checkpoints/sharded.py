@@ -42,6 +42,7 @@ def write_shards(
     model: Mapping[str, Any],
     optimizer: Mapping[str, Any],
     names: Iterable[str] | None = None,
+    of_first: Iterable[str] = (),
 ) -> None:
     """Write this rank's part; all ranks call it.
 
@@ -51,8 +52,12 @@ def write_shards(
             several ranks hold one of them writes it.
         optimizer: State dictionary, by number of the parameter.
         names: All names of the model's state, where a rank holds only some; None: ``model``'s.
+        of_first: Names of tensors that each rank has otherwise, such as the statistics of its own
+            batches; those of rank 0 are written.
     """
-    tensors = {f"model/{k}": v for k, v in model.items() if isinstance(v, torch.Tensor)}
+    left = set(of_first) if dist.is_initialized() and dist.get_rank() > 0 else set()
+    whole = {k: v for k, v in model.items() if isinstance(v, torch.Tensor)}
+    tensors = {f"model/{k}": v for k, v in whole.items() if k not in left}
     plain_state: dict[int, dict[str, Any]] = {}
     for number, values in optimizer["state"].items():
         plain_state[number] = {}

@@ -16,7 +16,9 @@ class WeightAverage:
 
     Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992). Buffers, such
     as the statistics of a batch normalisation, are not averaged; nor are frozen weights, whose
-    average begins with the first step that may change them.
+    average begins with the first step that may change them. The average has single precision at
+    least: the share of a step would be lost in that of 16-bit weights. Checkpoints hold it in the
+    weights' own format.
 
     Args:
         model: The model, whose parameters keep their place in memory.
@@ -36,6 +38,8 @@ class WeightAverage:
         self._decay = decay
         #: By index; of the weights that are, or were, trained.
         self._average: dict[int, torch.Tensor] = {}
+        #: The model's own weights while it has the averaged ones, where those would not hold these.
+        self._aside: dict[int, torch.Tensor] = {}
         self._is_applied = False
         self._follow_unfrozen()
 
@@ -43,16 +47,22 @@ class WeightAverage:
     def update(self) -> None:
         """Take the weights after an optimizer step into the average."""
         self._follow_unfrozen()
-        for average, weight in self._pairs():
+        for _, average, weight in self._pairs():
             average.lerp_(weight.detach().to(average.dtype), 1 - self._decay)
 
     @torch.no_grad()
     def exchange(self) -> None:
         """Put the averaged weights in the model's place, and the model's in theirs."""
-        for average, weight in self._pairs():
+        for index, average, weight in self._pairs():
+            if index in self._aside:
+                weight.copy_(self._aside.pop(index))
+                continue
             kept = weight.detach().clone()
             weight.copy_(average)
-            average.copy_(kept)
+            if average.dtype == weight.dtype:
+                average.copy_(kept)
+            else:
+                self._aside[index] = kept
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -85,13 +95,14 @@ class WeightAverage:
     @torch.no_grad()
     def restart(self) -> None:
         """Take the model's present weights as the average."""
-        for average, weight in self._pairs():
+        for _, average, weight in self._pairs():
             average.copy_(weight.detach())
 
     def _follow_unfrozen(self) -> None:
         for index, weight in enumerate(self._weights):
             if weight.requires_grad and index not in self._average:
-                self._average[index] = weight.detach().clone()
+                precision = torch.promote_types(weight.dtype, torch.float32)
+                self._average[index] = weight.detach().to(precision, copy=True)
 
-    def _pairs(self) -> Iterator[tuple[torch.Tensor, nn.Parameter]]:
-        return ((average, self._weights[index]) for index, average in self._average.items())
+    def _pairs(self) -> Iterator[tuple[int, torch.Tensor, nn.Parameter]]:
+        return ((i, average, self._weights[i]) for i, average in self._average.items())

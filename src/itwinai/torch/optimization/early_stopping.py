@@ -19,13 +19,16 @@ class EarlyStopping:
     def __init__(self, patience: int | None, min_delta: float = 0.0) -> None:
         self._patience = patience
         self._min_delta = min_delta
-        self._best = math.inf
-        self._waited = 0
+        self.restart()
 
     @property
     def is_due(self) -> bool:
         """Whether the training shall end."""
         return self._patience is not None and self._waited >= self._patience
+
+    def restart(self) -> None:
+        """Forget all losses so far."""
+        self._best, self._waited = math.inf, 0
 
     def observe(self, loss: float | None) -> bool:
         """Hear the validation loss of an epoch; None: there was no validation.

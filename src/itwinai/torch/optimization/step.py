@@ -42,6 +42,7 @@ class Optimization:
         self._scaler = torch.amp.GradScaler(self._device, enabled=scales)
         decay = values["ema_decay"]
         self._begins, self._casts = True, False
+        self._is_told = False
         #: Optimizer steps made.
         self.steps = 0
         self.average = None if decay is None else WeightAverage(model, decay)
@@ -89,6 +90,16 @@ class Optimization:
         """Leave gradients out that no step was made of; return whether there were any."""
         left, self._begins = not self._begins, True
         return left
+
+    def has_overflown(self) -> bool:
+        """Whether gradients overflow without any loss scaling, so that no step is made; said once.
+
+        On a GPU this waits for all steps.
+        """
+        if self._is_told or not self._scaler.is_enabled() or self._scaler.get_scale() >= 1:
+            return False
+        self._is_told = True
+        return True
 
     def evaluated(self) -> AbstractContextManager[None]:
         """Context in which the model has the weights to evaluate and to keep."""

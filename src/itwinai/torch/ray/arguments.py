@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from itwinai.config.model import validate
+from itwinai.config.values import shown
+from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.space import SearchSpace
 
@@ -36,8 +38,13 @@ class RayArguments:
         """The study that they describe.
 
         Raises:
-            ConfigurationError: For what the study's own configuration refuses.
+            ConfigurationError: For what the study's own configuration refuses, and a ``stop``.
         """
+        if getattr(self.run, "stop", None):
+            raise ConfigurationError(
+                f"ray_run_config.stop={shown(self.run.stop)}: trials train for the trainer's "
+                "epochs. Leave it out; set epochs, or the scheduler 'patience' or 'threshold'."
+            )
         space = SearchSpace.parse(self.search_space or {})
         exhaustive = any(getattr(parameter, "exhaustive", False) for parameter in space.values())
         fields = {
@@ -70,9 +77,12 @@ def _seconds(budget: Any) -> Any:
 
 
 def _from_run(run: Any) -> dict[str, Any]:
+    failures = getattr(getattr(run, "failure_config", None), "max_failures", 0)
     return {
         "name": getattr(run, "name", None),
         "storage_path": getattr(run, "storage_path", None),
+        # Ray's 0 is its default, and -1 stands for any number.
+        "max_failures": {0: None, -1: 10**6}.get(failures, failures),
     }
 
 

@@ -174,7 +174,9 @@ class StateDicts:
         from itwinai.torch.checkpoints import sharded
 
         state = sharded.NO_OPTIMIZER if optimizer is None else optimizer.state_dict()
-        sharded.write_shards(path, self.unwrap(model).state_dict(), state)
+        inner = self.unwrap(model)
+        buffers = [name for name, _ in inner.named_buffers()]
+        sharded.write_shards(path, inner.state_dict(), state, of_first=buffers)
 
     def load_sharded(self, path: Path, model: nn.Module, optimizer: Optimizer | None) -> None:
         """Put back what :meth:`save_sharded` wrote, with any strategy and number of processes."""

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+import itwinai
 import itwinai.distributed as cluster
 from itwinai.environ import environment
 from itwinai.errors import ConfigurationError, MissingPackageError
@@ -71,9 +72,13 @@ class DeepSpeedStrategy(ProcessGroupStrategy):
         Its key ``deepspeed`` wins, a mapping or the path of a JSON file.
 
         Raises:
-            ConfigurationError: If that file cannot be read.
+            ConfigurationError: If that file cannot be read, or has a schedule.
         """
-        return {"config": deepspeed_config.from_training(config)}
+        options = deepspeed_config.from_training(config)
+        if cluster.detect_distributed_environment().global_rank == 0:
+            for text in deepspeed_config.without_effect(config):
+                itwinai.logger.warning("warning: %s", text)
+        return {"config": options}
 
     def distributed(
         self,

@@ -23,9 +23,14 @@ def from_training(config: TrainingConfiguration) -> dict[str, Any]:
     """DeepSpeed's configuration for a training, whose key ``deepspeed`` wins.
 
     Raises:
-        ConfigurationError: If that key is a file that cannot be read.
+        ConfigurationError: If that key is a file that cannot be read, or has a schedule.
     """
     own = read(config.get("deepspeed"))
+    if own.get("scheduler"):
+        raise ConfigurationError(
+            "config.deepspeed.scheduler: the schedule is the training's, whose checkpoints hold "
+            "it. Remove this section, and set lr_scheduler in the training's configuration."
+        )
     options: dict[str, Any] = {"zero_optimization": {"stage": 1}}
     if not any(name in own for name in _BATCH_SIZES):
         options["train_micro_batch_size_per_gpu"] = config.batch_size
@@ -40,6 +45,24 @@ def from_training(config: TrainingConfiguration) -> dict[str, Any]:
     if own.get("gradient_accumulation_steps", "auto") in ("auto", steps):
         own.pop("gradient_accumulation_steps", None)  # the training does it
     return options | own
+
+
+def without_effect(config: TrainingConfiguration) -> list[str]:
+    """Say what DeepSpeed's own configuration asks for and does not get."""
+    own, values = read(config.snapshot()["deepspeed"]), config.snapshot()
+    told = []
+    if own.get("optimizer"):
+        told.append(
+            "config.deepspeed.optimizer has no effect: the optimizer is the training's, "
+            f"optimizer={values['optimizer']!r} with optim_lr={values['optim_lr']:g}"
+        )
+    size = own.get("train_micro_batch_size_per_gpu", "auto")
+    if size not in ("auto", values["batch_size"]):
+        told.append(
+            f"config.deepspeed.train_micro_batch_size_per_gpu={size!r} makes no batches of this "
+            f"size: they are the training's, batch_size={values['batch_size']}"
+        )
+    return told
 
 
 def read(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:

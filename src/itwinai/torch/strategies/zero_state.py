@@ -42,8 +42,9 @@ class ZeroState:
         """State dictionary of the user's model."""
         state = {}
         for number, (name, value) in enumerate(inner.state_dict(keep_vars=True).items()):
-            whole = self._whole(value) if isinstance(value, nn.Parameter) else value
-            if keep(number):
+            is_weight = isinstance(value, nn.Parameter)
+            whole = self._whole(value) if is_weight else value
+            if keep(number if is_weight else 0):  # each rank has buffers of its own
                 state[name] = whole.detach().cpu() if isinstance(whole, torch.Tensor) else whole
         return state
 

@@ -16,14 +16,14 @@ from itwinai.torch.training.protocol import Stage, Training
 def run_hook(training: Training, stage: Stage) -> None:
     """Run the hook of an epoch's stage, such that all ranks have its metrics alike.
 
-    A loss that a user's own hook returned, and nobody recorded, is taken.
+    A loss that a user's own hook returned is taken, whatever was recorded before.
     """
     hook, name = f"{stage}_epoch", f"{stage}_loss"
     training.whereabouts.hook = f"{hook}()"
     is_own = training.overrides(hook)
     with evaluating(training) if is_own and stage != "train" else nullcontext():
         loss = getattr(training, hook)()
-    if loss is not None and name not in training.epoch_metrics:
+    if loss is not None and (is_own or name not in training.epoch_metrics):
         training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)
     if is_own:
         agree_on_metrics(training)

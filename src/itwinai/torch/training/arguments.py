@@ -58,7 +58,7 @@ def real_number(name: str, value: Any) -> float:
         number = float(plain(value))
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if math.isnan(number):
+    if isinstance(plain(value), bool) or math.isnan(number):
         raise ConfigurationError(f"{name}={shown(value)}: expected a number")
     return number
 

@@ -24,6 +24,9 @@ from itwinai.torch.type import HookError, described
 #: What gives its values once, and nothing in the next epoch.
 _ONCE = (GeneratorType, map, filter, zip)
 
+#: Losses that PyTorch lets compare tensors of two shapes, such as (16, 1) and (16): 256 pairs.
+_ELEMENT_BY_ELEMENT = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+
 #: The attribute that holds the loader of each set.
 SETS = {
     "training": "train_dataloader",
@@ -100,6 +103,14 @@ def loss_of(training: Any) -> Any:
         expected = "a function loss(prediction, target)"
         raise _left("create_model_loss_optimizer", "loss", training.loss, expected)
     return training.loss
+
+
+def odd_shapes(loss: Any, prediction: Any, target: Any) -> tuple[Any, Any] | None:
+    """Shapes of predictions and targets, where a loss compares each with several of the others."""
+    are_tensors = isinstance(prediction, torch.Tensor) and isinstance(target, torch.Tensor)
+    if not isinstance(loss, _ELEMENT_BY_ELEMENT) or not are_tensors:
+        return None
+    return None if prediction.shape == target.shape else (prediction.shape, target.shape)
 
 
 def dictionary(hook: str, returned: Any, content: str) -> dict[str, Any]:

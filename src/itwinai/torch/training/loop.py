@@ -31,13 +31,14 @@ def run_epochs(training: Training) -> None:
     """
     hooks.check_loaders(training)
     for epoch in remaining_epochs(training):
-        began = time.monotonic()
+        began, is_whole = time.monotonic(), not training.position.is_open
         run_hook(training, "train")
         _check_number(training)
         run_hook(training, "validation")
         if training.test_every and (epoch + 1) % training.test_every == 0:
             run_hook(training, "test")
-        training.log(time.monotonic() - began, "epoch_time_s", step=epoch)
+        if is_whole:  # the rest of one would pass for a fast epoch
+            training.log(time.monotonic() - began, "epoch_time_s", step=epoch)
         end_epoch(training)
 
 
@@ -67,6 +68,7 @@ def end_epoch(training: Training) -> None:
     state.release_place(training)
     check_heard(training)
     _step_schedule(training)
+    _tell_overflow(training)
     training.config.took_effect("early_stopping_patience", "early_stopping_min_delta")
     if training.early_stopping.observe(loss) and training.strategy.is_main_worker:
         itwinai.logger.warning(
@@ -93,10 +95,34 @@ def _step_schedule(training: Training) -> None:
     schedule = training.lr_scheduler
     if schedule is None or goes_by_step(schedule):
         return
+    learnt = _learns(training)
     if isinstance(schedule, ReduceLROnPlateau):
         schedule.step(_validation_loss(training))
     else:
         schedule.step()
+    left = training.epochs - training.current_epoch - 1
+    if learnt and left and not _learns(training) and training.strategy.is_main_worker:
+        training.reporter.note(
+            "learning rate",
+            f"warning: {type(schedule).__name__} has brought the learning rate to 0 with {left} of "
+            f"{training.epochs} epochs to come, which train no weight. Let it go on for longer "
+            "(polynomial: lr_scheduler_step_size), or train fewer epochs.",
+        )
+
+
+def _tell_overflow(training: Training) -> None:
+    if training.optimization.has_overflown() and training.strategy.is_main_worker:
+        training.reporter.note(
+            "overflow",
+            "warning: in 16 bits the gradients overflow in each step, which is then left out, so "
+            "nothing is learnt. With precision: bf16 or fp32, or targets and losses of a smaller "
+            "size, they do not.",
+        )
+
+
+def _learns(training: Training) -> bool:
+    """Whether a step changes any weight."""
+    return any(float(group["lr"]) for group in training.optimizer.param_groups)
 
 
 def _validation_loss(training: Training) -> float:

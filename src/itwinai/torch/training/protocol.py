@@ -112,6 +112,8 @@ class Training(Built, Protocol):
     time_ray: bool
     #: Which checkpoints are written, and kept.
     checkpoints: CheckpointPolicy
+    #: What the validation loss must fall below to be the best: in the beginning, and now.
+    initial_best_validation_metric: float
     best_validation_metric: float
     loss: Any
 

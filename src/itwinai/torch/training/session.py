@@ -80,6 +80,8 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         training.create_model_loss_optimizer()
         hooks.check_built(training)
         _tell_pace(training)
+        _tell_sum(training)
+        _tell_missing_sets(training)
         check_steps(training)
         _make_ready(training)
         where.hook = "train()"
@@ -96,8 +98,18 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
 
 
 def _tell_pace(training: Trainable) -> None:
-    """Say that a schedule of PyTorch's that is meant for steps goes by epochs here."""
+    """Say where a schedule goes another way than it was meant to.
+
+    One of PyTorch's that is meant for steps goes by epochs here, and one may have no time to fall.
+    """
     schedule = training.lr_scheduler
+    warmup, epochs = training.config.snapshot()["lr_warmup_epochs"], training.epochs
+    if goes_by_step(schedule) and warmup >= epochs and training.strategy.is_main_worker:
+        training.reporter.note(
+            "lr_warmup_epochs",
+            f"warning: config.lr_warmup_epochs={warmup:g} is all of the {epochs} epochs, so the "
+            "learning rate only rises. Let it be less.",
+        )
     if isinstance(schedule, OneCycleLR | CyclicLR) and not goes_by_step(schedule):
         name = type(schedule).__name__
         training.reporter.note(
@@ -105,6 +117,33 @@ def _tell_pace(training: Trainable) -> None:
             f"warning: {name} goes on with each epoch here, not with each step. Take "
             "lr_scheduler: onecycle in the config, which goes by steps, or step it by yourself.",
         )
+
+
+def _tell_sum(training: Trainable) -> None:
+    """Say that a loss is a sum where all that is done with it takes a mean."""
+    if getattr(training.loss, "reduction", None) == "sum" and training.strategy.is_main_worker:
+        name = type(training.loss).__name__
+        training.reporter.note(
+            "reduction",
+            f"warning: {name} has reduction='sum', but the loss of a batch is taken for the mean "
+            "over its samples: that of an epoch, and steps of several batches or ranks, will "
+            "depend on the size of the batches. Let it be 'mean'.",
+        )
+
+
+def _tell_missing_sets(training: Trainable) -> None:
+    """Say what was asked for and goes by a set that there is not."""
+    patience = training.config.snapshot()["early_stopping_patience"]
+    asked = {
+        "validation": ("config.early_stopping_patience", patience),
+        "test": ("test_every", training.test_every),
+    }
+    for name, (argument, value) in asked.items():
+        is_there = getattr(training, f"{name}_dataloader") is not None
+        own = training.overrides(f"{name}_epoch", "train")
+        if value and not is_there and not own and training.strategy.is_main_worker:
+            text = f"warning: {argument}={value} has no effect: there is no {name} set"
+            training.reporter.note(argument, text)
 
 
 def _agree(training: Trainable) -> None:
@@ -162,10 +201,13 @@ def _make_ready(training: Trainable) -> None:
     part_streams(training.torch_rng, strategy.global_rank(), training.current_epoch)
     if training.restored is not None:
         path, _, saved = training.restored
-        if files.run_of(path) == training.run_id:
+        is_same_run = files.run_of(path) == training.run_id
+        if is_same_run:
             tell_other_samples(training, saved.get("samples", {}))
         with training.effects.restoring():
             state.restore(training, *training.restored)
+        if not is_same_run:
+            state.measure_anew(training, saved)
         training.restored = None
     listener = training.reporter if strategy.is_main_worker else None
     training.effects.begin(training.lr_scheduler, listener)

@@ -53,7 +53,7 @@ def run_stage(
     for name, value in results.items():
         training.epoch_metrics[f"{stage}_{name}"] = value
         log_result(training, f"{stage}_{name}", value)
-    return torch.tensor(results["loss"]) if "loss" in results else None
+    return torch.tensor(results["loss"], dtype=torch.float64) if "loss" in results else None
 
 
 def remaining_batches(training: Training) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import itwinai
 from itwinai.errors import CheckpointError
@@ -179,6 +179,32 @@ def restore(training: Built, path: Path, model: dict[str, Any], state: Any) -> N
     for name, step in state.get("glob_steps", {}).items():
         setattr(training, name, step)
     _restore_random(training, state)
+
+
+def measure_anew(training: Trainable, state: Mapping[str, Any]) -> None:
+    """Forget the best loss of a checkpoint if that was another validation set's.
+
+    No loss of this one can be compared with it: none might ever be better.
+
+    Args:
+        training: Whose other state was restored; all ranks do as rank 0 finds.
+        state: The checkpoint's.
+    """
+    now = training.samples.get("validation")
+    then = state.get("samples", {}).get("validation", now)
+    if not training.strategy.broadcast_obj(now is not None and tuple(then) != tuple(now), 0):
+        return
+    training.best_validation_metric = training.initial_best_validation_metric
+    training.early_stopping.restart()
+    for schedule in _schedules(training).values():
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.best, schedule.num_bad_epochs = schedule.mode_worse, 0
+    if training.strategy.is_main_worker:
+        itwinai.logger.info(
+            "the validation set is another one than that of the checkpoint, whose best loss (%g) "
+            "counts no more",
+            state["best_validation_metric"],
+        )
 
 
 def untouched(model: Any, strategy: TorchDistributedStrategy) -> Any:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from itwinai import job
 from itwinai.components import Trainer, monitor_exec
+from itwinai.config.values import name_of, truth_of
 from itwinai.errors import ConfigurationError
 from itwinai.loggers import Logger, LogMixin, RunContext
 from itwinai.reporting import NullReporter, Reporter, TrialStopped
@@ -147,6 +148,8 @@ class LocalTrainer(Trainer, LogMixin):
     step_watch: StepWatch | None = None
     #: Whether a batch's inputs and targets had different lengths.
     is_count_doubtful = False
+    #: Whether predictions and targets had different shapes.
+    is_loss_doubtful = False
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
@@ -216,8 +219,8 @@ class LocalTrainer(Trainer, LogMixin):
             path_of("checkpoints_location", checkpoints_location)
         )
         self.checkpoint_every = optional_number("checkpoint_every", checkpoint_every)
-        self.checkpoint_last = optional_number("checkpoint_last", checkpoint_last)
-        self.checkpoint_sharded = checkpoint_sharded
+        self.checkpoint_last = number_above_0("checkpoint_last", checkpoint_last)
+        self.checkpoint_sharded = truth_of("checkpoint_sharded", checkpoint_sharded)
         self.checkpoint_every_steps = number_above_0(
             "checkpoint_every_steps", checkpoint_every_steps
         )
@@ -225,15 +228,22 @@ class LocalTrainer(Trainer, LogMixin):
             "checkpoint_every_seconds", checkpoint_every_seconds
         )
         self.validate_every_steps = number_above_0("validate_every_steps", validate_every_steps)
-        self.best_validation_metric = real_number(
+        self.initial_best_validation_metric = real_number(
             "initial_best_validation_metric", initial_best_validation_metric
         )
-        self.run_name = run_name
-        self.enable_torch_profiling = enable_torch_profiling
-        self.store_torch_profiling_traces = store_torch_profiling_traces
-        self.profiling_wait_epochs = profiling_wait_epochs
-        self.profiling_warmup_epochs = profiling_warmup_epochs
-        self.time_ray = time_ray
+        self.best_validation_metric = self.initial_best_validation_metric
+        self.run_name = name_of("run_name", run_name)
+        self.enable_torch_profiling = truth_of("enable_torch_profiling", enable_torch_profiling)
+        self.store_torch_profiling_traces = truth_of(
+            "store_torch_profiling_traces", store_torch_profiling_traces
+        )
+        self.profiling_wait_epochs = whole_number(
+            "profiling_wait_epochs", profiling_wait_epochs, range(2**63)
+        )
+        self.profiling_warmup_epochs = whole_number(
+            "profiling_warmup_epochs", profiling_warmup_epochs, range(2**63)
+        )
+        self.time_ray = truth_of("time_ray", time_ray)
         #: Metrics of the current epoch: ``{stage}_loss`` and ``{stage}_{metric}``.
         self.epoch_metrics: dict[str, float] = {}
         self.reporter: Reporter = NullReporter()
@@ -671,7 +681,20 @@ class LocalTrainer(Trainer, LogMixin):
         with self.autocast():
             prediction = self.model(inputs)
             loss = hooks.loss_of(self)(prediction, target)
+        self._note_shapes(prediction, target)
         return prediction, target, loss
+
+    def _note_shapes(self, prediction: Any, target: Any) -> None:
+        shapes = hooks.odd_shapes(self.loss, prediction, target)
+        if shapes and not self.is_loss_doubtful and self.strategy.is_main_worker:
+            self.is_loss_doubtful = True
+            name = type(self.loss).__name__
+            self.reporter.note(
+                "shapes",
+                f"warning: predictions have the shape {tuple(shapes[0])} and targets "
+                f"{tuple(shapes[1])}, so {name} compares each with several of the others, not with "
+                "its own. Let the model, or the data set, give both the same shape.",
+            )
 
     def _distributed_options(self) -> dict[str, Any]:
         options = self.get_default_distributed_kwargs()
