@@ -134,10 +134,9 @@ trap on_end TERM
 
 # Runs the command and notes its code: where a signal comes as it ends, 'wait' may tell another.
 run() {
-    local code=0
+    trap 'echo "$?" > "$folder/code"' EXIT
     trap : TERM USR1 # the command hears of them by itself
-    "$@" || code=$?
-    echo "$code" > "$folder/code"
+    "$@"
 }
 
 # Waits for what 'run' runs. A signal ends 'wait' early, while the command is still running.

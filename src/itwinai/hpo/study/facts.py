@@ -29,7 +29,7 @@ def keep_setup(study: optuna.Study, setup: attributes.Setup) -> None:
     before = attributes.Setup.read(study.user_attrs.get(attributes.SETUP))
     if before is not None and before.held != setup.held:
         earlier = study.user_attrs.get(attributes.HELD, [])
-        study.set_user_attr(attributes.HELD, [*earlier, [round(time.time(), 3), before.held]])
+        study.set_user_attr(attributes.HELD, [*earlier, [time.time(), before.held]])
     keep_fact(study, attributes.SETUP, setup.kept())
 
 
