@@ -198,6 +198,13 @@ def test_the_job_ends_with_the_code_of_its_command(tmp_path: Path, code: int) ->
     run_script(script, tmp_path / "bin", code=code)
 
 
+def test_a_full_disk_costs_no_code(tmp_path: Path) -> None:
+    content = SMALLEST | {"command": ["bash", "-c", "exit 75"]}
+    content["pre_exec"] = ["ln -s /dev/full $folder/code"]
+    script = render(SlurmConfiguration(**content, storage_path=tmp_path / "studies"))
+    run_script(script, tmp_path / "bin", code=75)
+
+
 def test_a_warning_that_waits_until_it_is_due_ends_with_the_command(tmp_path: Path) -> None:
     storage = tmp_path / "studies"
     command = ["bash", "-c", "kill -USR1 $SCRIPT; exit 7"]
@@ -230,7 +237,7 @@ def run_script(
     ran = folder / "ran"
     shutil.rmtree(folder, ignore_errors=True)
     ran.mkdir(parents=True)
-    for tool in ("bash", "cat", "chmod", "cp", "ls", "mkdir", "rm", "sleep", "touch"):
+    for tool in ("bash", "cat", "chmod", "cp", "ln", "ls", "mkdir", "rm", "sleep", "touch"):
         (folder / tool).symlink_to(shutil.which(tool) or "")
     for name in ("canary", "program"):
         (folder / name).write_text(

@@ -116,7 +116,7 @@ class PlannedCost:
 
     def hours(self, resource: str) -> Spread | None:
         """Hours of a resource, ``CPU`` or ``GPU``, that all slots hold; None where not known."""
-        held = self.slots * self.setup.workers * self.setup.per_worker.get(resource, 0)
+        held = self.slots * self.setup.held.get(resource, 0)
         return None if self.wall is None else self.wall.times(held / 3600)
 
     @property

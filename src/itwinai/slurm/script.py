@@ -133,17 +133,21 @@ trap on_warning USR1
 trap on_end TERM
 
 # Runs the command and notes its code: where a signal comes as it ends, 'wait' may tell another.
-run() {
-    trap 'echo "$?" > "$folder/code"' EXIT
+run_command() {
+    trap 'echo "$?" > "$folder/code" || true' EXIT
     trap : TERM USR1 # the command hears of them by itself
     "$@"
 }
 
-# Waits for what 'run' runs. A signal ends 'wait' early, while the command is still running.
+# Waits for 'run_command'. A signal ends 'wait' early, while the command is still running.
 wait_for() {
-    while kill -0 "$1" 2> /dev/null; do wait "$1" || true; done
-    code=1
-    if [[ -e "$folder/code" ]]; then code=$(< "$folder/code"); fi
+    while true; do
+        code=0
+        wait "$1" || code=$?
+        if ! kill -0 "$1" 2> /dev/null; then break; fi
+    done
+    # A full disk has taken no note.
+    if [[ -s "$folder/code" ]]; then code=$(< "$folder/code"); fi
 }
 """
 
@@ -156,7 +160,7 @@ srun --overlap --no-kill --kill-on-bad-exit=0 --wait=0 --nodes="$SLURM_JOB_NUM_N
     {python} -m itwinai.slurm.node "$folder"{interface} &
 agents=$!
 
-run {python} -m itwinai.slurm.driver "$folder" --nodes "$SLURM_JOB_NUM_NODES" \\
+run_command {python} -m itwinai.slurm.driver "$folder" --nodes "$SLURM_JOB_NUM_NODES" \\
     --timeout {node_timeout_s} -- "${{command[@]}}" &
 wait_for $!
 touch -- "$folder/ended" # the driver has told the nodes, unless it was killed
@@ -172,7 +176,7 @@ _TRAINING = """\
 # --- torchrun on every node, which meet on this one ---------------------------------------------
 port=$({python} -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')
 # After the first node has ended, the others have a minute to write what they have.
-run srun --kill-on-bad-exit=0 --wait=60 --nodes="$SLURM_JOB_NUM_NODES" \\
+run_command srun --kill-on-bad-exit=0 --wait=60 --nodes="$SLURM_JOB_NUM_NODES" \\
     --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$cpus_per_task" \\
     {python} -m torch.distributed.run --nnodes="$SLURM_JOB_NUM_NODES" \\
     --nproc-per-node={processes} --rdzv-backend=c10d --rdzv-endpoint="$(hostname):$port" \\
@@ -183,7 +187,7 @@ wait_for $!
 _PLAIN = """\
 
 # --- The command --------------------------------------------------------------------------------
-run {inside}"${{command[@]}}" &
+run_command {inside}"${{command[@]}}" &
 wait_for $!
 """
 

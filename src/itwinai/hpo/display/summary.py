@@ -85,8 +85,7 @@ def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
 def _time_saved(result: StudyResult, seconds: float) -> str:
     """What a run did not use of its time, as nothing would have come of it."""
     setup = result.setup
-    cores = 0.0 if setup is None else setup.per_worker.get("CPU", 0.0) * setup.workers
-    held = cores * (setup.slots or 1 if setup is not None else 1)
+    held = 0.0 if setup is None else setup.held.get("CPU", 0.0) * (setup.slots or 1)
     saved = f"; {held * seconds / 3600:.2g} core-hours are saved" if held else ""
     left = max(0, result.total + result.copies - len(result.trials))
     return (
