@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import shutil
 import threading
 from collections.abc import Iterator
@@ -104,6 +105,10 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
             job.listening(),
         ):
             tuner.fit()
+    except (EOFError, pickle.UnpicklingError):
+        # In the end Tune reads what it noted of errors, for a result that nobody looks at.
+        if not study.held:  # otherwise the disk was full
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return searcher.held_back and not study.has_running
