@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -129,6 +130,39 @@ def test_a_lack_that_passes_while_ray_tune_ends_costs_no_trial(
     monkeypatch.setattr(tune.Tuner, "fit", end_slowly)
     study = run_toy_study(settings(disk), nodes, ToyProgram(FillDisk(disk)), {"x": 0.0})
     assert states(load_study(study.directory)) == ["completed"] * 3
+
+
+class DieOnAFullDisk(FillDisk):
+    """Has the disk full, and kills its process."""
+
+    def __call__(self, assignment: Assignment, place: Place, epoch: int) -> None:
+        """Leave no space, and nobody who could say so."""
+        try:
+            super().__call__(assignment, place, epoch)
+        except OSError:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_notes_of_ray_tune_that_a_full_disk_cuts_short_end_no_study(
+    disk: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_back: list[str] = []
+    fit = tune.Tuner.fit
+
+    def fit_and_free(tuner: tune.Tuner) -> None:
+        try:
+            fit(tuner)
+        except EOFError as error:
+            read_back.append(str(error))
+            raise
+        finally:
+            free(disk)
+
+    monkeypatch.setattr(tune.Tuner, "fit", fit_and_free)
+    once = settings(disk, max_failures=0)
+    study = run_toy_study(once, nodes, ToyProgram(DieOnAFullDisk(disk)), {"x": 0.0})
+    assert read_back == ["Ran out of input"]  # Tune's own note of the process that was lost
+    assert states(load_study(study.directory)) == ["completed", "lost", "completed"]
 
 
 def test_a_disk_that_stays_full_ends_a_study_which_can_be_resumed(disk: Path, nodes: Nodes) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ray import tune
 
@@ -76,6 +77,7 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
     # By itself Tune starts one slot after the other.
     pending = (limit or 1) if pauses else resources.most
     searcher = StudySearcher(study, scheduler, None if pauses else machines)
+    ending = _Ending()
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
     tuner = tune.Tuner(
         _slot(program, resources, machines, study.configuration.report_timeout_s),
@@ -93,6 +95,7 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
             log_to_file=False,
             failure_config=tune.FailureConfig(max_failures=study.configuration.max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[ending],
         ),
     )
     try:
@@ -105,13 +108,23 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
             job.listening(),
         ):
             tuner.fit()
-    except (EOFError, pickle.UnpicklingError):
-        # In the end Tune reads what it noted of errors, for a result that nobody looks at.
-        if not study.held:  # otherwise the disk was full
+    except Exception:
+        # Tune then reads its own notes back, which a full disk spoils, for a result of no use here.
+        if not ending.reached:
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return searcher.held_back and not study.has_running
+
+
+class _Ending(tune.Callback):  # type: ignore[misc]
+    """Knows whether Tune's work with the trials has come to its end, and to no error."""
+
+    reached = False
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Tune tells it also on the way of an error out."""
+        self.reached = sys.exc_info()[0] is None
 
 
 def _slot(
