@@ -19,8 +19,11 @@ _MOST = 100_000
 #: In YAML 1.1, which Hydra and OmegaConf read, 010 is 8.
 _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
+#: To them, though not to ``itwinai.config.reading``, 12:00:00 is 43200.
+_SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
-def check_bounds(text: str, name: str) -> None:
+
+def check_bounds(text: str, name: str, for_omegaconf: bool = False) -> None:
     """Refuse YAML that would take for ever to read, or be read as nobody means it, before it is.
 
     OmegaConf copies what an alias stands for: nine lines of nine aliases become 10^8 values.
@@ -28,10 +31,11 @@ def check_bounds(text: str, name: str) -> None:
     Args:
         text: The YAML.
         name: Its file, for the message.
+        for_omegaconf: Whether OmegaConf will read it.
 
     Raises:
         yaml.YAMLError: If it is nested too deeply, unfolds to too much, refers to itself, holds a
-            number that begins with 0, or is no YAML.
+            number that begins with 0, or has colons that OmegaConf takes for sixties, or is no YAML.
     """
     loader = yaml.SafeLoader(text)
     loader.name = name
@@ -55,7 +59,7 @@ def check_bounds(text: str, name: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             known[event.anchor] = 1
             _grow(containers, 1)
-            problem = _problem_of(event)
+            problem = _problem_of(event, for_omegaconf)
         if containers[-1][1] > _MOST:
             problem = f"unfolds to more than {_MOST:,} values"
         if problem:
@@ -63,14 +67,15 @@ def check_bounds(text: str, name: str) -> None:
     loader.dispose()
 
 
-def _problem_of(scalar: yaml.ScalarEvent) -> str:
-    is_plain = scalar.tag is None and scalar.implicit[0]
-    if not is_plain or not _OCTAL.fullmatch(scalar.value):
+def _problem_of(scalar: yaml.ScalarEvent, for_omegaconf: bool) -> str:
+    if scalar.tag is not None or not scalar.implicit[0]:  # in quotes, say
         return ""
-    return (
-        f"{scalar.value} would be read to the base of 8; leave the 0 in front out, or write "
-        f"'{scalar.value}' in quotes if it is text"
-    )
+    quoted = f"write '{scalar.value}' in quotes if it is text"
+    if _OCTAL.fullmatch(scalar.value):
+        return f"{scalar.value} would be read to the base of 8; leave the 0 in front out, or {quoted}"
+    if for_omegaconf and _SIXTIES.fullmatch(scalar.value):
+        return f"{scalar.value} would be read to the base of 60; {quoted}"
+    return ""
 
 
 def _grow(containers: list[tuple[str | None, int]], size: int) -> None:
@@ -88,10 +93,10 @@ def bounded_files() -> Iterator[None]:
 
     def bounded(file: str | Path | TextIO) -> Any:
         if isinstance(file, str | Path):
-            check_bounds(Path(file).read_text(encoding="utf-8"), str(file))
+            check_bounds(Path(file).read_text(encoding="utf-8"), str(file), for_omegaconf=True)
         else:
             begin = file.tell()
-            check_bounds(file.read(), str(getattr(file, "name", "")))
+            check_bounds(file.read(), str(getattr(file, "name", "")), for_omegaconf=True)
             file.seek(begin)
         return load(file)
 

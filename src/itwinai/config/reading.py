@@ -35,8 +35,13 @@ class _Loader(yaml.SafeLoader):
         """Read a whole number, which in YAML 1.1 may have a base of 60."""
         return node.value if ":" in node.value else super().construct_yaml_int(node)
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> Any:
+        """Read a number, which may have that base, too."""
+        return node.value if ":" in node.value else super().construct_yaml_float(node)
+
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 # In YAML 1.1 a number with an exponent needs a point and a sign, too; nobody writes it so.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

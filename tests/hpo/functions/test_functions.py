@@ -338,6 +338,7 @@ def test_one_report_at_the_end_is_enough(tmp_path: Path) -> None:
         ("too many", "report 5 of 4 epochs"),
         ("no number", "loss is a list, not a number"),
         ("complex", "loss is a complex128, not a number"),
+        ("huge", "loss is larger than a floating-point number can be"),
         ("no mapping", "expected numbers by name"),
         ("unread", "'x' was sampled but never read; did you mean 'xs'?"),
         ("unknown", "config.y: there is no such key"),
@@ -350,8 +351,9 @@ def test_what_is_wrong_with_a_report_is_said(tmp_path: Path, wrong: str, message
         if wrong == "unknown":
             value = {"loss": config["y"]}
         for _ in range(5):
-            others = {"no number": {"loss": [1, 2]}, "complex": {"loss": np.complex128(1 + 2j)}}
-            given: Any = {**others, "no mapping": 3.0}.get(wrong, value)
+            losses = {"no number": [1, 2], "complex": np.complex128(1 + 2j), "huge": 10**400}
+            given: Any = {"loss": losses[wrong]} if wrong in losses else value
+            given = 3.0 if wrong == "no mapping" else given
             trial.report(given)
             if wrong == "late":
                 trial.load()

@@ -233,6 +233,11 @@ def _number(name: str, value: Any) -> float:
     try:
         if not is_complex:  # of which NumPy would take the real part alone
             return float(value)
+    except OverflowError:
+        raise ReportError(
+            f"trial.report(): {name} is larger than a floating-point number can be (1.8e308). "
+            "Report its logarithm, say"
+        ) from None
     except (TypeError, ValueError, RuntimeError):
         pass
     raise ReportError(
