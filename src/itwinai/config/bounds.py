@@ -35,7 +35,7 @@ def check_bounds(text: str, name: str, for_omegaconf: bool = False) -> None:
 
     Raises:
         yaml.YAMLError: If it is nested too deeply, unfolds to too much, refers to itself, holds a
-            number that begins with 0, or has colons that OmegaConf takes for sixties, or is no YAML.
+            number that begins with 0, or one with colons for OmegaConf, or is no YAML.
     """
     loader = yaml.SafeLoader(text)
     loader.name = name
@@ -70,11 +70,12 @@ def check_bounds(text: str, name: str, for_omegaconf: bool = False) -> None:
 def _problem_of(scalar: yaml.ScalarEvent, for_omegaconf: bool) -> str:
     if scalar.tag is not None or not scalar.implicit[0]:  # in quotes, say
         return ""
-    quoted = f"write '{scalar.value}' in quotes if it is text"
-    if _OCTAL.fullmatch(scalar.value):
-        return f"{scalar.value} would be read to the base of 8; leave the 0 in front out, or {quoted}"
-    if for_omegaconf and _SIXTIES.fullmatch(scalar.value):
-        return f"{scalar.value} would be read to the base of 60; {quoted}"
+    text = scalar.value
+    quoted = f"write '{text}' in quotes if it is text"
+    if _OCTAL.fullmatch(text):
+        return f"{text} would be read to the base of 8; leave the 0 in front out, or {quoted}"
+    if for_omegaconf and _SIXTIES.fullmatch(text):
+        return f"{text} would be read to the base of 60; {quoted}"
     return ""
 
 
