@@ -156,6 +156,7 @@ FAULTS = (
         (
             f"{_OUTAGES}::test_a_full_disk_holds_a_study_until_there_is_space_and_costs_no_trial",
             f"{_OUTAGES}::test_a_disk_that_stays_full_ends_a_study_which_can_be_resumed",
+            f"{_OUTAGES}::test_notes_of_ray_tune_that_a_full_disk_cuts_short_end_no_study",
             f"{_OUTAGES}"
             "::test_what_a_full_disk_does_not_take_of_a_record_is_written_when_there_is_space",
             f"{_OUTAGES}"
@@ -430,6 +431,7 @@ FAULTS = (
             f"{_ENDS}::test_a_signal_ends_a_study_with_its_record_in_order",
             f"{_ENDS}::test_the_first_signal_is_heard_with_patience",
             f"{_ENDS}::test_the_second_ctrl_c_waits_for_nothing",
+            f"{_ENDS}::test_a_study_that_is_told_to_end_as_its_ray_starts_ends_alike",
             f"{_ENDS}::test_a_pipe_whose_reader_has_gone_costs_what_it_would_have_read",
             "tests/test_cli.py::test_ctrl_c_ends_quietly_with_130",
         ),

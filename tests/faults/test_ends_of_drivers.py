@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from drivers import Driver, Terminal, trained_again
+from drivers import Driver, Terminal, trained_again, until
 from measured import measured
 from short_study import AT_ONCE
 
@@ -21,6 +21,8 @@ GOES_ON = (
     "goes on to the same total"
 )
 SUMMARY = "read back   from itwinai.hpo import load_study"
+#: Below a temporary folder, what a Ray that starts makes first of all.
+RAY = "itwinai_*/ray/session_*"
 WAYS = ("kill", "closed terminal", "ctrl-c twice", "closed pipe")
 
 
@@ -89,6 +91,21 @@ def test_a_signal_ends_a_study_with_its_record_in_order(ended: dict[str, Ended],
 def test_the_first_signal_is_heard_with_patience(ended: dict[str, Ended], way: str) -> None:
     assert SUMMARY in ended[way].said
     assert ended[way].said.endswith(f"{GOES_ON}\n")
+
+
+def test_a_study_that_is_told_to_end_as_its_ray_starts_ends_alike(
+    tmp_path: Path, temporary: Path
+) -> None:
+    rays = set(temporary.glob(RAY))
+    driver = Driver(tmp_path, 6, temporary)
+    try:
+        until(lambda: set(temporary.glob(RAY)) > rays, driver.log.read_text)
+        driver.process.send_signal(signal.SIGTERM)
+        code = driver.end()
+    finally:
+        driver.sweep()
+    assert (code, driver.log.read_text()) == (130, "")
+    assert set(temporary.glob(RAY)) == rays
 
 
 def test_the_second_ctrl_c_waits_for_nothing(ended: dict[str, Ended]) -> None:

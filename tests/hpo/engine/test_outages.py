@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray import tune
@@ -120,14 +121,14 @@ def test_a_full_disk_holds_a_study_until_there_is_space_and_costs_no_trial(
 def test_a_lack_that_passes_while_ray_tune_ends_costs_no_trial(
     disk: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = tune.Tuner.fit
+    run_tune = tune.run
 
-    def end_slowly(tuner: tune.Tuner) -> None:
-        fit(tuner)
+    def end_slowly(*given: Any, **named: Any) -> None:
+        run_tune(*given, **named)
         free(disk)
         threading.Event().wait(1.5)  # the study looks for what is lacking once a second
 
-    monkeypatch.setattr(tune.Tuner, "fit", end_slowly)
+    monkeypatch.setattr(tune, "run", end_slowly)
     study = run_toy_study(settings(disk), nodes, ToyProgram(FillDisk(disk)), {"x": 0.0})
     assert states(load_study(study.directory)) == ["completed"] * 3
 
@@ -146,22 +147,18 @@ class DieOnAFullDisk(FillDisk):
 def test_notes_of_ray_tune_that_a_full_disk_cuts_short_end_no_study(
     disk: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_back: list[str] = []
-    fit = tune.Tuner.fit
+    notes: list[int] = []
+    run_tune = tune.run
 
-    def fit_and_free(tuner: tune.Tuner) -> None:
-        try:
-            fit(tuner)
-        except EOFError as error:
-            read_back.append(str(error))
-            raise
-        finally:
-            free(disk)
+    def run_and_free(*given: Any, **named: Any) -> None:
+        run_tune(*given, **named)
+        notes.extend(path.stat().st_size for path in disk.rglob("error.pkl"))
+        free(disk)
 
-    monkeypatch.setattr(tune.Tuner, "fit", fit_and_free)
+    monkeypatch.setattr(tune, "run", run_and_free)
     once = settings(disk, max_failures=0)
     study = run_toy_study(once, nodes, ToyProgram(DieOnAFullDisk(disk)), {"x": 0.0})
-    assert read_back == ["Ran out of input"]  # Tune's own note of the process that was lost
+    assert notes == [0]  # of the process that was lost
     assert states(load_study(study.directory)) == ["completed", "lost", "completed"]
 
 

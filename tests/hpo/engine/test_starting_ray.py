@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -14,6 +15,13 @@ from itwinai.hpo.errors import StudyError
 
 #: What Ray's store of its own state is; its head process ends at once with one that is unknown.
 STORAGE = "RAY_gcs_storage"
+
+
+def test_ray_takes_no_signal_that_is_the_programs_own() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_cluster():
+        assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.exhaustive  # Ray waits for thirty seconds

@@ -54,8 +54,8 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
     address = os.environ.get("RAY_ADDRESS")
     connected = ray.is_initialized()
     if not connected:
-        ray.init(address=address, **_output(show_output))
-        _end_quietly_on_sigterm()
+        with _sigterm_kept():
+            ray.init(address=address, **_output(show_output))
     try:
         yield _resources_alive()
     finally:
@@ -166,7 +166,8 @@ def _start(**options: Any) -> None:
 
     for attempt in (1, 2):
         try:
-            ray.init(**options)
+            with _sigterm_kept():
+                ray.init(**options)
         except Exception as error:  # Ray raises nothing more special
             if "timed out" not in str(error).lower():
                 raise
@@ -181,13 +182,27 @@ def _start(**options: Any) -> None:
             )
         else:
             break
-    _end_quietly_on_sigterm()
 
 
-def _end_quietly_on_sigterm() -> None:
-    """Leave SIGTERM to Python's handler alone: Ray's own prints stacks of its libraries before."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Leave SIGTERM to whom it is, also in this block, in which Ray takes it.
+
+    Ray ends the program with an exit code of 15, after stacks of its libraries.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # it came in this block
+            signal.signal(signal.SIGTERM, before)
+            signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _output(show: bool) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ray import tune
 
@@ -77,27 +75,8 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
     # By itself Tune starts one slot after the other.
     pending = (limit or 1) if pauses else resources.most
     searcher = StudySearcher(study, scheduler, None if pauses else machines)
-    ending = _Ending()
     settings = {**_TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
-    tuner = tune.Tuner(
-        _slot(program, resources, machines, study.configuration.report_timeout_s),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=-1,
-            max_concurrent_trials=limit,
-            reuse_actors=not study.configuration.fresh_processes,
-        ),
-        run_config=tune.RunConfig(
-            name="run",
-            storage_path=str(scratch),
-            verbose=0,
-            log_to_file=False,
-            failure_config=tune.FailureConfig(max_failures=study.configuration.max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[ending],
-        ),
-    )
+    slot = _slot(program, resources, machines, study.configuration.report_timeout_s)
     try:
         with (
             environment(settings),
@@ -107,24 +86,24 @@ def _run_tune(study: Study, program: Program, resources: TrialResources) -> bool
             ended_like_ctrl_c(),
             job.listening(),
         ):
-            tuner.fit()
-    except Exception:
-        # Tune then reads its own notes back, which a full disk spoils, for a result of no use here.
-        if not ending.reached:
-            raise
+            # A Tuner would read Tune's own notes back in the end, which a full disk spoils.
+            tune.run(
+                slot,
+                name="run",
+                storage_path=str(scratch),
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                max_concurrent_trials=limit,
+                max_failures=study.configuration.max_failures,
+                reuse_actors=not study.configuration.fresh_processes,
+                raise_on_failed_trial=False,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return searcher.held_back and not study.has_running
-
-
-class _Ending(tune.Callback):  # type: ignore[misc]
-    """Knows whether Tune's work with the trials has come to its end, and to no error."""
-
-    reached = False
-
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Tune tells it also on the way of an error out."""
-        self.reached = sys.exc_info()[0] is None
 
 
 def _slot(
