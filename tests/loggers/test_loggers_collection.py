@@ -106,7 +106,7 @@ def test_a_logger_may_fail_in_any_method(method: str, tmp_path: Path) -> None:
     assert not console.is_initialized
 
 
-def test_the_users_exception_is_the_one_that_arrives(tmp_path: Path) -> None:
+def test_the_users_exception_is_the_one_that_arrives() -> None:
     collection = LoggersCollection([BrokenLogger("close")])
     with pytest.raises(ZeroDivisionError), collection.start_logging():
         1 / 0  # noqa: B018

@@ -91,17 +91,7 @@ def pipe_key(cfg: DictConfig) -> str:
 def select_pipeline(cfg: DictConfig) -> DictConfig:
     """Return the selected pipeline's part of the configuration."""
     key = pipe_key(cfg)
-    node = cfg
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        known = _blocks(node)
-        if part not in known or not OmegaConf.is_dict(node[part]):
-            raise refusal(
-                ".".join(parts[:depth]),
-                f"pipe_key={key}: the configuration has no pipeline '{part}'"
-                f"{did_you_mean(part, known) or '.'} Known keys: {', '.join(known) or 'none'}.",
-            )
-        node = node[part]
+    node = _block_at(cfg, key)
     for required in ("_target_", "steps"):
         if required not in node:
             keys = list(map(str, node))
@@ -113,6 +103,21 @@ def select_pipeline(cfg: DictConfig) -> DictConfig:
             )
     if not OmegaConf.is_config(node.steps):
         raise refusal(f"{key}.steps", f"expected steps by name, or a list, not {shown(node.steps)}")
+    return node
+
+
+def _block_at(cfg: DictConfig, key: str) -> DictConfig:
+    node = cfg
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        known = _blocks(node)
+        if part not in known or not OmegaConf.is_dict(node[part]):
+            raise refusal(
+                ".".join(parts[:depth]),
+                f"pipe_key={key}: the configuration has no pipeline '{part}'"
+                f"{did_you_mean(part, known) or '.'} Known keys: {', '.join(known) or 'none'}.",
+            )
+        node = node[part]
     return node
 
 

@@ -84,8 +84,22 @@ for _tag in ("int", "float"):
     _TextLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _TextLoader.construct_written)
 
 
-def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Read keys and values from a YAML file, and set some of them.
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """Read keys and values from a YAML file.
+
+    Args:
+        path: A file on this machine.
+
+    Raises:
+        ConfigurationError: If the file cannot be read or holds no keys.
+    """
+    return _read(path, _Loader)
+
+
+def read_as_written(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read keys and values as :func:`read_mapping` does, for a model that takes numbers as text.
+
+    ``str()`` of a number is what was written: of 3.10 it is not ``3.1``.
 
     Args:
         path: A file on this machine.
@@ -94,18 +108,13 @@ def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, A
     Raises:
         ConfigurationError: If the file cannot be read or holds no keys, or an override is none.
     """
-    return _read(path, overrides, _Loader)
+    content = _read(path, _TextLoader)
+    for override in overrides:
+        _override(content, override)
+    return content
 
 
-def read_as_written(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Read keys and values as :func:`read_mapping` does, for a model that takes numbers as text.
-
-    ``str()`` of a number is what was written: of 3.10 it is not ``3.1``.
-    """
-    return _read(path, overrides, _TextLoader)
-
-
-def _read(path: str | Path, overrides: Iterable[str], loader: type[_Loader]) -> dict[str, Any]:
+def _read(path: str | Path, loader: type[_Loader]) -> dict[str, Any]:
     if _URL.match(str(path)):
         raise ConfigurationError(
             f"{path}: only files on this machine are read, because whoever serves or redirects a "
@@ -119,8 +128,6 @@ def _read(path: str | Path, overrides: Iterable[str], loader: type[_Loader]) -> 
     content = _parse(text, str(path), loader)
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: expected keys and values, as in 'nodes: 2'.")
-    for override in overrides:
-        _override(content, override, loader)
     return content
 
 
@@ -151,7 +158,7 @@ def _parse(text: str, name: str, loader: type[_Loader]) -> Any:
         raise ConfigurationError(problem if name in problem else f"{name}: {problem}") from error
 
 
-def _override(content: dict[str, Any], override: str, loader: type[_Loader]) -> None:
+def _override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigurationError(f"{override}: write what to change as key=value, e.g. nodes=4")
@@ -161,4 +168,4 @@ def _override(content: dict[str, Any], override: str, loader: type[_Loader]) -> 
         if not isinstance(inner, dict):
             raise ConfigurationError(f"{override}: '{parent}' is a single value and has no keys")
         content = inner
-    content[last] = _parse(text, override, loader)
+    content[last] = _parse(text, override, _TextLoader)

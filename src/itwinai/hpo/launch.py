@@ -237,22 +237,12 @@ def run_study(
         console.print(plan.choice, soft_wrap=True, highlight=False)
     can_grow = not starts_embedded()
     with quiet_optuna(), ended_like_ctrl_c(), ray_cluster() as nodes:
-        from itwinai.hpo.engine import nodes_without, run_trials
+        from itwinai.hpo.engine import run_trials
 
-        named = plan.configuration.excluded
-        nodes = nodes_without(named, can_grow) if named else nodes
-        check_nodes(os.getcwd(), plan.configuration.storage_path.absolute(), named)
+        resources, setup = _placed(plan, nodes, can_grow, checkpoint_bytes)
         progress = StudyProgress(console)
-        resources = plan_resources(plan.configuration, nodes, plan.total)
-        setup = setup_with(plan.setup, resources, nodes)
-        check_room(plan.configuration, setup.slots or 1, plan.total, checkpoint_bytes)
         study = plan.open(listener=_both(progress.update, listener))
-        study.note_threads(resources.threads)
-        study.note_setup(setup)
-        study.note_start(this_start())
-        keep_job(study.directory)
-        if pipeline is not None:
-            keep_pipeline(study.directory, pipeline)
+        _note(study, resources, setup, pipeline)
         with company(study), progress.follow(study, slots=setup.slots):
             try:
                 run_trials(study, program, resources)
@@ -264,10 +254,36 @@ def run_study(
     if study.fatal is not None:
         raise study.fatal
     console.print(told(result), soft_wrap=True)
-    if (job.stop_requested() or study.leaves_to_next_job) and _has_work_left(study, result):
-        raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     _check_outcome(result, study)
     return shown(result)
+
+
+def _placed(
+    plan: StudyPlan,
+    nodes: Sequence[Mapping[str, float]],
+    can_grow: bool,
+    checkpoint_bytes: int,
+) -> tuple[TrialResources, Setup]:
+    """Plan what trials get, on machines that can run them and have room for what they write."""
+    from itwinai.hpo.engine import nodes_without
+
+    configuration, named = plan.configuration, plan.configuration.excluded
+    nodes = nodes_without(named, can_grow) if named else nodes
+    check_nodes(os.getcwd(), configuration.storage_path.absolute(), named)
+    resources = plan_resources(configuration, nodes, plan.total)
+    setup = setup_with(plan.setup, resources, nodes)
+    check_room(configuration, setup.slots or 1, plan.total, checkpoint_bytes)
+    return resources, setup
+
+
+def _note(study: Study, resources: TrialResources, setup: Setup, pipeline: str | None) -> None:
+    """Keep in a study's folder how it runs and what has started it."""
+    study.note_threads(resources.threads)
+    study.note_setup(setup)
+    study.note_start(this_start())
+    keep_job(study.directory)
+    if pipeline is not None:
+        keep_pipeline(study.directory, pipeline)
 
 
 def setup_with(
@@ -292,6 +308,9 @@ def _has_work_left(study: Study, result: StudyResult) -> bool:
 
 
 def _check_outcome(result: StudyResult, study: Study) -> None:
+    """Raise what a study has ended with, where that is no result of all its trials."""
+    if (job.stop_requested() or study.leaves_to_next_job) and _has_work_left(study, result):
+        raise job.JobEnds(f"study {result.name!r} goes on in the next job")
     if study.interrupted:
         ended = sum(trial.state is not TrialState.INTERRUPTED for trial in result.trials)
         cause = f" ({study.lack})" if study.lack else ""

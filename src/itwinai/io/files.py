@@ -99,9 +99,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}-*"):
-        with _locked(left) as nobody_writes:
-            if nobody_writes:
-                shutil.rmtree(left, ignore_errors=True)
+        _delete_unused(left)
     scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
         with _locked(scratch):
@@ -132,9 +130,7 @@ def temporary_folder(place: Path, prefix: str) -> Iterator[Path]:
     for left in place.glob(f"{prefix}*"):
         with suppress(OSError):  # another user's, or just gone
             if left.lstat().st_uid == os.geteuid():
-                with _locked(left) as nobody_uses:
-                    if nobody_uses:
-                        shutil.rmtree(left, ignore_errors=True)
+                _delete_unused(left)
     # It takes its name once it is locked, so that nobody finds it unused.
     fresh = Path(tempfile.mkdtemp(dir=place, prefix=f".{prefix}"))
     with _locked(fresh):
@@ -142,6 +138,13 @@ def temporary_folder(place: Path, prefix: str) -> Iterator[Path]:
         try:
             yield folder
         finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete_unused(folder: Path) -> None:
+    """Delete a folder that no process holds."""
+    with _locked(folder) as nobody_uses:
+        if nobody_uses:
             shutil.rmtree(folder, ignore_errors=True)
 
 

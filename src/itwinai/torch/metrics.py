@@ -248,15 +248,19 @@ def metrics_by_name(metrics: Metrics | None) -> dict[str, Metric]:
             )
         else:
             found[str(name)] = metric
-    if "loss" in found:
+    _refuse_taken_names(found)
+    return found
+
+
+def _refuse_taken_names(names: Mapping[str, Metric]) -> None:
+    if "loss" in names:
         raise ConfigurationError("metrics: 'loss' is the name of the loss; take another one")
-    for name in found:
+    for name in names:
         base = re.sub("_(epoch|step)$", "", name)
-        if base != name and base in (*found, "loss"):
+        if base != name and base in (*names, "loss"):
             raise ConfigurationError(
                 f"metrics: {name!r} is the name under which {base!r} is logged; take another one"
             )
-    return found
 
 
 #: Words in the names of metrics that are no mean over samples.

@@ -83,9 +83,7 @@ def test_the_record_of_a_running_study_can_be_read(make_study: MakeStudy) -> Non
     assert trial.metrics == {"validation_loss": 0.5}
 
 
-def test_a_line_torn_at_any_byte_costs_no_ended_trial(
-    make_study: MakeStudy, tmp_path: Path
-) -> None:
+def test_a_line_torn_at_any_byte_costs_no_ended_trial(make_study: MakeStudy) -> None:
     study = make_study(num_samples=3, epochs=2)
     path = study.directory / "record.log"
     ended: list[tuple[int, TrialResult]] = []

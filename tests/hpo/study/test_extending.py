@@ -220,7 +220,7 @@ def test_a_study_whose_sampler_has_run_out_is_over(make_study: MakeStudy) -> Non
 
 @pytest.mark.parametrize("way", ["deleted", "moved", "replaced"])
 def test_a_record_that_vanishes_stops_its_study_which_keeps_what_it_knew(
-    make_study: MakeStudy, tmp_path: Path, way: str
+    make_study: MakeStudy, way: str
 ) -> None:
     study = make_study(epochs=10**9)
     study.tell(ask(study).number, TrialState.FAILED, "KeyError: 'x'")

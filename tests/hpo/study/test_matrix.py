@@ -62,7 +62,7 @@ def curve(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
     return {"loss": loss(params) + 1 / epoch, "size": size}
 
 
-def scheduler_of(name: str, objectives: int) -> dict[str, Any] | str:
+def scheduler_of(name: str) -> dict[str, Any] | str:
     return {"name": name, **OPTIONS[name]} if name in OPTIONS else name
 
 
@@ -100,7 +100,7 @@ def test_it_beats_the_median_random_point_or_is_refused(
         metric=["loss", "size"][:objectives],
         mode=["min", "min"][:objectives],
         algorithm=algorithm,
-        scheduler=scheduler_of(scheduler, objectives),
+        scheduler=scheduler_of(scheduler),
         num_samples=None if algorithm == "grid" else 16,
         seed=1,
         keep_checkpoints="all",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hand_driven import MakeStudy, ask, report
 
@@ -34,7 +32,7 @@ def test_a_scheduler_hears_the_epochs_of_a_postponed_trial_once(
 
 
 def test_a_postponed_trial_teaches_nothing_and_keeps_its_number_and_values(
-    make_study: MakeStudy, tmp_path: Path
+    make_study: MakeStudy,
 ) -> None:
     study = make_study(num_samples=2)
     first = ask(study)

@@ -783,7 +783,7 @@ def test_load_study_gives_the_result_of_the_study(
     assert load_study("study") == result
 
 
-def test_a_listener_hears_every_change(make_study: MakeStudy, tmp_path: Path) -> None:
+def test_a_listener_hears_every_change(make_study: MakeStudy) -> None:
     heard: list[tuple[int, int, TrialState]] = []
     base = make_study(name="base")
     base.close()

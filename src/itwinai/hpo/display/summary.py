@@ -140,7 +140,7 @@ def _default_beside_front(result: StudyResult) -> Iterator[tuple[str, str]]:
     pairs = [losses_of(result.objectives, t.metrics) for t in (*result.front, default)]
     beaten = int(dominated_by([losses for losses in pairs if losses is not None])[-1])
     verdict = f"beaten in all by {plural(beaten, 'trial')} of it" if beaten else "on the front"
-    yield "default", f"{name_of(default)}, {scores(result, default)}; {verdict}"
+    yield "default", f"{_scored(result, default)}; {verdict}"
 
 
 def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
@@ -165,19 +165,21 @@ def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
         yield "default", "no default trial"
     elif default.state in (*FAILURES, TrialState.DIVERGED):
         yield "default", f"default {default.state.value}: {one_line(default.reason)}"
+    elif default.state is not TrialState.COMPLETED:
+        end = f"{OTHER_ENDS.get(default.state, 'running')} at epoch {number(default.epochs)}"
+        yield "default", f"{_scored(result, default)}, {end}/{result.epochs}"
+        if default.reason:
+            yield "", f"no gain is told, for it did not train to the end: {default.reason}"
+    elif best is None or best.number == default.number:
+        yield "default", f"{_scored(result, default)}; nothing was better"
     else:
-        value = f"{name_of(default)}, {scores(result, default)}"
-        if default.state is not TrialState.COMPLETED:
-            at = f"at epoch {number(default.epochs)}/{result.epochs}"
-            yield "default", f"{value}, {OTHER_ENDS.get(default.state, 'running')} {at}"
-            if default.reason:
-                yield "", f"no gain is told, for it did not train to the end: {default.reason}"
-        elif best is None or best.number == default.number:
-            yield "default", f"{value}; nothing was better"
-        else:
-            yield "default", value
-            yield "", _difference(result, best, default)
-            yield from _expected(result)
+        yield "default", _scored(result, default)
+        yield "", _difference(result, best, default)
+        yield from _expected(result)
+
+
+def _scored(result: StudyResult, trial: TrialResult) -> str:
+    return f"{name_of(trial)}, {scores(result, trial)}"
 
 
 def _difference(result: StudyResult, best: TrialResult, default: TrialResult) -> str:

@@ -9,10 +9,10 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import itwinai
 from itwinai.constants import TEMPORARY
@@ -23,6 +23,9 @@ from itwinai.hpo.engine.watcher import watched
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.ray_private import reread_environment, starts_few_processes
 from itwinai.io.files import Probe, probe, temporary_folder
+
+if TYPE_CHECKING:
+    from itwinai.hpo.engine.nodes import Node
 
 #: Ray's settings for an embedded start; the last one binds Ray to the loopback interface, on Linux
 #: as on the other systems.
@@ -80,26 +83,38 @@ def check_nodes(folder: str, storage: Path, left_out: Collection[str] = ()) -> N
     Raises:
         StudyError: With the addresses of those nodes.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
-
     from itwinai.hpo.engine.nodes import nodes_alive
 
     nodes = nodes_alive()
     if len(nodes) < 2:  # it is this program's own
         return
-    nodes = [node for node in nodes if not node.is_among(left_out)]
-    look = ray.remote(num_cpus=0)(_look)
-    places = [OnNode(node.id, soft=False) for node in nodes]
-    asked = [look.options(scheduling_strategy=place).remote(folder, storage) for place in places]
-    found = dict(zip((node.address for node in nodes), ray.get(asked), strict=True))
+    found = _looks([node for node in nodes if not node.is_among(left_out)], folder, storage)
     without = [address for address, (is_there, _) in found.items() if not is_there]
     if without:
         raise StudyError(
             f"{folder}, where this program works, is not there on {', '.join(without)}. All "
             "processes work in the same folder: start this in one that all nodes share."
         )
-    probes = {address: result for address, (_, result) in found.items()}
+    _check_storage(storage, {address: result for address, (_, result) in found.items()})
+
+
+def _looks(nodes: Sequence[Node], folder: str, storage: Path) -> dict[str, tuple[bool, Probe]]:
+    """What each node sees, by its address."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
+
+    look = ray.remote(num_cpus=0)(_look)
+    places = [OnNode(node.id, soft=False) for node in nodes]
+    asked = [look.options(scheduling_strategy=place).remote(folder, storage) for place in places]
+    return dict(zip((node.address for node in nodes), ray.get(asked), strict=True))
+
+
+def _look(folder: str, storage: Path) -> tuple[bool, Probe]:
+    return os.path.isdir(folder), probe(storage)
+
+
+def _check_storage(storage: Path, probes: Mapping[str, Probe]) -> None:
+    """Refuse a folder that a node cannot write to; warn of one that is slow."""
     problems = [
         f"{address}: {result.problem}" for address, result in probes.items() if result.problem
     ]
@@ -118,10 +133,6 @@ def check_nodes(folder: str, storage: Path, left_out: Collection[str] = ()) -> N
         )
 
 
-def _look(folder: str, storage: Path) -> tuple[bool, Probe]:
-    return os.path.isdir(folder), probe(storage)
-
-
 def starts_embedded() -> bool:
     """Whether there is no Ray to use yet: none in this process, no address of a cluster."""
     connected = "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
@@ -131,29 +142,39 @@ def starts_embedded() -> bool:
 @contextmanager
 def _embedded(show_output: bool) -> Iterator[list[dict[str, float]]]:
     # A short path: Ray puts sockets below it, whose names are limited to 107 bytes.
-    with temporary_folder(Path(tempfile.gettempdir()), TEMPORARY) as folder, watched(folder):
-        token = folder / "token"
-        token.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-        token.write_text(os.urandom(32).hex())
-        private = {"RAY_TMPDIR": str(folder), "RAY_AUTH_TOKEN_PATH": str(token)}
-        try:
-            with environment({**_QUIET_AND_LOCAL, **private}):
-                import ray
+    with (
+        temporary_folder(Path(tempfile.gettempdir()), TEMPORARY) as folder,
+        watched(folder),
+        _private_settings(folder),
+    ):
+        import ray
 
-                reread_environment()
-                with starts_few_processes(show_output):
-                    _start(
-                        address="local",
-                        num_cpus=int(this_machine()["CPU"]),
-                        include_dashboard=False,
-                        **_output(show_output),
-                    )
-                try:
-                    yield _resources_alive()
-                finally:
-                    ray.shutdown()
+        with starts_few_processes(show_output):
+            _start(
+                address="local",
+                num_cpus=int(this_machine()["CPU"]),
+                include_dashboard=False,
+                **_output(show_output),
+            )
+        try:
+            yield _resources_alive()
         finally:
-            reread_environment()  # the user's own Ray finds what it would have found
+            ray.shutdown()
+
+
+@contextmanager
+def _private_settings(folder: Path) -> Iterator[None]:
+    """Let Ray read settings of this study's own; afterwards the user's Ray finds its own again."""
+    token = folder / "token"
+    token.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    token.write_text(os.urandom(32).hex())
+    private = {"RAY_TMPDIR": str(folder), "RAY_AUTH_TOKEN_PATH": str(token)}
+    try:
+        with environment({**_QUIET_AND_LOCAL, **private}):
+            reread_environment()
+            yield
+    finally:
+        reread_environment()
 
 
 def _start(**options: Any) -> None:

@@ -43,7 +43,7 @@ class SharedValue:
         TypeError, AttributeError, ...: One of ``REFUSED``, if it cannot leave its process.
     """
 
-    def __init__(self, value: Any, reducer: Reducer = as_pickle_does) -> None:
+    def __init__(self, value: Any, reducer: Reducer) -> None:
         self._buffers: list[PickleBuffer] = []
         #: Not bytes, so that these too stay in the object store and are not copied out of it.
         self._pickled = PickleBuffer(pickled(value, self._buffers.append, reducer))

@@ -117,7 +117,7 @@ def rerun(
     own = chosen.seed if subject.seed is None else subject.seed
     is_repetition = epochs is None and seeds is None
     if is_repetition:
-        _check_repeatable(subject, result, chosen, own)
+        _check_repeatable(subject, chosen, own)
     place = Place(cpus=threads or result.threads or 1, gpus=visible_gpus())
     # A trial that failed shall have the chance to fail again.
     until = None if epochs or chosen.state in FAILURES else len(chosen.history)
@@ -202,9 +202,7 @@ def _trial(result: StudyResult, number: int | None) -> TrialResult:
     )
 
 
-def _check_repeatable(
-    subject: Subject, result: StudyResult, trial: TrialResult, seed: int | None
-) -> None:
+def _check_repeatable(subject: Subject, trial: TrialResult, seed: int | None) -> None:
     reason = None
     workers = subject.study.workers_per_trial
     if trial.parent is not None:

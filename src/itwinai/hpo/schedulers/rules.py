@@ -23,7 +23,7 @@ class Median(Judge):
         unit: What ``grace`` counts.
     """
 
-    def __init__(self, grace: float, least: int, unit: Unit = "epochs") -> None:
+    def __init__(self, grace: float, least: int, unit: Unit) -> None:
         self._grace = grace
         self._least = least
         self._unit = unit

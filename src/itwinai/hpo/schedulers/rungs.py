@@ -57,7 +57,7 @@ class SuccessiveHalving(Judge):
         unit: What ``levels`` counts.
     """
 
-    def __init__(self, levels: Sequence[float], keep: float, unit: Unit = "epochs") -> None:
+    def __init__(self, levels: Sequence[float], keep: float, unit: Unit) -> None:
         self._levels = tuple(levels)
         self._rungs = [Rung() for _ in levels]
         self._keep = keep
@@ -101,7 +101,7 @@ class Hyperband(Judge):
         unit: What ``levels`` counts.
     """
 
-    def __init__(self, levels: Sequence[float], factor: int, unit: Unit = "epochs") -> None:
+    def __init__(self, levels: Sequence[float], factor: int, unit: Unit) -> None:
         self._brackets = [
             SuccessiveHalving(levels[start:], 1 / factor, unit) for start in range(len(levels) + 1)
         ]
@@ -148,7 +148,7 @@ class Pasha(Judge):
         unit: What ``levels`` counts.
     """
 
-    def __init__(self, levels: Sequence[float], keep: float, unit: Unit = "epochs") -> None:
+    def __init__(self, levels: Sequence[float], keep: float, unit: Unit) -> None:
         self._halving = SuccessiveHalving(levels, keep, unit)
         self._at: list[dict[int, float]] = [{} for _ in levels]
         self._cap = min(1, len(levels) - 1)

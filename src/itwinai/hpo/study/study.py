@@ -227,10 +227,7 @@ class Study:
         trial = self._running.pop(number, None)
         if trial is None:
             return
-        state, reason = trial.ending or self._verdicts.at_end(trial, state, reason)
-        elsewhere = None if self.fatal else self._nodes.ended(trial, state, reason)
-        if elsewhere is not None:
-            trial.again, (state, reason) = True, elsewhere
+        state, reason = self._end_of(trial, state, reason)
         if state is TrialState.COMPLETED:
             # Whatever was recommended was chosen without this one.
             keep_fact(self._optuna, attributes.RECOMMENDED, None)
@@ -243,6 +240,25 @@ class Study:
         self._memory.ended(number, state)
         if state is not TrialState.INTERRUPTED:
             self._outage.passed()
+        self._hand_on(trial, state)
+        if not trial.again:
+            self._limits.ended(state, reason)
+        self._listener(trial, state)
+
+    def _end_of(
+        self, trial: RunningTrial, state: TrialState, reason: str
+    ) -> tuple[TrialState, str]:
+        """What a trial's end counts as; it may be that it runs again on another node."""
+        state, reason = trial.ending or self._verdicts.at_end(trial, state, reason)
+        elsewhere = None if self.fatal else self._nodes.ended(trial, state, reason)
+        if elsewhere is None:
+            return state, reason
+        trial.again = True
+        return elsewhere
+
+    def _hand_on(self, trial: RunningTrial, state: TrialState) -> None:
+        """Queue a trial that runs again, keep a paused one, tell the scheduler of any other."""
+        number = trial.assignment.number
         if trial.again:
             self._last_metrics[number] = trial.metrics
             self._queue.plan_again([trial.shelved()])
@@ -252,9 +268,6 @@ class Study:
         else:
             completed = state is TrialState.COMPLETED and trial.spared is None
             self.scheduler.judge.ended(number, completed)
-        if not trial.again:
-            self._limits.ended(state, reason)
-        self._listener(trial, state)
 
     def note_energy(self, number: int, since: float, joules: Mapping[str, float]) -> None:
         """Note what a process of a running trial has used.

@@ -58,18 +58,16 @@ def write_shards(
     left = set(of_first) if dist.is_initialized() and dist.get_rank() > 0 else set()
     whole = {k: v for k, v in model.items() if isinstance(v, torch.Tensor)}
     tensors = {f"model/{k}": v for k, v in whole.items() if k not in left}
-    plain_state: dict[int, dict[str, Any]] = {}
-    for number, values in optimizer["state"].items():
-        plain_state[number] = {}
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer/{number}/{key}"] = value
-            else:
-                plain_state[number][key] = value
+    tensors |= {
+        f"optimizer/{number}/{key}": value
+        for number, values in optimizer["state"].items()
+        for key, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
     plain = {
         "names": list(model if names is None else names),
-        "model": {k: v for k, v in model.items() if not isinstance(v, torch.Tensor)},
-        "state": plain_state,
+        "model": _without_tensors(model),
+        "state": {k: _without_tensors(v) for k, v in optimizer["state"].items()},
         "param_groups": optimizer["param_groups"],
     }
     with _quiet():
@@ -79,6 +77,10 @@ def write_shards(
             planner=DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
             no_dist=not dist.is_initialized(),
         )
+
+
+def _without_tensors(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not isinstance(value, torch.Tensor)}
 
 
 def read_model(folder: Path, state: dict[str, Any]) -> None:

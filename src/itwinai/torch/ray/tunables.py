@@ -15,6 +15,7 @@ from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.schedulers import Scheduler
 from itwinai.hpo.space import Choice, Integer
 from itwinai.hpo.trial import full_name
+from itwinai.torch.config import TrainingConfiguration
 from itwinai.torch.optimization.factories import CHOOSERS, factory_parameters
 from itwinai.torch.training.names import (
     READING_HOOKS,
@@ -63,17 +64,23 @@ def check_values(trainer: LocalTrainer, space: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: For the first such name, with the value.
     """
-    config = type(trainer.config)
-    for name in config.model_fields:
+    for name in type(trainer.config).model_fields:
         for value in _extremes(space[name]) if name in space else ():
-            try:
-                config.model_validate({**trainer.config.snapshot(), name: value})
-            except ValidationError as error:
-                problems = [e["msg"] for e in error.errors() if e["loc"][:1] == (name,)]
-                if problems:
-                    raise ConfigurationError(
-                        f"search_space.{name}: a trial could get {shown(value)}. {problems[0]}"
-                    ) from None
+            problem = _problem_of(trainer.config, name, value)
+            if problem is not None:
+                raise ConfigurationError(
+                    f"search_space.{name}: a trial could get {shown(value)}. {problem}"
+                )
+
+
+def _problem_of(config: TrainingConfiguration, name: str, value: Any) -> str | None:
+    """Why a field of a configuration cannot have a value; None if it can."""
+    try:
+        type(config).model_validate({**config.snapshot(), name: value})
+    except ValidationError as error:
+        problems = (e["msg"] for e in error.errors() if e["loc"][:1] == (name,))
+        return next(problems, None)
+    return None
 
 
 def _extremes(parameter: Any) -> list[Any]:
