@@ -221,7 +221,8 @@ class Adversarial(Rates):
     def create_model_loss_optimizer(self) -> None:
         super().create_model_loss_optimizer()
         self.critic = nn.Linear(2, 1)
-        optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.config.critic_lr)
+        self.weights = [nn.Parameter(torch.ones(1)), *self.critic.parameters()]
+        optimizer = torch.optim.Adam(self.weights, lr=self.config.critic_lr)
         self.critic_optimizer = optimizer
         self.schedules = [ExponentialLR(optimizer, 0.5)]
         self.teacher = torch.optim.swa_utils.AveragedModel(self.model)
@@ -230,7 +231,7 @@ class Adversarial(Rates):
         loss, metrics = super().train_step(batch, batch_idx)
         self.counter.count += 1
         self.critic_optimizer.zero_grad()
-        judged = (self.critic(self.model(batch[0]).detach()) - 1).square().mean()
+        judged = (self.critic(self.model(batch[0]).detach()) * self.weights[0] - 1).square().mean()
         judged.backward()
         self.critic_optimizer.step()
         self.teacher.update_parameters(self.model)
@@ -265,6 +266,9 @@ def test_a_second_network_and_all_of_its_parts_go_on(tmp_path):
             getattr(resumed, name).parameters(), getattr(whole, name).parameters(), strict=True
         ):
             assert torch.equal(one, other)
+    assert torch.equal(resumed.weights[0], whole.weights[0])
+    state = torch.load(tmp_path / "cut/checkpoints/best_model/state.pt", weights_only=True)
+    assert [name for name in state["stateful"] if "weights" in name] == ["weights.0"]
     assert resumed.schedules[0].get_last_lr() == whole.schedules[0].get_last_lr()
 
 
@@ -315,6 +319,14 @@ def test_a_second_network_that_differs_over_ranks_is_refused(tmp_path):
     refused = run(tmp_path, strategy="ddp", epochs=1, alone=True)["refused"]
     assert refused.startswith("the trainer's critic has other weights on each rank")
     assert "self.critic, self.its_optimizer, _ = self.strategy.distributed(" in refused
+
+
+def test_a_parameter_of_no_network_that_differs_over_ranks_is_refused(tmp_path):
+    refused = run(tmp_path, strategy="ddp", epochs=1, parameter=True)["refused"]
+    assert refused == (
+        "the trainer's scale has other weights on each rank, as no strategy brings all its "
+        "gradients together. Let it be a parameter of the model."
+    )
 
 
 def run(folder: Path, **choices: Any) -> Any:

@@ -19,8 +19,14 @@ def networks(training: Training) -> list[nn.Module]:
 
 @contextmanager
 def evaluating(training: Training) -> Iterator[None]:
-    """Give the model the weights that are kept, and let modes be, for the length of a block."""
-    with modes_kept(networks(training)), training.optimization.evaluated():
+    """Give the model the weights that are kept, and let modes be, for the length of a block.
+
+    All ranks come here together: what is evaluated has the buffers that are saved, rank 0's.
+    """
+    there = networks(training)
+    for network in there:
+        training.strategy.share_buffers(network)
+    with modes_kept(there), training.optimization.evaluated():
         yield
 
 

@@ -194,7 +194,6 @@ def evaluate(
     """
     if loader is None:
         return None
-    training.strategy.share_buffers(training.model)
     with evaluating(training), torch.no_grad(), random_numbers_kept(training.torch_rng):
         for network in networks(training):
             network.eval()
