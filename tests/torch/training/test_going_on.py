@@ -272,6 +272,29 @@ def test_a_second_network_and_all_of_its_parts_go_on(tmp_path):
     assert resumed.schedules[0].get_last_lr() == whole.schedules[0].get_last_lr()
 
 
+class MakingItsOwn(Rates):
+    """Its own loop makes a schedule and a counter, the counter without use in a later run."""
+
+    def train(self) -> None:
+        schedule = ExponentialLR(self.optimizer, 0.5)
+        self.lists = [schedule, Counter()] if self.config.counts else [schedule]
+        for _ in self.remaining_epochs():
+            self.train_epoch()
+            schedule.step()
+            self.end_epoch({"validation_loss": self.validation_epoch()})
+
+
+def test_what_an_own_loop_makes_goes_on(tmp_path, messages):
+    base = {"counts": True}
+    whole = trained(MakingItsOwn, tmp_path / "whole", epochs=4, config=base)
+    resumed = continued(MakingItsOwn, tmp_path / "cut", base=base)
+    assert resumed.noted == whole.noted[2:] == [[0.0025], [0.00125]]
+    assert resumed.epoch_metrics == whole.epoch_metrics
+    assert "the checkpoint holds" not in messages.text
+    continued(MakingItsOwn, tmp_path / "other", base=base, counts=False)
+    assert "holds the state of lists.1, which this trainer has not" in messages.text
+
+
 def test_a_second_optimizers_settings_take_effect(tmp_path):
     resumed = continued(Adversarial, tmp_path, base={"critic_lr": 0.05}, critic_lr=0.4)
     assert resumed.schedules[0].get_last_lr() == pytest.approx([0.4 / 2**4])

@@ -26,7 +26,7 @@ from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.own_values import own_values
 from itwinai.torch.training.protocol import Datasets, Trainable
 from itwinai.torch.training.samples import check_same_on_ranks, samples_of, tell_other_samples
-from itwinai.torch.training.stateful import check_ranks_agree, check_states
+from itwinai.torch.training.stateful import check_ranks_agree, check_states, tell_unclaimed
 from itwinai.torch.training.steps import check_steps, warn_unheard
 
 
@@ -86,6 +86,7 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         _make_ready(training)
         where.hook = "train()"
         training.train()
+        tell_unclaimed(training)
         where.hook = "the end of the training"
         check_ranks_agree(training)
         training.effects.look(certain=True)

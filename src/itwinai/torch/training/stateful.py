@@ -27,7 +27,7 @@ _KEPT_OTHERWISE = {
     *("known_strategy", "chosen_strategy"),
     *("logger", "open_logger", "metrics", "reporter", "checkpoints", "profiler"),
     *("train_dataloader", "validation_dataloader", "test_dataloader", "config", "parameters"),
-    *("restored", "built"),
+    *("restored", "built", "unclaimed"),
 }
 
 #: Relative difference of weights up to which ranks have the same.
@@ -57,31 +57,43 @@ def states(training: Built) -> dict[str, Any]:
 
 
 def load_states(training: Built, saved: Mapping[str, Any]) -> None:
-    """Put back what :func:`states` returned.
+    """Put back what :func:`states` returned; what nothing is there for yet waits for it.
 
     Raises:
         CheckpointError: If one of the objects is another one than it was.
     """
     there = stateful(training)
     for name, value in there.items():
-        if name not in saved:
+        if name in saved:
+            _load_of(training, name, value, saved[name])
+        else:
             itwinai.logger.warning(
                 "warning: the checkpoint holds no state of the trainer's %s, which begins anew",
                 name,
             )
-            continue
-        try:
-            _load(training, value, saved[name])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"the trainer's {name} is another one than in the checkpoint: {error}"
-            ) from error
-    gone = [name for name in saved if name not in there]
-    if gone:
+    training.unclaimed = {name: state for name, state in saved.items() if name not in there}
+
+
+def load_unclaimed(training: Built) -> None:
+    """Put back the states of objects that an own ``train()`` has made before its first epoch.
+
+    Raises:
+        CheckpointError: If one of the objects is another one than it was.
+    """
+    there = stateful(training) if training.unclaimed else {}
+    for name in [name for name in training.unclaimed if name in there]:
+        _load_of(training, name, there[name], training.unclaimed.pop(name))
+    tell_unclaimed(training)
+
+
+def tell_unclaimed(training: Built) -> None:
+    """Say once what a checkpoint held the state of and this training had no use for."""
+    if training.unclaimed:
         itwinai.logger.warning(
             "warning: the checkpoint holds the state of %s, which this trainer has not",
-            ", ".join(gone),
+            ", ".join(training.unclaimed),
         )
+    training.unclaimed = {}
 
 
 def check_states(training: Built) -> None:
@@ -161,6 +173,15 @@ def _state(training: Built, value: Any) -> Any:
     if isinstance(value, Optimizer):
         return training.strategy.optimizer_state(_engine(value), value)
     return value.detach() if isinstance(value, nn.Parameter) else value.state_dict()
+
+
+def _load_of(training: Built, name: str, value: Any, state: Any) -> None:
+    try:
+        _load(training, value, state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"the trainer's {name} is another one than in the checkpoint: {error}"
+        ) from error
 
 
 def _load(training: Built, value: Any, state: Any) -> None:

@@ -260,6 +260,8 @@ class LocalTrainer(Trainer, LogMixin):
         self.early_stopping = EarlyStopping(None)
         #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
         self.random_states: list[Any] = []
+        #: States of a checkpoint, of objects that are not there yet.
+        self.unclaimed: dict[str, Any] = {}
         #: The settings of its optimizers and schedules, before anything was trained or restored.
         self.built: dict[str, Any] = {}
         self._stages: dict[str, EpochMetrics] = {}
