@@ -272,6 +272,28 @@ def test_a_second_network_and_all_of_its_parts_go_on(tmp_path):
     assert resumed.schedules[0].get_last_lr() == whole.schedules[0].get_last_lr()
 
 
+class Counting(MLP):
+    """Counts the batches, and keeps a mask and a cache that is as long as what it saw."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()), persistent=persistent)
+        self.register_buffer("mask", torch.ones(4), persistent=False)
+        self.register_buffer("cache", torch.zeros(0), persistent=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        self.cache = torch.zeros(len(inputs))
+        return super().forward(inputs * self.mask)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_what_of_the_model_no_checkpoint_holds_is_told(tmp_path, messages, persistent):
+    trained(Rates, tmp_path, model=Counting, epochs=1, config={"persistent": persistent})
+    said = "the training has changed seen of the model, which no checkpoint holds"
+    assert (said in messages.text) is not persistent
+
+
 class MakingItsOwn(Rates):
     """Its own loop makes a schedule and a counter, the counter without use in a later run."""
 

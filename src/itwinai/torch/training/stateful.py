@@ -114,6 +114,23 @@ def check_states(training: Built) -> None:
             )
 
 
+def buffers_unsaved(training: Built) -> dict[str, torch.Tensor]:
+    """The model's buffers that are in no state dictionary, by name; as they are now."""
+    model = training.strategy.unwrap(training.model)
+    saved = model.state_dict()
+    return {name: b.detach().clone() for name, b in model.named_buffers() if name not in saved}
+
+
+def buffers_lost(training: Built, first: Mapping[str, torch.Tensor]) -> list[str]:
+    """Those that the training has changed, from what they were first; no caches that grew."""
+    return [
+        name
+        for name, buffer in buffers_unsaved(training).items()
+        if name in first and buffer.shape == first[name].shape
+        if not torch.equal(buffer, first[name].to(buffer.device))
+    ]
+
+
 def check_ranks_agree(training: Built) -> None:
     """Refuse networks and parameters that no strategy keeps alike; all ranks ask together.
 
