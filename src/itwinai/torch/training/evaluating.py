@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from itwinai.torch.training.protocol import Training
+from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.stateful import stateful
 
 
@@ -28,6 +28,16 @@ def evaluating(training: Training) -> Iterator[None]:
         training.strategy.share_buffers(network)
     with modes_kept(there), training.optimization.evaluated():
         yield
+
+
+@contextmanager
+def running(training: Training, stage: Stage) -> Iterator[None]:
+    """Let a stage be the one that runs, for the length of a block."""
+    outer, training.running_stage = training.running_stage, stage
+    try:
+        yield
+    finally:
+        training.running_stage = outer
 
 
 @contextmanager

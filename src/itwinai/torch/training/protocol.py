@@ -94,6 +94,8 @@ class Training(Built, Protocol):
     validate_every_steps: int | None
     #: Whether such an evaluation runs.
     is_within_epoch: bool
+    #: The stage of the epoch that runs.
+    running_stage: Stage
     #: Hears between steps what a clock decides, where something may be heard.
     step_watch: StepWatch | None
     #: Epochs between two evaluations on the test set; None: never.

@@ -15,7 +15,7 @@ from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.reproducibility import random_numbers_kept
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.batches import Step, run_batches
-from itwinai.torch.training.evaluating import evaluating, networks
+from itwinai.torch.training.evaluating import evaluating, networks, running
 from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.steps import EVALUATING, count_batch, end_batch, log_result
 from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
@@ -37,12 +37,13 @@ def run_stage(
     """
     where = training.whereabouts
     where.hook = f"{stage}_step()"
-    if stage == "train":
-        _train(training, loader, metrics)
-    else:
-        metrics.reset()
-        for _ in _batches(training, stage, loader, metrics):
-            pass
+    with running(training, stage):
+        if stage == "train":
+            _train(training, loader, metrics)
+        else:
+            metrics.reset()
+            for _ in _batches(training, stage, loader, metrics):
+                pass
     where.hook, where.batch = f"{stage}_epoch()", 0
     results = metrics.compute(training.strategy)
     if "loss" not in results and not metrics.batches:
