@@ -58,6 +58,11 @@ class Source:
         """The loader's, if it has one."""
         return getattr(self._loader, "dataset", None)
 
+    @property
+    def collate_fn(self) -> Any:
+        """What makes the loader's batches, if it has one."""
+        return getattr(self._loader, "collate_fn", None)
+
     def place(self) -> dict[str, Any]:
         """Where it stands: after the batches that were trained on, however many are loaded."""
         raise NotImplementedError

@@ -18,7 +18,13 @@ from itwinai.torch.training.batches import Step, run_batches
 from itwinai.torch.training.evaluating import evaluating, networks, running
 from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.steps import EVALUATING, count_batch, end_batch, log_result
-from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
+from itwinai.torch.training.turns import (
+    Counting,
+    Turn,
+    collates_itself,
+    counts_targets,
+    take_turns,
+)
 
 
 def run_stage(
@@ -137,9 +143,8 @@ def _log_batch(training: Training, stage: Stage, index: int, values: Mapping[str
 
 
 def _turns(training: Training, stage: Stage, data: Any) -> Iterator[tuple[Any, Turn]]:
-    varies = training.overrides("samples_in_batch", "terms_in_loss") or counts_targets(
-        training.loss
-    )
+    is_own = training.overrides("samples_in_batch", "terms_in_loss")
+    varies = is_own or counts_targets(training.loss) or collates_itself(data)
     counting = Counting(training.samples_in_batch, training.terms_in_loss, varies)
     trains = stage == "train"
     window = training.config.snapshot()["gradient_accumulation_steps"] if trains else 1
