@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import UserDict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from small_trainings import accuracy, error_rate
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -316,6 +318,10 @@ def test_loaders_of_another_kind_have_no_weights_and_no_epochs() -> None:
     assert batch_share(batches, 0) == 1.0  # type: ignore[arg-type]
 
 
+def packed() -> PackedSequence:
+    return pack_sequence([torch.zeros(3, 1), torch.zeros(2, 1)])
+
+
 @pytest.mark.parametrize(
     ("batch", "samples"),
     [
@@ -326,6 +332,9 @@ def test_loaders_of_another_kind_have_no_weights_and_no_epochs() -> None:
         (({"ids": torch.zeros(3), "mask": torch.zeros(3)}, torch.zeros(3)), 3),
         (("name", torch.zeros(2)), 2),
         ([[torch.zeros(6)], "x"], 6),
+        (packed(), 2),
+        ((packed(), torch.zeros(2)), 2),
+        ((packed(), packed()), 2),
     ],
 )
 def test_samples_in_a_batch(batch: Any, samples: int) -> None:
@@ -347,6 +356,19 @@ def test_a_batch_moves_to_a_device_and_keeps_its_shape() -> None:
     moved = to_device(batch, "meta")
     assert moved["a"][0].device.type == "meta"
     assert (moved["a"][1], moved["b"]) == (3, "text")
+
+
+class Pair(NamedTuple):
+    inputs: Any
+    target: Any
+
+
+def test_what_holds_the_tensors_of_a_batch_keeps_its_kind() -> None:
+    batch = Pair(packed(), (torch.zeros(1), UserDict(ids=torch.zeros(1))))
+    inputs, (tensor, mapping) = moved = to_device(batch, "meta")
+    kinds = (Pair, tuple, PackedSequence)
+    assert (type(moved), type(moved.target), type(inputs)) == kinds
+    assert {part.device.type for part in (inputs.data, tensor, mapping["ids"])} == {"meta"}
 
 
 # -- metrics -----------------------------------------------------------------------------------

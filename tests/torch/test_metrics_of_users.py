@@ -16,7 +16,7 @@ from torchmetrics.classification import (
     MulticlassF1Score,
     MulticlassROC,
 )
-from torchmetrics.regression import MeanSquaredError
+from torchmetrics.regression import MeanSquaredError, R2Score
 from torchmetrics.wrappers import (
     BootStrapper,
     ClasswiseWrapper,
@@ -117,6 +117,17 @@ def test_the_outputs_of_a_model_have_a_number_each():
     batches = [(prediction, prediction + 2.0) for prediction, _ in uneven_batches()]
     found = an_epoch({"mse": MultioutputWrapper(MeanSquaredError(), 3)}, batches)
     assert found == pytest.approx({"mse_0": 4.0, "mse_1": 4.0, "mse_2": 4.0})
+
+
+@pytest.mark.parametrize("update", [True, False])
+def test_a_batch_may_be_too_small_for_a_metric_and_an_epoch_not(monkeypatch, update):
+    monkeypatch.setattr(R2Score, "full_state_update", update)
+    inputs = torch.linspace(0, 1, 9)
+    batches = [(part, part**2) for part in inputs.split(4)]  # the last one has one sample
+    found = an_epoch({"r2": R2Score()}, batches)
+    assert found == pytest.approx({"r2": float(R2Score()(inputs, inputs**2))})
+    with pytest.raises(ValueError, match="at least two samples"):
+        an_epoch({"r2": R2Score()}, batches[-1:])
 
 
 def test_parts_that_are_unknown_stay_so():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sized
 from typing import Any, cast
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -207,17 +208,17 @@ def samples_in(batch: Any) -> int:
     """Number of samples of a batch.
 
     That is the length of the outermost tensor in it, whatever stands before: texts, or what is
-    known of the samples. Where the samples stand in columns (images of various sizes, each in a
-    tensor of its own), it is the length of a column.
+    known of the samples; of packed sequences it is their number. Where the samples stand in
+    columns (images of various sizes, each in a tensor of its own), it is the length of a column.
 
     Raises:
         TypeError: If there is no tensor and no column in it.
     """
-    if isinstance(batch, list | tuple) and batch and _has_length(batch[0]):
-        return len(batch[0])
-    lengths = [len(tensor) for tensor in tensors_in(batch) if _has_length(tensor)]
+    first = _length(batch[0]) if _is_nested(batch) and batch else None
+    if first is not None:
+        return first
     columns = _columns_of(batch)
-    if columns is not None and (len(set(lengths)) != 1 or _has_scalars(batch)):
+    if columns is not None and len({_length(part) for part in _parts_in(batch)}) != 1:
         return columns
     shallow = _shallowest(batch)
     if shallow is not None:
@@ -237,36 +238,43 @@ def samples_in(batch: Any) -> int:
 
 def odd_lengths(batch: Any) -> tuple[int, int] | None:
     """Lengths of the inputs and the targets of a batch, where they differ; otherwise None."""
-    if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(map(_has_length, batch)):
+    if not isinstance(batch, list | tuple) or len(batch) != 2:
         return None
-    inputs, targets = map(len, batch)
-    return (inputs, targets) if inputs != targets else None
-
-
-def _has_length(part: Any) -> bool:
-    return isinstance(part, torch.Tensor) and part.dim() > 0
+    inputs, targets = map(_length, batch)
+    return None if inputs is None or targets is None or inputs == targets else (inputs, targets)
 
 
 def tensors_in(batch: Any) -> Iterator[torch.Tensor]:
     """The tensors of a batch, however deep they lie."""
-    if isinstance(batch, torch.Tensor):
+    for part in _parts_in(batch):
+        yield part.data if isinstance(part, PackedSequence) else part
+
+
+def _parts_in(batch: Any) -> Iterator[torch.Tensor | PackedSequence]:
+    """The tensors and the packed sequences of a batch, however deep they lie."""
+    if isinstance(batch, torch.Tensor | PackedSequence):
         yield batch
     elif isinstance(batch, Mapping):
-        yield from (tensor for part in batch.values() for tensor in tensors_in(part))
+        yield from (found for part in batch.values() for found in _parts_in(part))
     elif isinstance(batch, list | tuple):
-        yield from (tensor for part in batch for tensor in tensors_in(part))
+        yield from (found for part in batch for found in _parts_in(part))
 
 
-def _has_scalars(batch: Any) -> bool:
-    return any(tensor.dim() == 0 for tensor in tensors_in(batch))
+def _length(part: Any) -> int | None:
+    """Samples of a tensor or of packed sequences; None of a single number, and of all else."""
+    if isinstance(part, PackedSequence):
+        return int(part.batch_sizes[0])
+    return len(part) if isinstance(part, torch.Tensor) and part.dim() > 0 else None
+
+
+def _is_nested(part: Any) -> bool:
+    return isinstance(part, list | tuple) and not isinstance(part, PackedSequence)
 
 
 def _columns_of(batch: Any) -> int | None:
     """Length of the columns of ``zip(*samples)``; None if the batch is not of that form."""
     parts = list(batch.values()) if isinstance(batch, Mapping) else batch
-    if not isinstance(parts, list | tuple) or not parts:
-        return None
-    if not all(isinstance(part, list | tuple) for part in parts):
+    if not _is_nested(parts) or not parts or not all(map(_is_nested, parts)):
         return None
     lengths = {len(part) for part in parts}
     return lengths.pop() if len(lengths) == 1 else None
@@ -277,19 +285,25 @@ def _shallowest(batch: Any) -> int | None:
     level = [batch]
     while level:
         for part in level:
-            if _has_length(part):
-                return len(part)
+            length = _length(part)
+            if length is not None:
+                return length
         inner = [list(p.values()) if isinstance(p, Mapping) else p for p in level]
         level = [part for p in inner if isinstance(p, list | tuple) for part in p]
     return None
 
 
 def to_device(batch: Any, device: str) -> Any:
-    """Move the tensors of a batch to a device."""
+    """Move the tensors of a batch to a device, and what can move itself; all keep their kinds."""
     if isinstance(batch, torch.Tensor):
         return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
+    if callable(getattr(batch, "to", None)):  # packed sequences, graphs, what a tokenizer returns
+        return batch.to(device)
+    if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, list | tuple):
-        return [to_device(part, device) for part in batch]
+        parts = [to_device(part, device) for part in batch]
+        if isinstance(batch, list):
+            return parts
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
     return batch

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,11 +80,13 @@ class EpochMetrics:
         stateful = self._stateful()
         values = {}
         for name, metric in self.metrics.items():
-            if name in stateful and _holds_others(stateful[name]):
+            if name not in stateful:
+                values[name] = metric(prediction, target)
+            elif _holds_others(stateful[name]):
                 # The forward() of some makes the metric within forget the batches before.
                 stateful[name].update(prediction, target)
             else:
-                values[name] = metric(prediction, target)
+                values[name] = _of_batch(stateful[name], prediction, target)
         for name, value in values.items():
             if value is None and name not in stateful:
                 raise self._error(name, value, "; {} where a batch has none")
@@ -214,6 +217,25 @@ def _mean(total: float, count: float) -> float:
             "or samples_in_batch() returned 0 for each"
         )
     return total / count
+
+
+def _of_batch(metric: TorchMetric, prediction: Any, target: Any) -> Any:
+    """Let a torchmetrics object see a batch.
+
+    Returns:
+        Its value for the batch; None where it has none for so few samples, as R2 for a single one.
+    """
+    compute = metric.compute
+
+    def attempt() -> Any:
+        with suppress(ValueError, RuntimeError):  # an epoch without a value raises them
+            return compute()
+
+    metric.compute = attempt
+    try:
+        return metric(prediction, target)
+    finally:
+        metric.compute = compute
 
 
 def _holds_others(metric: TorchMetric) -> bool:

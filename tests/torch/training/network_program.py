@@ -28,11 +28,15 @@ class Adversarial(TorchTrainer):
             kwargs = self.get_default_distributed_kwargs()
             critic, optimizer, _ = self.strategy.distributed(critic, optimizer, **kwargs)
         self.critic, self.critic_optimizer = critic, optimizer
+        if self.config.parameter:
+            self.scale = nn.Parameter(torch.ones(1))
+            self.critic_optimizer.add_param_group({"params": [self.scale]})
 
     def train_step(self, batch: Any, batch_idx: int) -> Any:
         loss, metrics = super().train_step(batch, batch_idx)
         with torch.no_grad():
             fake = self.model(batch[0])
+        fake = fake * self.scale if self.config.parameter else fake
         self.critic_optimizer.zero_grad()
         judged = (self.critic(fake) - 1).square().mean()
         self.strategy.backward(judged, self.critic)
@@ -46,7 +50,7 @@ def main(folder: Path, choices: dict[str, Any]) -> None:
             folder,
             epochs=choices["epochs"],
             strategy=choices["strategy"],
-            config={"alone": choices.get("alone", False)},
+            config={name: choices.get(name, False) for name in ("alone", "parameter")},
             checkpoint_every=1,
             from_checkpoint=folder / "checkpoints" if choices.get("resume") else None,
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -60,13 +61,42 @@ def noise(folder: Path, choices: dict[str, Any]) -> None:
     write(folder, {name: getattr(trainer, name) for name in names})
 
 
+class Averaging(TorchTrainer):
+    """Evaluates an average that it keeps by hand, in its own loop if it is to."""
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.average = AveragedModel(self.strategy.unwrap(self.model))
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        result = super().train_step(batch, batch_idx)
+        self.average.update_parameters(self.strategy.unwrap(self.model))
+        return result
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(self.average(batch[0]), batch[1]), {}
+
+
+class OwnEpoch(Averaging):
+    """Evaluates all samples on each rank."""
+
+    def validation_epoch(self) -> Any:
+        inputs, target = self.validation_dataloader.dataset.tensors
+        self.average.eval()
+        with torch.no_grad():
+            return self.loss(self.average(inputs), target)
+
+
+TRAINERS = {"model": TorchTrainer, "average": Averaging, "own epoch": OwnEpoch}
+
+
 def statistics(folder: Path, choices: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(32, 4, generator=generator)
     inputs[1::2] += 10  # what the other rank sees
     target = torch.randint(2, (32,), generator=generator)
     torch.manual_seed(1)
-    trainer = TorchTrainer(
+    trainer = TRAINERS[choices["of"]](
         {"batch_size": 4, "num_workers_dataloader": 0},
         epochs=1,
         model=nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)),
@@ -76,6 +106,10 @@ def statistics(folder: Path, choices: dict[str, Any]) -> None:
     )
     data = TensorDataset(inputs, target)
     *_, model = trainer.execute(data, data)
+    if choices["of"] != "model":
+        model = trainer.average
+        state = torch.load(folder / "checkpoints/best_model/state.pt", weights_only=True)
+        model.load_state_dict(state["stateful"]["average"])
     model.eval()
     with torch.no_grad():
         loss = nn.functional.cross_entropy(model(inputs), target).item()

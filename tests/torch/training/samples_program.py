@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    Subset,
+    TensorDataset,
+    random_split,
+)
 
 import itwinai
 from itwinai.torch.trainer import TorchTrainer
@@ -52,6 +59,16 @@ class Sharding(TorchTrainer):
         self.train_dataloader = DataLoader(own, batch_size=10)
 
 
+class Loading(TorchTrainer):
+    """Makes its loaders as without the library: that of the training set gives each rank all."""
+
+    def create_dataloaders(self, *datasets: Any) -> None:
+        train, validation, _ = datasets
+        self.train_dataloader = DataLoader(train, batch_size=10, shuffle=True)
+        parts = DistributedSampler(validation, shuffle=False)
+        self.validation_dataloader = DataLoader(validation, batch_size=10, sampler=parts)
+
+
 def split_apart() -> Any:
     torch.manual_seed(RANK)
     return random_split(make_data(), [40, 20])
@@ -64,6 +81,7 @@ CASES = {
     "files in one order": (TorchTrainer, lambda: [Files(backwards=False)]),
     "files in two orders": (TorchTrainer, lambda: [Files(backwards=RANK == 1)]),
     "own shards": (Sharding, lambda: [make_data()]),
+    "own loaders": (Loading, lambda: [make_data(), make_data(31)]),
 }
 
 

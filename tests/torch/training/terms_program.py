@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
 from itwinai.errors import ConfigurationError
 from itwinai.torch.trainer import TorchTrainer
@@ -98,10 +98,42 @@ class Masked(TorchTrainer):
         return errors[batch["counts"]].mean(), {}
 
 
+class Lacking(Dataset[Any]):
+    """Some of its samples cannot be read, most of them in the first half."""
+
+    def __init__(self) -> None:
+        self.inputs = torch.randn(44, 4, generator=torch.Generator().manual_seed(3))
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Any:
+        inputs = self.inputs[index]
+        return None if index % 8 in ((0, 1, 5) if index < 20 else (1,)) else (inputs, inputs[:3])
+
+
+def readable(samples: list[Any]) -> Any:
+    return default_collate([sample for sample in samples if sample is not None])
+
+
+class LeavingOut(TorchTrainer):
+    """Its batches are made of the samples that can be read."""
+
+    def create_dataloaders(self, *datasets: Any) -> None:
+        made = {"batch_size": self.config.batch_size, "collate_fn": readable}
+        loaders = [self.strategy.create_dataloader(one, **made) for one in datasets[:2]]
+        self.train_dataloader, self.validation_dataloader = loaders
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.loss = nn.MSELoss()
+
+
 CASES: dict[str, tuple[type[TorchTrainer], Any, Any]] = {
     "ignored": (TorchTrainer, classified(ignored=True), classified(ignored=True)),
     "weighted": (Weighted, classified(ignored=True), classified(ignored=True)),
     "masked": (Masked, Sequences(), Sequences()),
+    "left out": (LeavingOut, Lacking(), Lacking()),
     "uneven": (TorchTrainer, Uneven(36), Uneven(20)),
     "dealt": (TorchTrainer, Dealt(33), Dealt(5)),
 }

@@ -221,7 +221,8 @@ class Adversarial(Rates):
     def create_model_loss_optimizer(self) -> None:
         super().create_model_loss_optimizer()
         self.critic = nn.Linear(2, 1)
-        optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.config.critic_lr)
+        self.weights = [nn.Parameter(torch.ones(1)), *self.critic.parameters()]
+        optimizer = torch.optim.Adam(self.weights, lr=self.config.critic_lr)
         self.critic_optimizer = optimizer
         self.schedules = [ExponentialLR(optimizer, 0.5)]
         self.teacher = torch.optim.swa_utils.AveragedModel(self.model)
@@ -230,7 +231,7 @@ class Adversarial(Rates):
         loss, metrics = super().train_step(batch, batch_idx)
         self.counter.count += 1
         self.critic_optimizer.zero_grad()
-        judged = (self.critic(self.model(batch[0]).detach()) - 1).square().mean()
+        judged = (self.critic(self.model(batch[0]).detach()) * self.weights[0] - 1).square().mean()
         judged.backward()
         self.critic_optimizer.step()
         self.teacher.update_parameters(self.model)
@@ -265,7 +266,55 @@ def test_a_second_network_and_all_of_its_parts_go_on(tmp_path):
             getattr(resumed, name).parameters(), getattr(whole, name).parameters(), strict=True
         ):
             assert torch.equal(one, other)
+    assert torch.equal(resumed.weights[0], whole.weights[0])
+    state = torch.load(tmp_path / "cut/checkpoints/best_model/state.pt", weights_only=True)
+    assert [name for name in state["stateful"] if "weights" in name] == ["weights.0"]
     assert resumed.schedules[0].get_last_lr() == whole.schedules[0].get_last_lr()
+
+
+class Counting(MLP):
+    """Counts the batches, and keeps a mask and a cache that is as long as what it saw."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()), persistent=persistent)
+        self.register_buffer("mask", torch.ones(4), persistent=False)
+        self.register_buffer("cache", torch.zeros(0), persistent=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        self.cache = torch.zeros(len(inputs))
+        return super().forward(inputs * self.mask)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_what_of_the_model_no_checkpoint_holds_is_told(tmp_path, messages, persistent):
+    trained(Rates, tmp_path, model=Counting, epochs=1, config={"persistent": persistent})
+    said = "the training has changed seen of the model, which no checkpoint holds"
+    assert (said in messages.text) is not persistent
+
+
+class MakingItsOwn(Rates):
+    """Its own loop makes a schedule and a counter, the counter without use in a later run."""
+
+    def train(self) -> None:
+        schedule = ExponentialLR(self.optimizer, 0.5)
+        self.lists = [schedule, Counter()] if self.config.counts else [schedule]
+        for _ in self.remaining_epochs():
+            self.train_epoch()
+            schedule.step()
+            self.end_epoch({"validation_loss": self.validation_epoch()})
+
+
+def test_what_an_own_loop_makes_goes_on(tmp_path, messages):
+    base = {"counts": True}
+    whole = trained(MakingItsOwn, tmp_path / "whole", epochs=4, config=base)
+    resumed = continued(MakingItsOwn, tmp_path / "cut", base=base)
+    assert resumed.noted == whole.noted[2:] == [[0.0025], [0.00125]]
+    assert resumed.epoch_metrics == whole.epoch_metrics
+    assert "the checkpoint holds" not in messages.text
+    continued(MakingItsOwn, tmp_path / "other", base=base, counts=False)
+    assert "holds the state of lists.1, which this trainer has not" in messages.text
 
 
 def test_a_second_optimizers_settings_take_effect(tmp_path):
@@ -315,6 +364,14 @@ def test_a_second_network_that_differs_over_ranks_is_refused(tmp_path):
     refused = run(tmp_path, strategy="ddp", epochs=1, alone=True)["refused"]
     assert refused.startswith("the trainer's critic has other weights on each rank")
     assert "self.critic, self.its_optimizer, _ = self.strategy.distributed(" in refused
+
+
+def test_a_parameter_of_no_network_that_differs_over_ranks_is_refused(tmp_path):
+    refused = run(tmp_path, strategy="ddp", epochs=1, parameter=True)["refused"]
+    assert refused == (
+        "the trainer's scale has other weights on each rank, as no strategy brings all its "
+        "gradients together. Let it be a parameter of the model."
+    )
 
 
 def run(folder: Path, **choices: Any) -> Any:

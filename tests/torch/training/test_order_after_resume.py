@@ -94,6 +94,12 @@ LOADERS: dict[str, Any] = {
     "a generator": lambda d, g: DataLoader(d, BATCH, shuffle=True, generator=g),
     "a sampler's generator": lambda d, g: DataLoader(d, BATCH, sampler=weighted(g)),
     "a batch sampler's": lambda d, g: DataLoader(d, batch_sampler=in_batches(g)),
+    "processes that stay": lambda d, g: DataLoader(
+        d, BATCH, shuffle=True, num_workers=1, persistent_workers=True
+    ),
+    "a generator and processes that stay": lambda d, g: DataLoader(
+        d, BATCH, shuffle=True, generator=g, num_workers=1, persistent_workers=True
+    ),
     "torchdata's": lambda d, g: StatefulDataLoader(d, BATCH, shuffle=True),
     "torchdata's with a generator": lambda d, g: StatefulDataLoader(
         d, BATCH, shuffle=True, generator=g

@@ -37,10 +37,18 @@ def test_the_noise_of_ranks_follows_from_the_seed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "strategy", ["ddp", "fsdp", pytest.param("deepspeed", marks=pytest.mark.exhaustive)]
+    ("strategy", "of"),
+    [
+        ("ddp", "own epoch"),
+        ("fsdp", "model"),
+        *(
+            pytest.param(*case, marks=pytest.mark.exhaustive)
+            for case in [("ddp", "model"), ("ddp", "average"), ("deepspeed", "model")]
+        ),
+    ],
 )
-def test_the_metric_is_that_of_the_model_that_is_returned(tmp_path, strategy):
-    for rank in run("statistics", tmp_path, strategy=strategy):
+def test_the_metric_is_that_of_the_model_that_is_kept(tmp_path, strategy, of):
+    for rank in run("statistics", tmp_path, strategy=strategy, of=of):
         assert rank["reported"] == pytest.approx(rank["models"], rel=1e-5)
 
 

@@ -221,6 +221,18 @@ def test_a_weight_that_is_unfrozen_later_is_averaged_from_then_on(tmp_path: Path
     assert 0 < (average - before).norm() < (raw - before).norm()
 
 
+def test_an_average_of_lazy_layers_goes_on(tmp_path: Path) -> None:
+    def trained(**changes: Any) -> list[torch.Tensor]:
+        config = {"ema_decay": 0.9}
+        made = options(tmp_path, model=lambda: nn.LazyLinear(2), config=config, **changes)
+        *_, model = TorchTrainer(**made).execute(make_data())
+        return [weight.detach() for weight in model.parameters()]
+
+    whole = trained(checkpoint_every=1)
+    resumed = trained(from_checkpoint=tmp_path / "checkpoints/epoch_0")
+    assert all(map(torch.equal, whole, resumed))
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_metric_of_the_name_loss_is_the_loss_or_refused(tmp_path: Path, same: bool) -> None:
     class Returning(TorchTrainer):

@@ -50,6 +50,14 @@ def test_shards_of_ones_own_are_ones_own(outcomes: Any) -> None:
     assert [rank["own shards"] for rank in outcomes] == [{"error": "", "said": [], "parts": []}] * 2
 
 
+def test_loaders_of_ones_own_by_which_samples_count_more_than_once_are_told(outcomes: Any) -> None:
+    first, second = (rank["own loaders"] for rank in outcomes)
+    training, validation = first["said"]
+    assert "in the loader of the training set, it seems that each rank trains on all" in training
+    assert "validation set, DistributedSampler repeats 1 of its samples" in validation
+    assert (first["error"], second["error"], second["said"]) == ("", "", [])
+
+
 class Splitting(TorchTrainer):
     """Splits its data at random, by the random numbers of the process."""
 

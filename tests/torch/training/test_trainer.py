@@ -16,7 +16,7 @@ import torch
 from small_trainings import MLP, MemoryLogger, error_rate, make_data, options
 from torch import nn
 from torch.utils.data import TensorDataset
-from torchmetrics.classification import MulticlassRecall
+from torchmetrics.classification import MulticlassF1Score, MulticlassRecall
 
 from itwinai.errors import CheckpointError, ConfigurationError, ItwinaiError
 from itwinai.loggers import ConsoleLogger, Logger, LoggersCollection, MLFlowLogger
@@ -167,6 +167,22 @@ def test_own_steps_with_metrics_of_their_own(tmp_path: Path) -> None:
             "train_accuracy": 0.25,
             "validation_index": pytest.approx((16 + 2 * 3) / 35),
         }
+
+
+def test_a_batch_counts_in_the_metrics_of_the_stage_that_runs(tmp_path: Path) -> None:
+    class OneForm(TorchTrainer):
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            inputs, target = batch
+            prediction = self.model(inputs)
+            found = self.compute_metrics(target, prediction, self.validation_glob_step, batch_idx)
+            return self.loss(prediction, target), found
+
+    f1 = {"f1": MulticlassF1Score(2, average="macro")}
+    made = options(tmp_path, metrics=f1, epochs=2, validate_every_steps=1)
+    trainers = TorchTrainer(**made), OneForm(**made)
+    for trainer in trainers:
+        train(trainer)
+    assert trainers[1].epoch_metrics == trainers[0].epoch_metrics
 
 
 def test_own_epochs_that_return_a_loss(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from itwinai.errors import ConfigurationError
 
@@ -16,9 +17,9 @@ class WeightAverage:
 
     Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992). Buffers, such
     as the statistics of a batch normalisation, are not averaged; nor are frozen weights, whose
-    average begins with the first step that may change them. The average has single precision at
-    least: the share of a step would be lost in that of 16-bit weights. Checkpoints hold it in the
-    weights' own format.
+    average begins with the first step that may change them, and that of a lazy layer's after its
+    first step. The average has single precision at least: the share of a step would be lost in that
+    of 16-bit weights. Checkpoints hold it in the weights' own format.
 
     Args:
         model: The model, whose parameters keep their place in memory.
@@ -95,12 +96,13 @@ class WeightAverage:
     @torch.no_grad()
     def restart(self) -> None:
         """Take the model's present weights as the average."""
+        self._follow_unfrozen()
         for _, average, weight in self._pairs():
             average.copy_(weight.detach())
 
     def _follow_unfrozen(self) -> None:
         for index, weight in enumerate(self._weights):
-            if weight.requires_grad and index not in self._average:
+            if weight.requires_grad and index not in self._average and not is_lazy(weight):
                 precision = torch.promote_types(weight.dtype, torch.float32)
                 self._average[index] = weight.detach().to(precision, copy=True)
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import itwinai
 from itwinai import job
 from itwinai.torch.training import hooks
-from itwinai.torch.training.evaluating import evaluating
+from itwinai.torch.training.evaluating import evaluating, running
 from itwinai.torch.training.protocol import Stage, Training
 
 
@@ -21,7 +21,8 @@ def run_hook(training: Training, stage: Stage) -> None:
     hook, name = f"{stage}_epoch", f"{stage}_loss"
     training.whereabouts.hook = f"{hook}()"
     is_own = training.overrides(hook)
-    with evaluating(training) if is_own and stage != "train" else nullcontext():
+    evaluated = evaluating(training) if is_own and stage != "train" else nullcontext()
+    with running(training, stage), evaluated:
         loss = getattr(training, hook)()
     if loss is not None and (is_own or name not in training.epoch_metrics):
         training.epoch_metrics[name] = hooks.epoch_loss(hook, loss)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from itwinai.torch.training.protocol import Training
+from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.stateful import stateful
 
 
@@ -19,9 +19,25 @@ def networks(training: Training) -> list[nn.Module]:
 
 @contextmanager
 def evaluating(training: Training) -> Iterator[None]:
-    """Give the model the weights that are kept, and let modes be, for the length of a block."""
-    with modes_kept(networks(training)), training.optimization.evaluated():
+    """Give the model the weights that are kept, and let modes be, for the length of a block.
+
+    All ranks come here together: what is evaluated has the buffers that are saved, rank 0's.
+    """
+    there = networks(training)
+    for network in there:
+        training.strategy.share_buffers(network)
+    with modes_kept(there), training.optimization.evaluated():
         yield
+
+
+@contextmanager
+def running(training: Training, stage: Stage) -> Iterator[None]:
+    """Let a stage be the one that runs, for the length of a block."""
+    outer, training.running_stage = training.running_stage, stage
+    try:
+        yield
+    finally:
+        training.running_stage = outer
 
 
 @contextmanager

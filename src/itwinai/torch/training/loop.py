@@ -17,6 +17,7 @@ from itwinai.torch.training import hooks, state
 from itwinai.torch.training.agreement import job_ends, run_hook
 from itwinai.torch.training.protocol import Training
 from itwinai.torch.training.reporting import report_epoch
+from itwinai.torch.training.stateful import load_unclaimed
 from itwinai.torch.training.step_watch import StepWatch
 from itwinai.torch.training.steps import check_heard
 
@@ -46,6 +47,7 @@ def remaining_epochs(training: Training) -> Iterator[int]:
     """Begin one epoch after the other, until the last one or until early stopping is due."""
     if job.may_stop() or training.checkpoint_every_seconds is not None:
         training.step_watch = StepWatch(training.strategy, training.checkpoint_every_seconds)
+    load_unclaimed(training)
     for epoch in range(training.current_epoch, training.epochs):
         if training.early_stopping.is_due:
             return

@@ -15,6 +15,7 @@ from itwinai.torch.reproducibility import random_state, set_random_state
 from itwinai.torch.training.source import (
     Source,
     generator_states,
+    keeps_processes,
     set_generators,
     source_of,
 )
@@ -134,7 +135,7 @@ class Position:
         else:
             self._random = resumed.begin
             resumed.rewind(loader, of_loaders)
-            resumed.replay(self._source)
+            resumed.replay(self._source, loader, of_loaders)
         left = self._source.left(self.batches)
         self._whole = None if left is None else self.batches + left
         return self._source
@@ -157,7 +158,9 @@ class Position:
             "first_nan": self.nan_watch.first,
         }
 
-    def resume(self, ranks: Sequence[Mapping[str, Any]], rank: int, size: int, loader: Any) -> None:
+    def resume(
+        self, ranks: Sequence[Mapping[str, Any]], rank: int, size: int, loader: Any, epoch: int
+    ) -> None:
         """Go on in the middle of the epoch that begins next.
 
         Args:
@@ -166,6 +169,7 @@ class Position:
             rank: This process.
             size: Number of processes.
             loader: The training set's.
+            epoch: Which epoch that is, from 0.
 
         Raises:
             CheckpointError: If the checkpoint was written with other data, or by another number of
@@ -178,11 +182,11 @@ class Position:
                 f"each of which alone knew its part of the data. Start {len(ranks)} of them, or go "
                 "on from a checkpoint at the end of an epoch."
             )
-        self._resumed = _Resumed.of(ranks, rank, size)
+        self._resumed = _Resumed.of(ranks, rank, size, epoch)
         state = self._resumed.state
         self.batches, self.steps = state["batches"], state["steps"]
         self.nan_watch = NanWatch(state["first_nan"])
-        source.go_to(state["place"], lambda: None)
+        source.go_to(state["place"], _nothing, _nothing)
         self.left = source.left(self.batches)
 
 
@@ -195,15 +199,17 @@ class _Resumed:
         metrics: What this rank goes on adding up.
         begin: This rank's random numbers when the epoch's data began; None of a new rank.
         now: Its random numbers at the checkpoint.
+        epoch: Which epoch it is, from 0.
     """
 
     state: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     begin: Mapping[str, Any] | None
     now: Mapping[str, Any]
+    epoch: int
 
     @classmethod
-    def of(cls, ranks: Sequence[Mapping[str, Any]], rank: int, size: int) -> _Resumed:
+    def of(cls, ranks: Sequence[Mapping[str, Any]], rank: int, size: int, epoch: int) -> _Resumed:
         states = [one["position"] for one in ranks]
         own = rank if len(ranks) == size else 0
         mine = states[rank : rank + 1] if len(ranks) == size else states if rank == 0 else []
@@ -213,6 +219,7 @@ class _Resumed:
             metrics=[state["metrics"] for state in mine if state["metrics"] is not None],
             begin=states[rank]["begin"] if known else None,
             now=ranks[rank] if known else {},
+            epoch=epoch,
         )
 
     def rewind(self, loader: Any, of_loaders: torch.Generator) -> None:
@@ -222,7 +229,21 @@ class _Resumed:
             of_loaders.set_state(self.begin["loader"])
             set_generators(loader, self.begin.get("generators", {}))
 
-    def replay(self, source: Source) -> None:
+    def replay(self, source: Source, loader: Any, of_loaders: torch.Generator) -> None:
         """Let a source go to the place, and random numbers then to where they were there."""
         known = self.begin is not None
-        source.go_to(self.state["place"], lambda: set_random_state(self.now) if known else None)
+
+        def begin() -> None:
+            # The epoch drew no seed for its processes, which were there, and its rest does.
+            if self.epoch > 0 and keeps_processes(loader):
+                self.rewind(loader, of_loaders)
+
+        def settle() -> None:
+            if known:
+                set_random_state(self.now)
+
+        source.go_to(self.state["place"], begin, settle)
+
+
+def _nothing() -> None:
+    pass

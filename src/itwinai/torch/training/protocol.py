@@ -60,6 +60,8 @@ class Built(Protocol):
     first_random_state: dict[str, Any] | None
     #: The plain attributes of a subclass, before anything was trained or restored.
     first_values: dict[str, Any]
+    #: States of a checkpoint, of objects that are not there yet.
+    unclaimed: dict[str, Any]
     #: What tells which samples each of its sets holds.
     samples: dict[str, tuple[str, str]]
     #: The settings of its optimizers and schedules, before anything was trained or restored.
@@ -92,6 +94,8 @@ class Training(Built, Protocol):
     validate_every_steps: int | None
     #: Whether such an evaluation runs.
     is_within_epoch: bool
+    #: The stage of the epoch that runs.
+    running_stage: Stage
     #: Hears between steps what a clock decides, where something may be heard.
     step_watch: StepWatch | None
     #: Epochs between two evaluations on the test set; None: never.

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, DistributedSampler, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
-from itwinai.torch.data import is_iterable, length_of
+from itwinai.torch.data import ExactSampler, is_iterable, length_of
 from itwinai.torch.streams import undealt
 from itwinai.torch.training.hooks import SETS
 from itwinai.torch.training.protocol import Training
@@ -45,7 +54,8 @@ def samples_of(training: Training) -> dict[str, Digests]:
 def check_same_on_ranks(training: Training) -> None:
     """Refuse sets that are dealt out to ranks and hold other samples on each; all ask together.
 
-    Where that is not sure, because what differs may be no samples, it is said.
+    Where that is not sure, because what differs may be no samples, it is said; so is a loader of
+    the user's own by which samples count more than once.
 
     Raises:
         DistributedStrategyError: Naming the set.
@@ -54,14 +64,15 @@ def check_same_on_ranks(training: Training) -> None:
         return
     ranks = training.strategy.allgather_obj(training.samples)
     for name, own in training.samples.items():
-        if not _is_dealt_out(getattr(training, SETS[name])):
+        loader, others = getattr(training, SETS[name]), [rank.get(name, own) for rank in ranks]
+        _tell_repeated(training, name, are_alike=all(other == own for other in others))
+        if not _is_dealt_out(loader):
             continue
         text = (
             f"the {name} set holds other samples on each rank: some would count twice, others "
             "never, and what one rank trains on another one may evaluate. Split and make the data "
             "with the same seed on all ranks, and sort names of files."
         )
-        others = [rank.get(name, own) for rank in ranks]
         if any(order != own[0] for order, _ in others):
             raise DistributedStrategyError(text)
         if any(other != own for other in others) and training.strategy.is_main_worker:
@@ -87,6 +98,37 @@ def tell_other_samples(training: Training, saved: Mapping[str, Digests]) -> None
 
 def _is_dealt_out(loader: Any) -> bool:
     return isinstance(getattr(loader, "sampler", None), DistributedSampler)
+
+
+def _tell_repeated(training: Training, name: str, are_alike: bool) -> None:
+    """Say that samples count more than once, by a loader of the user's own.
+
+    Args:
+        training: The training.
+        name: The set's.
+        are_alike: Whether it holds the same samples on all ranks.
+    """
+    loader = getattr(training, SETS[name])
+    sampler, repeated = getattr(loader, "sampler", None), None
+    if isinstance(sampler, DistributedSampler) and not isinstance(sampler, ExactSampler):
+        more = sampler.total_size - len(cast("Sized", sampler.dataset))
+        repeated = f"{type(sampler).__name__} repeats {more} of its samples" if more > 0 else None
+    elif name == "training" and are_alike and _gives_all(loader):
+        repeated = "it seems that each rank trains on all of its samples, as nothing deals them out"
+    if repeated and training.strategy.is_main_worker:
+        training.reporter.note(
+            f"dealing of {name}",
+            f"warning: in the loader of the {name} set, {repeated}. A loader that "
+            "self.strategy.create_dataloader() makes gives each of them to one rank.",
+        )
+
+
+def _gives_all(loader: Any) -> bool:
+    """Whether it is one of PyTorch's own that gives each sample once, in whatever order."""
+    is_plain = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
+    sampler = getattr(loader, "sampler", None)
+    of_all = type(sampler) in (RandomSampler, SequentialSampler)
+    return is_plain and of_all and not getattr(sampler, "replacement", False)
 
 
 def _digest(parts: Iterable[object]) -> str:

@@ -26,7 +26,13 @@ from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.own_values import own_values
 from itwinai.torch.training.protocol import Datasets, Trainable
 from itwinai.torch.training.samples import check_same_on_ranks, samples_of, tell_other_samples
-from itwinai.torch.training.stateful import check_ranks_agree, check_states
+from itwinai.torch.training.stateful import (
+    buffers_lost,
+    buffers_unsaved,
+    check_ranks_agree,
+    check_states,
+    tell_unclaimed,
+)
 from itwinai.torch.training.steps import check_steps, warn_unheard
 
 
@@ -84,8 +90,11 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
         _tell_missing_sets(training)
         check_steps(training)
         _make_ready(training)
+        unsaved = buffers_unsaved(training)
         where.hook = "train()"
         training.train()
+        tell_unclaimed(training)
+        _tell_lost(training, buffers_lost(training, unsaved))
         where.hook = "the end of the training"
         check_ranks_agree(training)
         training.effects.look(certain=True)
@@ -144,6 +153,18 @@ def _tell_missing_sets(training: Trainable) -> None:
         if value and not is_there and not own and training.strategy.is_main_worker:
             text = f"warning: {argument}={value} has no effect: there is no {name} set"
             training.reporter.note(argument, text)
+
+
+def _tell_lost(training: Trainable, buffers: list[str]) -> None:
+    """Say what of the model was trained and no checkpoint holds."""
+    if buffers and training.strategy.is_main_worker:
+        training.reporter.note(
+            "buffers",
+            f"warning: the training has changed {', '.join(buffers[:5])} of the model, which no "
+            "checkpoint holds, as it is a buffer with persistent=False: a training that goes on, "
+            "and a model from a checkpoint, have the one that they begin with. Register it with "
+            "persistent=True.",
+        )
 
 
 def _agree(training: Trainable) -> None:

@@ -58,15 +58,21 @@ class Source:
         """The loader's, if it has one."""
         return getattr(self._loader, "dataset", None)
 
+    @property
+    def collate_fn(self) -> Any:
+        """What makes the loader's batches, if it has one."""
+        return getattr(self._loader, "collate_fn", None)
+
     def place(self) -> dict[str, Any]:
         """Where it stands: after the batches that were trained on, however many are loaded."""
         raise NotImplementedError
 
-    def go_to(self, place: Place, settle: Callable[[], None]) -> None:
+    def go_to(self, place: Place, begin: Callable[[], None], settle: Callable[[], None]) -> None:
         """Give only the batches after a place.
 
         Args:
             place: As of :meth:`place`.
+            begin: To be called before the order is drawn again.
             settle: To be called once the order is drawn again, before anything is loaded.
 
         Raises:
@@ -95,13 +101,13 @@ class Dealt(Source):
         epoch = {"epoch": self.sampler.epochs.said, "passes": self.sampler.epochs.passes}
         return {**self.sampler.order_key, **epoch, "done": self.sampler.samples_after(self.taken)}
 
-    def go_to(self, place: Place, settle: Callable[[], None]) -> None:
+    def go_to(self, place: Place, begin: Callable[[], None], settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "done", self._loader)
         self._begin_epoch(place)
         _check_order(place, self.sampler.order_key, "data, random_seed and shuffle_train")
         self.sampler.begin_at(place["done"])
-        self._rest = _after(self._loader, 0, settle)
+        self._rest = _after(self._loader, 0, begin, settle)
 
     def left(self, batches: int) -> int | None:
         """Batches of this rank that are left."""
@@ -128,12 +134,12 @@ class Drawn(Source):
         """Where it stands."""
         return {**self._order_key, "drawn": self._before + self.taken}
 
-    def go_to(self, place: Place, settle: Callable[[], None]) -> None:
+    def go_to(self, place: Place, begin: Callable[[], None], settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "drawn", self._loader)
         _check_order(place, self._order_key, "data, sampler and batch size")
         self._before = place["drawn"]
-        self._rest = _after(self._loader, self._before, settle)
+        self._rest = _after(self._loader, self._before, begin, settle)
 
     @property
     def _order_key(self) -> dict[str, Any]:
@@ -186,7 +192,7 @@ class Stream(Source):
         check_plain(self._keeper, here["state"])
         return {**here, "generator": None if drawn is None else drawn.get_state()}
 
-    def go_to(self, place: Place, settle: Callable[[], None]) -> None:
+    def go_to(self, place: Place, begin: Callable[[], None], settle: Callable[[], None]) -> None:
         """Give only the batches after a place."""
         _check_kind(place, "state", self._loader)
         self._keeper.load_state_dict(place["state"])
@@ -195,7 +201,7 @@ class Stream(Source):
         if self._keeper is self._loader:
             self._rest = _Settled(self._loader, lambda: self._settle(place, settle))
         else:
-            self._rest = _after(self._loader, 0, settle)
+            self._rest = _after(self._loader, 0, begin, settle)
 
     def _here(self) -> dict[str, Any]:
         """The state of the data, and of the random numbers with which all ranks read it."""
@@ -224,11 +230,27 @@ def source_of(loader: Any) -> Source:
         return Dealt(loader)
     if has_state(loader):
         return Stream(loader, loader)
-    if is_loader and not is_iterable(loader.dataset):
+    if _is_drawn(loader):
         return Drawn(loader)
     if is_loader and loader.num_workers == 0 and has_state(undealt(loader.dataset)):
         return Stream(loader, undealt(loader.dataset))
     return Source(loader)
+
+
+def keeps_processes(loader: Any) -> bool:
+    """Whether a loader's order is drawn from random numbers, and its processes stay.
+
+    PyTorch draws a seed for them when they start, before the order of that epoch, and none in
+    later epochs.
+    """
+    return _is_drawn(loader) and bool(loader.persistent_workers)
+
+
+def _is_drawn(loader: Any) -> bool:
+    """Whether a sampler that is not ours says the order of a data set with a length."""
+    if not isinstance(loader, DataLoader) or is_iterable(loader.dataset):
+        return False
+    return not isinstance(loader.sampler, ExactSampler) and not has_state(loader)
 
 
 def generators_of(loader: Any) -> dict[str, torch.Generator]:
@@ -308,12 +330,16 @@ def check_keeps_place(loader: Any, argument: str) -> None:
 class _After:
     """The batches of a sampler after the first ones, which are drawn and not loaded."""
 
-    def __init__(self, sampler: Any, drawn: int, settle: Callable[[], None]) -> None:
+    def __init__(
+        self, sampler: Any, drawn: int, begin: Callable[[], None], settle: Callable[[], None]
+    ) -> None:
         self._sampler = sampler
         self._drawn = drawn
+        self._begin = begin
         self._settle = settle
 
     def __iter__(self) -> Iterator[Any]:
+        self._begin()
         batches = iter(self._sampler)
         for _ in islice(batches, self._drawn):
             pass
@@ -337,12 +363,15 @@ class _Settled:
         yield from batches
 
 
-def _after(loader: DataLoader[Any], drawn: int, settle: Callable[[], None]) -> DataLoader[Any]:
-    """The same loader, of an epoch's rest."""
+def _after(
+    loader: DataLoader[Any], drawn: int, begin: Callable[[], None], settle: Callable[[], None]
+) -> DataLoader[Any]:
+    """The same loader, of an epoch's rest, with processes for this rest alone."""
     rest = copy.copy(loader)
     name = "sampler" if loader.batch_sampler is None else "batch_sampler"
     # A loader refuses to have it set, for it may be in the middle of an epoch; this one is not.
-    vars(rest)[name] = _After(getattr(loader, name), drawn, settle)
+    vars(rest)[name] = _After(getattr(loader, name), drawn, begin, settle)
+    vars(rest)["persistent_workers"] = False
     return rest
 
 

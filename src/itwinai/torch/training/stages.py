@@ -15,10 +15,16 @@ from itwinai.torch.metrics import EpochMetrics, flatten
 from itwinai.torch.reproducibility import random_numbers_kept
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.batches import Step, run_batches
-from itwinai.torch.training.evaluating import evaluating, networks
+from itwinai.torch.training.evaluating import evaluating, networks, running
 from itwinai.torch.training.protocol import Stage, Training
 from itwinai.torch.training.steps import EVALUATING, count_batch, end_batch, log_result
-from itwinai.torch.training.turns import Counting, Turn, counts_targets, take_turns
+from itwinai.torch.training.turns import (
+    Counting,
+    Turn,
+    collates_itself,
+    counts_targets,
+    take_turns,
+)
 
 
 def run_stage(
@@ -37,12 +43,13 @@ def run_stage(
     """
     where = training.whereabouts
     where.hook = f"{stage}_step()"
-    if stage == "train":
-        _train(training, loader, metrics)
-    else:
-        metrics.reset()
-        for _ in _batches(training, stage, loader, metrics):
-            pass
+    with running(training, stage):
+        if stage == "train":
+            _train(training, loader, metrics)
+        else:
+            metrics.reset()
+            for _ in _batches(training, stage, loader, metrics):
+                pass
     where.hook, where.batch = f"{stage}_epoch()", 0
     results = metrics.compute(training.strategy)
     if "loss" not in results and not metrics.batches:
@@ -136,9 +143,8 @@ def _log_batch(training: Training, stage: Stage, index: int, values: Mapping[str
 
 
 def _turns(training: Training, stage: Stage, data: Any) -> Iterator[tuple[Any, Turn]]:
-    varies = training.overrides("samples_in_batch", "terms_in_loss") or counts_targets(
-        training.loss
-    )
+    is_own = training.overrides("samples_in_batch", "terms_in_loss")
+    varies = is_own or counts_targets(training.loss) or collates_itself(data)
     counting = Counting(training.samples_in_batch, training.terms_in_loss, varies)
     trains = stage == "train"
     window = training.config.snapshot()["gradient_accumulation_steps"] if trains else 1
@@ -194,7 +200,6 @@ def evaluate(
     """
     if loader is None:
         return None
-    training.strategy.share_buffers(training.model)
     with evaluating(training), torch.no_grad(), random_numbers_kept(training.torch_rng):
         for network in networks(training):
             network.eval()

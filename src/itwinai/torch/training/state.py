@@ -35,7 +35,7 @@ from itwinai.torch.training.precedence import (
     take_precedence,
 )
 from itwinai.torch.training.protocol import Built, Restored, Trainable, Training
-from itwinai.torch.training.source import generators_of
+from itwinai.torch.training.source import generators_of, keeps_processes
 
 #: Of batches and steps so far.
 _COUNTERS = ("train_glob_step", "validation_glob_step", "test_glob_step", "optimizer_steps")
@@ -178,6 +178,8 @@ def restore(training: Built, path: Path, model: dict[str, Any], state: Any) -> N
     )
     for name, step in state.get("glob_steps", {}).items():
         setattr(training, name, step)
+    if keeps_processes(training.train_dataloader):
+        iter(training.train_dataloader)  # starts them, as they were: later epochs draw no seed
     _restore_random(training, state)
 
 
@@ -413,7 +415,8 @@ def _own_generators(training: Built) -> dict[str, Any]:
 def _restore_position(training: Built, state: Mapping[str, Any]) -> None:
     """Go on in the middle of an epoch."""
     rank, size = training.strategy.global_rank(), training.strategy.global_world_size()
-    training.position.resume(state["random_states"], rank, size, training.train_dataloader)
+    loader, epoch = training.train_dataloader, training.current_epoch
+    training.position.resume(state["random_states"], rank, size, loader, epoch)
 
 
 def _steps_left(training: Built) -> int | None:

@@ -144,6 +144,8 @@ class LocalTrainer(Trainer, LogMixin):
     optimizer_steps = 0
     #: Whether an evaluation in the middle of an epoch runs.
     is_within_epoch = False
+    #: The stage of the epoch that runs.
+    running_stage: Stage = "train"
     #: Hears between steps that the job ends, or that a checkpoint is due by the clock.
     step_watch: StepWatch | None = None
     #: Whether a batch's inputs and targets had different lengths.
@@ -260,6 +262,8 @@ class LocalTrainer(Trainer, LogMixin):
         self.early_stopping = EarlyStopping(None)
         #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
         self.random_states: list[Any] = []
+        #: States of a checkpoint, of objects that are not there yet.
+        self.unclaimed: dict[str, Any] = {}
         #: The settings of its optimizers and schedules, before anything was trained or restored.
         self.built: dict[str, Any] = {}
         self._stages: dict[str, EpochMetrics] = {}
@@ -457,10 +461,18 @@ class LocalTrainer(Trainer, LogMixin):
         pred: Any,
         logger_step: int,
         batch_idx: int | None,
-        stage: Stage = "train",
+        stage: Stage | None = None,
     ) -> dict[str, Any]:
-        """Add a batch to the epoch's metrics, and return the batch's own."""
-        return self._stage_metrics(stage).observe(true, pred)
+        """Add a batch to the epoch's metrics, and return the batch's own.
+
+        Args:
+            true: The batch's targets.
+            pred: The model's predictions.
+            logger_step: Batches of the stage so far.
+            batch_idx: Number of the batch in its epoch.
+            stage: Whose metrics; None: those of the stage that runs.
+        """
+        return self._stage_metrics(stage or self.running_stage).observe(true, pred)
 
     def log(
         self,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.data import default_collate, default_convert
 
 from itwinai.errors import ConfigurationError
 from itwinai.torch.data import ExactSampler, batch_share, tensors_in
@@ -193,6 +194,11 @@ class _Stretch:
             total = self._totals[self._size + place // self._window]
             share = turn.terms * self._ranks.global_world_size() / total if total else 0.0
             yield batch, turn._replace(share=share, is_last=is_last)
+
+
+def collates_itself(loader: Any) -> bool:
+    """Whether a function of the user's own makes its batches, which may leave samples out."""
+    return getattr(loader, "collate_fn", None) not in (None, default_collate, default_convert)
 
 
 def counts_targets(loss: Any) -> bool:
