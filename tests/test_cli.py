@@ -394,7 +394,8 @@ def test_a_shared_config_block_is_to_be_edited_by_hand(folder: Path) -> None:
 
 
 def test_retrain_command_is_quoted_for_the_shell() -> None:
-    command = retrain_command(["a=b c"], "p.steps.t", {"study", "config"}, {"lr": 0.1, "o": "x"})
+    values = {"config.lr": 0.1, "config.o": "x"}
+    command = retrain_command(["a=b c"], "p.steps.t", {"study", "config"}, values)
     assert command == (
         "itwinai exec-pipeline 'a=b c' p.steps.t.study=null "
         "++p.steps.t.config.lr=0.1 '++p.steps.t.config.o=\"x\"'"

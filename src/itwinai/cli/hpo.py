@@ -380,7 +380,7 @@ def rerun_command(
     from itwinai.hpo.retraining import rerun
 
     result = _load(study)
-    kept = KeptPipeline.read(study).allowing(allowed_names(allow or ()))
+    kept = KeptPipeline.read(study).going_on().allowing(allowed_names(allow or ()))
     with messages_aside(as_json), kept.in_place():
         *earlier, trainer = kept.build_steps()
         outcome = rerun(trainer, _data(earlier), result, trial, epochs, seeds, threads)
@@ -412,7 +412,7 @@ def confirm_command(
     from itwinai.hpo.retraining import confirm
 
     result = _load(study)
-    kept = KeptPipeline.read(study).allowing(allowed_names(allow or ()))
+    kept = KeptPipeline.read(study).going_on().allowing(allowed_names(allow or ()))
     with messages_aside(as_json), kept.in_place():
         *earlier, trainer = kept.build_steps()
         outcome = confirm(trainer, _data(earlier), result, top, seeds)
@@ -665,7 +665,7 @@ def _best_config(study: Path, result: StudyResult) -> str:
     best = result.best
     if best is None:
         raise StudyError(f"study {result.name!r} has no best trial: none reported {result.metric}")
-    with KeptPipeline.read(study).in_place() as kept:
+    with KeptPipeline.read(study).going_on().in_place() as kept:
         config = kept.without_study(best.params, best.seed)
     head = f"# Trains the best configuration of study {result.name!r}, that of trial {best.number}."
     return f"{head}\n{OmegaConf.to_yaml(config)}"
