@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from itwinai.cli import app
+from itwinai.cli.kept import KeptPipeline
 from itwinai.hpo import (
     SearchSpace,
     StudyConfiguration,
@@ -593,6 +594,15 @@ def test_an_argument_of_a_subclass_is_exported_as_one(project: Path, tmp_path: P
     assert f"++{TRAINER}.size={step.size}" in command
     assert f"++{TRAINER}.config.width={step.config.width}" in command
     sys.modules.pop("sized")
+
+
+def test_a_class_of_lightnings_is_exported_with_the_arguments_of_the_best() -> None:
+    steps = {"trainer": {"config": {"model": "mine.Net", "trainer": {"max_epochs": 2}}}}
+    config = OmegaConf.create({"training_pipeline": {"steps": steps}})
+    places = {"lr": "model.init_args.lr"}
+    kept = KeptPipeline(TRAINER, Path(), (), config, places=places)
+    exported = OmegaConf.select(kept.without_study({"lr": 0.1}, None), f"{TRAINER}.config")
+    assert exported.model == {"class_path": "mine.Net", "init_args": {"lr": 0.1}}
 
 
 def test_of_two_studies_in_a_pipeline_each_is_used_alone(project: Path, tmp_path: Path) -> None:

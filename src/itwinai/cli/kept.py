@@ -366,7 +366,9 @@ def _set(content: dict[str, Any], path: str, value: Any, where: str | None = Non
         known = list(map(str, content))
         hint = did_you_mean(parts[0], known) or f"; known keys: {', '.join(known)}"
         raise StudyError(f"{where}.{path}: there is no '{parts[0]}' in {where}{hint}")
-    head = head or parts[0]
-    inner = content[head] if isinstance(content.get(head), dict) else {}
-    content[head] = inner
-    _set(inner, path.removeprefix(f"{head}."), value, where and f"{where}.{head}")
+    head, inner = head or parts[0], content.get(head or parts[0])
+    rest = path.removeprefix(f"{head}.")
+    if isinstance(inner, str) and rest.startswith("init_args."):
+        inner = {"class_path": inner}  # as Lightning takes it, where its constructor gets arguments
+    content[head] = inner if isinstance(inner, dict) else {}
+    _set(content[head], rest, value, where and f"{where}.{head}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from itwinai.cli.kept import STUDY_KEYS, KeptPipeline, steps_by_path, studies_in
+
+#: A dotted path as Hydra's overrides take it.
+_KEY = re.compile(r"(?:[a-z_][\w-]*|\d+)(?:\.(?:[a-z_][\w-]*|\d+))*", re.ASCII | re.IGNORECASE)
 
 
 def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[str]:
@@ -28,7 +32,7 @@ def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[s
             continue
         kept = KeptPipeline("", Path(), (), cfg).of_step(path, step)
         values = {kept.place_of(name): value for name, value in result.best.params.items()}
-        if _can_be_overridden(cfg, f"{path}.config"):
+        if all(_is_key(cfg, f"{path}.{place}") for place in values):
             step_cfg = OmegaConf.select(cfg, path)
             command = retrain_command([*args, *_others_go_on(cfg, path)], path, step_cfg, values)
             hints.append(f"To train the best configuration of '{path}':\n{command}")
@@ -57,6 +61,11 @@ def retrain_command(
     without_study = [f"{path}.{key}=null" for key in STUDY_KEYS if key in present]
     overrides = [f"++{path}.{place}={_literal(value)}" for place, value in values.items()]
     return shlex.join(["itwinai", "exec-pipeline", *args, *without_study, *overrides])
+
+
+def _is_key(cfg: DictConfig, path: str) -> bool:
+    """Tell whether an override can set this value, whose name may be none for Hydra."""
+    return bool(_KEY.fullmatch(path)) and _can_be_overridden(cfg, path.rpartition(".")[0])
 
 
 def _can_be_overridden(cfg: DictConfig, path: str) -> bool:
