@@ -57,11 +57,12 @@ class Fail(BaseComponent):
 
 class Trainer(BaseComponent):
     def __init__(self, config, search_space=None, study=None, ray_search_space=None,
-                 ray_tune_config=None, empty=False):
+                 ray_tune_config=None, empty=False, places=None):
         super().__init__()
         self.config = config
         self.searches = bool(search_space or study or ray_search_space or ray_tune_config)
         self.empty = empty
+        self.study_places = places or {}
         self.study_result = None
 
     def execute(self, *args):
@@ -383,18 +384,29 @@ def test_without_a_best_trial_nothing_is_printed(folder: Path) -> None:
     assert "itwinai exec-pipeline" not in result.stdout
 
 
-def test_a_shared_config_block_is_to_be_edited_by_hand(folder: Path) -> None:
-    text = pipeline_with({**TRAINER, "config": "${shared}"}, dict)
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"config": "${shared}"}, "lr"),
+        ({"config": {"model": "own.Net"}, "places": {"lr": "model.init_args.lr"}}, None),
+        ({"places": {"lr": "learning rate"}}, None),
+    ],
+)
+def test_what_no_override_can_set_is_to_be_edited_by_hand(
+    folder: Path, changes: dict[str, Any], place: str | None
+) -> None:
+    text = pipeline_with({**TRAINER, **changes}, dict)
     (folder / "config.yaml").write_text(text + "shared: {batch_size: 8}\n")
     result = itwinai("exec-pipeline", cwd=folder)
     assert "itwinai exec-pipeline" not in result.stdout
     hint = result.stdout.splitlines()[-1]
     assert "training_pipeline.steps.trainer" in hint
-    assert "lr: 1e-05" in hint
+    assert f"config.{place or changes['places']['lr']}: 1e-05" in hint
 
 
 def test_retrain_command_is_quoted_for_the_shell() -> None:
-    command = retrain_command(["a=b c"], "p.steps.t", {"study", "config"}, {"lr": 0.1, "o": "x"})
+    values = {"config.lr": 0.1, "config.o": "x"}
+    command = retrain_command(["a=b c"], "p.steps.t", {"study", "config"}, values)
     assert command == (
         "itwinai exec-pipeline 'a=b c' p.steps.t.study=null "
         "++p.steps.t.config.lr=0.1 '++p.steps.t.config.o=\"x\"'"

@@ -119,6 +119,15 @@ def test_chosen_steps_become_a_list_and_keep_their_interpolations() -> None:
     assert values(build_pipeline(listed)) == [2]
 
 
+def test_chosen_steps_may_refer_to_those_that_are_not_chosen() -> None:
+    named = {"a": keep(7), "b": keep("${training_pipeline.steps.a.value}"), "c": keep("${..a}")}
+    _, found = values(build_pipeline(compose(named, pipe_steps=["b", "c"])))
+    assert values(build_pipeline(compose(named, pipe_steps=["b"]))) == [7]
+    assert found.value == 7
+    listed = [keep(1), keep(2), keep(3), keep("${training_pipeline.steps.1.value}")]
+    assert values(build_pipeline(compose(listed, pipe_steps=[1, 2, 3]))) == [2, 3, 2]
+
+
 @pytest.mark.parametrize("steps", [{"first": keep(1)}, [keep(1)]])
 def test_a_wrong_step_is_refused(steps: Any) -> None:
     with pytest.raises(ConfigurationError, match="there is no step 'frist'"):

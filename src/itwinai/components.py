@@ -172,14 +172,25 @@ class Predictor(BaseComponent):
     """Applies a model to unseen data.
 
     Args:
-        model: The model, or what loads it.
+        model: The model, or what loads it: when it is needed, as a step before may write it.
         name: Name in messages.
     """
 
     def __init__(self, model: Any, name: str | None = None) -> None:
         super().__init__(name)
         self.save_parameters(model=model, name=name)
-        self.model = model() if isinstance(model, ModelLoader) else model
+        self._source = model
+
+    @property
+    def model(self) -> Any:
+        """The model, which is loaded at its first use."""
+        if isinstance(self._source, ModelLoader):
+            self._source = self._source()
+        return self._source
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        self._source = model
 
     @abstractmethod
     def execute(self, predict_dataset: Any, model: Any | None = None) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from itwinai.cli import app
+from itwinai.cli.kept import KeptPipeline
 from itwinai.hpo import (
     SearchSpace,
     StudyConfiguration,
@@ -578,7 +580,7 @@ def test_an_argument_of_a_subclass_is_exported_as_one(project: Path, tmp_path: P
     )
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "cli_points.py").write_text(MODULE)
-    hpo(
+    ran = hpo(
         *("run", "-cp", tmp_path, f"{TRAINER}._target_=sized.Sized", f"{TRAINER}.epochs=1"),
         *(f"{TRAINER}.study.name=sized", f"{TRAINER}.study.num_samples=1"),
         f"+{TRAINER}.search_space.size={{type:choice,categories:[1,2]}}",
@@ -588,7 +590,42 @@ def test_an_argument_of_a_subclass_is_exported_as_one(project: Path, tmp_path: P
     assert step.size in (1, 2)
     assert "size" not in step.config
     assert "width" in step.config
+    command = shlex.split(ran.stdout.splitlines()[-1])
+    assert f"++{TRAINER}.size={step.size}" in command
+    assert f"++{TRAINER}.config.width={step.config.width}" in command
     sys.modules.pop("sized")
+
+
+def test_a_class_of_lightnings_is_exported_with_the_arguments_of_the_best() -> None:
+    steps = {"trainer": {"config": {"model": "mine.Net", "trainer": {"max_epochs": 2}}}}
+    config = OmegaConf.create({"training_pipeline": {"steps": steps}})
+    places = {"lr": "model.init_args.lr"}
+    kept = KeptPipeline(TRAINER, Path(), (), config, places=places)
+    exported = OmegaConf.select(kept.without_study({"lr": 0.1}, None), f"{TRAINER}.config")
+    assert exported.model == {"class_path": "mine.Net", "init_args": {"lr": 0.1}}
+
+
+def test_of_two_studies_in_a_pipeline_each_is_used_alone(project: Path, tmp_path: Path) -> None:
+    config = OmegaConf.create(CONFIG)
+    data, trainer, _ = config.training_pipeline.steps.values()
+    policy = [f"INPUT_ARG#{index}" for index in range(3)]
+    config.training_pipeline.steps = {
+        "data": data,
+        "first": {**trainer, "study": {**trainer.study, "name": "first", "num_samples": 1}},
+        "pass_on": {"_target_": "itwinai.components.Adapter", "policy": policy},
+        "second": {**trainer, "study": {**trainer.study, "name": "second", "num_samples": 1}},
+    }
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    ran = hpo("run", "-cp", tmp_path)
+    assert "equal the recorded ones" in hpo("rerun", "studies/second", "--best").stdout
+    exported = OmegaConf.create(hpo("export", "studies/second", "--format", "config").stdout)
+    assert exported.training_pipeline.steps.first.study.resume is True
+    commands = [line for line in ran.stdout.splitlines() if line.startswith("itwinai exec")]
+    for command in commands:
+        again = itwinai(*shlex.split(command)[1:])
+        assert again.exit_code == 0, again.stderr
+    assert len(commands) == 2
+    shutil.rmtree("checkpoints")
 
 
 def test_what_a_study_may_name_is_remembered_with_it(

@@ -19,11 +19,12 @@ from small_trainings import MLP, make_data, options
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from itwinai.components import Predictor
+from itwinai.components import Adapter, Predictor
 from itwinai.config.compose import build_pipeline
 from itwinai.errors import CheckpointError, ConfigurationError
 from itwinai.hpo.errors import StudyError
 from itwinai.loggers import MLFlowLogger
+from itwinai.pipeline import Pipeline
 from itwinai.torch.inference import (
     MulticlassTorchPredictor,
     MultilabelTorchPredictor,
@@ -352,6 +353,17 @@ def test_a_pipeline_in_yaml_predicts_and_saves(trained, tmp_path):
     assert [int(row["sample"]) for row in rows] == list(range(9))
     assert [int(row["prediction"]) for row in rows] == predictions
     assert predictions == trained[1](make_data(9).tensors[0]).argmax(1).tolist()
+
+
+def test_a_pipeline_predicts_with_the_model_that_it_has_just_trained(tmp_path):
+    """Not with what an earlier run has left in the same place; the first run finds nothing."""
+    validation, data = Adapter(["INPUT_ARG#1"]), make_data(32, seed=8)
+    for seed in (1, 2):
+        trainer = TorchTrainer(**options(tmp_path, epochs=1, random_seed=seed))
+        loader = TorchModelLoader(tmp_path / "checkpoints" / "best_model", MLP)
+        predictor = MulticlassTorchPredictor(loader, CONFIG)
+        predictions = Pipeline([trainer, validation, predictor]).execute(make_data(), data)
+        assert predictions == loader()(data.tensors[0]).argmax(1).tolist()
 
 
 def test_predictions_of_several_values_have_a_column_each(tmp_path):

@@ -124,12 +124,26 @@ class KeptPipeline:
                 "to go on with it. Describe it with search_space and study (the same metric, mode "
                 "and space), and run that with study.resume=true."
             )
-        changed = self
-        for path in step_paths(self.config):
-            if OmegaConf.select(self.config, f"{path}.search_space") is not None:
-                changed = replace(changed, step=path).with_study({"resume": True})
         place = {"name": directory.name, "storage_path": str(directory.parent)}
-        return replace(changed, step=self.step).with_study({"resume": True, **place})
+        return self.going_on().with_study({"resume": True, **place})
+
+    def going_on(self) -> KeptPipeline:
+        """Return it so that all its studies go on, those of other steps included."""
+        changed = self
+        for path in studies_in(self.config):
+            changed = replace(changed, step=path).with_study({"resume": True})
+        return replace(changed, step=self.step)
+
+    def of_step(self, path: str, step: Any) -> KeptPipeline:
+        """Return it for another one of its steps, which has been built."""
+        return replace(self, step=path, arguments=_searched_arguments(step), places=places_of(step))
+
+    def place_of(self, name: str) -> str:
+        """Where a hyper-parameter lies below its step."""
+        own = self.arguments, OmegaConf.select(self.config, self.step)
+        if name not in self.places and any(name in keys for keys in own):
+            return name
+        return f"config.{self.places.get(name, name)}"
 
     def with_study(self, changes: Mapping[str, Any]) -> KeptPipeline:
         """Return it with some keys of the ``study`` section changed."""
@@ -165,10 +179,11 @@ class KeptPipeline:
         given = step.get("config")
         content = read_mapping(given) if isinstance(given, str) else _plain(given, resolve=shared)
         for name, value in params.items():
-            if name not in self.places and (name in self.arguments or name in step):
+            place = self.place_of(name)
+            if place == name:
                 step[name] = value
             else:
-                _set(content, self.places.get(name, name), value)
+                _set(content, place.removeprefix("config."), value)
         if seed is not None and "random_seed" in self.places:
             content.setdefault(self.places["random_seed"], seed)
         elif seed is not None and step.get("random_seed") is None:
@@ -221,8 +236,7 @@ class KeptPipeline:
         try:
             for path, step in steps.items():
                 if hasattr(step, "study_pipeline"):
-                    kept = replace(self, step=path, arguments=_searched_arguments(step))
-                    step.study_pipeline = replace(kept, places=places_of(step))._text_or_none()
+                    step.study_pipeline = self.of_step(path, step)._text_or_none()
             pipeline.execute()
         except StudyInterrupted:
             raise
@@ -268,13 +282,18 @@ def up_to_study(cfg: DictConfig, allow: tuple[str, ...] = ()) -> list[Any]:
     Raises:
         ConfigurationError: If none does.
     """
-    paths = [p for p in step_paths(cfg) if OmegaConf.select(cfg, f"{p}.search_space") is not None]
+    paths = studies_in(cfg)
     if not paths:
         raise ConfigurationError(
             f"{pipe_key(cfg)}: no step has a search_space, so there is no study to plan. Give its "
             "trainer one; a study that is described by ray_* arguments cannot be planned."
         )
     return KeptPipeline(paths[0], Path.cwd(), _modules(), cfg, allow).build_steps()
+
+
+def studies_in(cfg: DictConfig) -> list[str]:
+    """The paths of the selected steps that run a study with a ``search_space``."""
+    return [p for p in step_paths(cfg) if OmegaConf.select(cfg, f"{p}.search_space") is not None]
 
 
 def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:
@@ -347,7 +366,9 @@ def _set(content: dict[str, Any], path: str, value: Any, where: str | None = Non
         known = list(map(str, content))
         hint = did_you_mean(parts[0], known) or f"; known keys: {', '.join(known)}"
         raise StudyError(f"{where}.{path}: there is no '{parts[0]}' in {where}{hint}")
-    head = head or parts[0]
-    inner = content[head] if isinstance(content.get(head), dict) else {}
-    content[head] = inner
-    _set(inner, path.removeprefix(f"{head}."), value, where and f"{where}.{head}")
+    head, inner = head or parts[0], content.get(head or parts[0])
+    rest = path.removeprefix(f"{head}.")
+    if isinstance(inner, str) and rest.startswith("init_args."):
+        inner = {"class_path": inner}  # as Lightning takes it, where its constructor gets arguments
+    content[head] = inner if isinstance(inner, dict) else {}
+    _set(content[head], rest, value, where and f"{where}.{head}")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
-from itwinai.cli.kept import STUDY_KEYS, places_of, steps_by_path
+from itwinai.cli.kept import STUDY_KEYS, KeptPipeline, steps_by_path, studies_in
+
+#: A dotted path as Hydra's overrides take it.
+_KEY = re.compile(r"(?:[a-z_][\w-]*|\d+)(?:\.(?:[a-z_][\w-]*|\d+))*", re.ASCII | re.IGNORECASE)
 
 
 def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[str]:
@@ -25,19 +30,25 @@ def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[s
         result = getattr(step, "study_result", None)
         if result is None or result.best is None:
             continue
-        places = places_of(step)
-        params = {places.get(name, name): value for name, value in result.best.params.items()}
-        if _can_be_overridden(cfg, f"{path}.config"):
+        kept = KeptPipeline("", Path(), (), cfg).of_step(path, step)
+        values = {kept.place_of(name): value for name, value in result.best.params.items()}
+        if all(_is_key(cfg, f"{path}.{place}") for place in values):
             step_cfg = OmegaConf.select(cfg, path)
-            command = retrain_command(args, path, step_cfg, params)
+            command = retrain_command([*args, *_others_go_on(cfg, path)], path, step_cfg, values)
             hints.append(f"To train the best configuration of '{path}':\n{command}")
         else:
-            hints.append(_edit_hint(path, params))
+            hints.append(_edit_hint(path, values))
     return hints
 
 
+def _others_go_on(cfg: DictConfig, path: str) -> list[str]:
+    """Overrides with which the other studies of the pipeline, which exist now, are not refused."""
+    others = [other for other in studies_in(cfg) if other != path]
+    return [f"++{o}.study.resume=true" for o in others if _can_be_overridden(cfg, f"{o}.study")]
+
+
 def retrain_command(
-    args: Sequence[str], path: str, present: Collection[Any], params: Mapping[str, Any]
+    args: Sequence[str], path: str, present: Collection[Any], values: Mapping[str, Any]
 ) -> str:
     """Return the shell command that trains once with given hyper-parameters.
 
@@ -45,11 +56,16 @@ def retrain_command(
         args: Arguments of the study's own run, after ``itwinai exec-pipeline``.
         path: Dotted path of the trainer in the configuration.
         present: The keys that the trainer's configuration holds.
-        params: Hyper-parameters, which become keys of the trainer's ``config``.
+        values: Hyper-parameters, by their places below the trainer.
     """
     without_study = [f"{path}.{key}=null" for key in STUDY_KEYS if key in present]
-    values = [f"++{path}.config.{name}={_literal(value)}" for name, value in params.items()]
-    return shlex.join(["itwinai", "exec-pipeline", *args, *without_study, *values])
+    overrides = [f"++{path}.{place}={_literal(value)}" for place, value in values.items()]
+    return shlex.join(["itwinai", "exec-pipeline", *args, *without_study, *overrides])
+
+
+def _is_key(cfg: DictConfig, path: str) -> bool:
+    """Tell whether an override can set this value, whose name may be none for Hydra."""
+    return bool(_KEY.fullmatch(path)) and _can_be_overridden(cfg, path.rpartition(".")[0])
 
 
 def _can_be_overridden(cfg: DictConfig, path: str) -> bool:
@@ -68,11 +84,11 @@ def _can_be_overridden(cfg: DictConfig, path: str) -> bool:
     return True
 
 
-def _edit_hint(path: str, params: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{name}: {_literal(value)}" for name, value in params.items())
+def _edit_hint(path: str, values: Mapping[str, Any]) -> str:
+    told = ", ".join(f"{place}: {_literal(value)}" for place, value in values.items())
     return (
-        f"To train the best configuration of '{path}', put this into its config: in the YAML "
-        f"file and remove its search space and study: {values}"
+        f"To train the best configuration of '{path}', set this below it in the YAML file and "
+        f"remove its search space and study: {told}"
     )
 
 

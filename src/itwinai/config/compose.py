@@ -10,6 +10,7 @@ import copy
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def build_pipeline(cfg: DictConfig, allow: Iterable[str] = (), folders: Iterable
         pipeline_cfg = select_pipeline(whole)
         paths = step_paths(cfg)
         if "pipe_steps" in cfg:
+            _look_up(pipeline_cfg.steps, step_keys(cfg))
             filter_pipeline_steps(pipeline_cfg, step_keys(cfg))
         check_keys(pipeline_cfg, paths)
         mentions = [
@@ -133,6 +135,17 @@ def step_keys(cfg: DictConfig) -> list[str | int]:
         return list(chosen) if OmegaConf.is_list(chosen) else [chosen]
     steps = select_pipeline(cfg).steps
     return list(steps) if OmegaConf.is_dict(steps) else list(range(len(steps)))
+
+
+def _look_up(steps: Any, chosen: Iterable[str | int]) -> None:
+    """Resolve what some steps take from others while those are there.
+
+    What cannot be resolved is told where the pipeline is built.
+    """
+    for key in chosen:
+        with suppress(OmegaConfBaseException):
+            if OmegaConf.is_config(steps[key]):
+                OmegaConf.resolve(steps[key])
 
 
 def _blocks(cfg: DictConfig) -> list[str]:

@@ -47,7 +47,8 @@ class TorchPredictor(Predictor):
     A subclass may override :meth:`predict_step` and :meth:`transform_predictions`.
 
     Args:
-        model: A module, or a :class:`TorchModelLoader`; None: ``execute`` is given one.
+        model: A module, or a :class:`TorchModelLoader`, which loads it anew in each ``execute``;
+            None: ``execute`` is given one.
         config: A mapping or a :class:`TrainingConfiguration`; ``batch_size``,
             ``num_workers_dataloader``, ``pin_gpu_memory`` and ``dist_backend`` are read.
         strategy: How the processes meet, as of :class:`TorchTrainer`; each holds the whole model.
@@ -104,7 +105,7 @@ class TorchPredictor(Predictor):
         return [output.clone() for output in outputs.cpu()]
 
     def _model(self, given: Any) -> nn.Module:
-        model = self.model if given is None else given
+        model = self._source if given is None else given
         model = model() if isinstance(model, ModelLoader) else model
         if not isinstance(model, nn.Module):
             raise ConfigurationError(

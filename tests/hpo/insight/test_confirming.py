@@ -12,9 +12,10 @@ from hand_driven import X, build_study, simulate
 
 from itwinai.hpo import confirm
 from itwinai.hpo.display.confirmed import confirmed
+from itwinai.hpo.display.summary import summary
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.functions.step import FunctionTrainer
-from itwinai.hpo.insight import Confirmation, read_confirmation, sequential_gain
+from itwinai.hpo.insight import Confirmation, ledger, read_confirmation, sequential_gain
 from itwinai.hpo.record import load_study
 
 #: Eight reruns of a default, with a deviation of about one.
@@ -116,6 +117,44 @@ def test_reruns_that_diverge_count_for_nothing_and_are_told(tmp_path: Path) -> N
     lines = confirmed(found)
     assert lines[0].startswith("trial 1: better by 0.89 [")
     assert lines[2] == "trial 1: 1 rerun of it came to nothing, and count for nothing here"
+
+
+def test_the_last_look_is_at_all_reruns_that_came_to_something(tmp_path: Path) -> None:
+    losses = {1: [0.85, 1, 0.95, 0.9, math.nan], 0: [1, 0.9, 1.1, 1.05, 1]}
+    found = confirmation_of_losses(tmp_path, losses)
+    gain = found.gain(1)
+    assert gain is not None
+    assert (gain.verdict, gain.reruns, found.is_decided) == ("not decided", 4, True)
+
+
+def test_a_confirmation_that_cannot_be_read_leaves_its_study_legible(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = confirmation_of_losses(tmp_path, {1: [0.5] * 3, 0: [0.9] * 3})
+    folder = tmp_path / "study"
+    record = folder / "confirmation" / "record.log"
+    record.write_text("not a line of a record\n")
+    caplog.set_level("WARNING", logger="itwinai")
+    for _ in range(2):
+        assert read_confirmation(found.study) is None
+    assert str(summary(found.study)).startswith("study       study, 3 trials")
+    assert list(ledger(tmp_path)) == [folder]
+    assert caplog.text.count("a confirmation is left out, as it cannot be read: ") == 1
+    record.unlink()
+    assert list(ledger(tmp_path)) == [folder]
+
+
+def test_a_trial_whose_values_are_lost_is_none_of_the_best(tmp_path: Path) -> None:
+    found = confirmation_of_losses(tmp_path, {1: [0.5] * 3, 0: [0.9] * 3})
+    record = tmp_path / "study" / "record.log"
+    lines = record.read_text().splitlines(keepends=True)
+    damaged = [line for line in lines if '"trial_id":2,"user_attr":{"epoch 1"' not in line]
+    record.write_text("".join(damaged))
+    settings = {"metric": "validation_loss", "mode": "min", "storage_path": str(tmp_path)}
+    function = FunctionTrainer(lambda config, trial: None, X, {"x": 0.5}, study=settings)
+    study = load_study(tmp_path / "study")
+    assert study.trials[2].metrics == {}
+    assert confirm(function, [None], study, top=2).candidates == found.candidates == (1,)
 
 
 def test_more_reruns_of_what_is_not_decided_are_refused_instead_of_forgotten(

@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from optuna.samplers import BruteForceSampler
 
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.errors import StudyError
-from itwinai.hpo.record import STOP_FILE, load_study, state_of
+from itwinai.hpo.record import STOP_FILE, StudyResult, load_study, state_of
+from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialState
 
 X = {"x": {"type": "uniform", "lower": 0, "upper": 1}}
@@ -380,6 +381,26 @@ def test_only_the_recommended_trials_checkpoint_stays(make_study: MakeStudy) -> 
     assert result.best.checkpoint is not None
     kept = [t.number for t in load_study(result.record).trials if t.checkpoint is not None]
     assert kept == [result.best.number]
+
+
+def test_what_an_extended_study_recommends_has_a_checkpoint(make_study: MakeStudy) -> None:
+    """Its first run has deleted those of the trials that the model prefers by now."""
+
+    def run(study: Study, x: float, losses: Iterable[float]) -> StudyResult:
+        for loss in losses:
+            trial = study.ask({"x": x})
+            run_trial(study, [1.0, loss], checkpoints=True, trial=trial)
+        return study.result()
+
+    study = make_study(num_samples=7, algorithm="mfgp", epochs=2)
+    run(study, 0.3, [0.3] * 6)
+    run(study, 0.9, [0.1])
+    assert study.close().recommended == 6
+    study = make_study(num_samples=13, algorithm="mfgp", epochs=2, resume=True)
+    run(study, 0.9, [0.8] * 6)
+    best = study.close().best
+    assert best is not None
+    assert best.checkpoint is not None
 
 
 def test_of_equally_good_trials_the_bests_checkpoint_stays(make_study: MakeStudy) -> None:

@@ -230,6 +230,19 @@ def test_the_model_that_comes_back_is_that_of_the_best_trial(study: Any) -> None
     assert trainer.config.optim_lr == DEFAULT["optim_lr"]
 
 
+def test_a_training_that_stops_early_leaves_the_model_of_its_last_epoch(tmp_path: Path) -> None:
+    after_two = {"early_stopping_patience": 1, "early_stopping_min_delta": 100.0}
+    one = {"num_samples": 1}
+    trainer = study_trainer(tmp_path, study=one, config=after_two, checkpoint_every=3)
+    *_, model = trainer.execute(*DATA[:2])
+    best = trainer.study_result.best
+    assert (best.epochs, best.checkpoint_epochs) == (2, 2)
+    inputs, targets = DATA[1].tensors
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(inputs), targets).item()
+    assert loss == pytest.approx(best.metrics["validation_loss"], abs=1e-6)
+
+
 def test_the_study_is_read_back_by_us_and_by_plain_optuna(study: Any) -> None:
     trainer, _, folder = study
     result = trainer.study_result

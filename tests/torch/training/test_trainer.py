@@ -757,7 +757,7 @@ def test_ddp_wants_its_init_once() -> None:
 
 
 def test_a_trainer_trains_once(tmp_path: Path) -> None:
-    trainer = TorchTrainer(**options(tmp_path))
+    trainer = TorchTrainer(**options(tmp_path, config={"width": 5}))
     trainer.execute(*DATA)
     with pytest.raises(ConfigurationError, match="a trainer trains once, and this one has"):
         trainer.execute(*DATA)

@@ -40,7 +40,7 @@ def rerun_command(
     from itwinai.hpo.retraining import rerun
 
     result = load(study)
-    kept = kept_of(study, allow)
+    kept = kept_of(study, allow).going_on()
     with messages_aside(as_json), kept.in_place():
         *earlier, trainer = kept.build_steps()
         outcome = rerun(trainer, data_from(earlier), result, trial, epochs, seeds, threads)
@@ -69,7 +69,7 @@ def confirm_command(
     from itwinai.hpo.retraining import confirm
 
     result = load(study)
-    kept = kept_of(study, allow)
+    kept = kept_of(study, allow).going_on()
     with messages_aside(as_json), kept.in_place():
         *earlier, trainer = kept.build_steps()
         outcome = confirm(trainer, data_from(earlier), result, top, seeds)

@@ -98,7 +98,7 @@ def _best_config(study: Path, result: StudyResult) -> str:
     from itwinai.cli.kept import KeptPipeline
 
     best = best_of(result)
-    with KeptPipeline.read(study).in_place() as kept:
+    with KeptPipeline.read(study).going_on().in_place() as kept:
         config = kept.without_study(best.params, best.seed)
     head = f"# Trains the best configuration of study {result.name!r}, that of trial {best.number}."
     return f"{head}\n{OmegaConf.to_yaml(config)}"

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from itwinai.hpo.insight.confirming import Gain, looks, sequential_gain
+import itwinai
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.insight.confirming import LOOKS, Gain, looks, sequential_gain
 from itwinai.hpo.objectives import Mode
 from itwinai.hpo.record import FILE_NAME, StudyResult, load_study
 from itwinai.hpo.trial import OPEN, TrialResult, TrialState, full_name
@@ -44,7 +47,7 @@ class Confirmation:
 
     def gain(self, candidate: int) -> Gain | None:
         """What a candidate gains by the study's metric; None until three reruns of each ended."""
-        return self._gain(candidate, self.study.metric, looks(self.most))
+        return self._gain(candidate, self.study.metric, looks(self._most_of(candidate)))
 
     def gain_on_test(self, candidate: int) -> Gain | None:
         """The same on the test set, by all reruns; None without one, or before the verdict."""
@@ -59,8 +62,7 @@ class Confirmation:
     @property
     def is_decided(self) -> bool:
         """Whether no further rerun would be looked at."""
-        gains = [self.gain(candidate) for candidate in self.candidates]
-        return all(g and (g.verdict != "not decided" or g.reruns >= self.most) for g in gains)
+        return all(map(self._is_decided, self.candidates))
 
     @property
     def has_verdicts(self) -> bool:
@@ -102,6 +104,17 @@ class Confirmation:
     def _mode(self) -> Mode:
         return self.study.objectives[0].mode
 
+    def _is_decided(self, candidate: int) -> bool:
+        gain = self.gain(candidate)
+        if gain is None:
+            return False
+        return gain.verdict != "not decided" or gain.reruns >= self._most_of(candidate)
+
+    def _most_of(self, candidate: int) -> int:
+        """Reruns of each that there can be, beside those that came to nothing; 3 or more."""
+        lost = max(self.failed(number) for number in (candidate, self.default))
+        return max(self.most - lost, LOOKS[0])
+
     def _gain(self, candidate: int, metric: str, looks_at: Sequence[int]) -> Gain | None:
         return sequential_gain(
             self.values(candidate, metric),
@@ -113,13 +126,20 @@ class Confirmation:
 
 
 def read_confirmation(study: StudyResult) -> Confirmation | None:
-    """Read a study's confirmation from its folder; None if there is none.
-
-    Raises:
-        StudyError: If its record cannot be read.
-    """
+    """Read a study's confirmation from its folder; None if there is none, or it cannot be read."""
     record = study.record.parent / NAME / FILE_NAME
-    return confirmation_of(study, load_study(record)) if record.is_file() else None
+    if not record.is_file():
+        return None
+    try:
+        return confirmation_of(study, load_study(record))
+    except StudyError as error:  # what the study itself tells does not depend on it
+        _tell_unreadable(str(error))
+        return None
+
+
+@cache
+def _tell_unreadable(problem: str) -> None:
+    itwinai.logger.warning("warning: a confirmation is left out, as it cannot be read: %s", problem)
 
 
 def confirmation_of(study: StudyResult, own: StudyResult) -> Confirmation | None:

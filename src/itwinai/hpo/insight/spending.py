@@ -118,11 +118,10 @@ def ledger(folder: str | Path) -> dict[Path, Spent]:
     """
     found = {}
     for study in list_studies(folder):
-        if study.state != "damaged":
-            found[study.directory] = spent_by(load_study(study.directory))
-            own = study.directory / CONFIRMATION
-            if own.is_dir():  # a study of its own
-                found[own] = spent_by(load_study(own))
+        confirmation = study.directory / CONFIRMATION  # a study of its own
+        for one in (study, *(list_studies(confirmation) if confirmation.is_dir() else ())):
+            if one.state != "damaged":
+                found[one.directory] = spent_by(load_study(one.directory))
     return found
 
 

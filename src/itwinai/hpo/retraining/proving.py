@@ -155,7 +155,9 @@ def _arms(result: StudyResult, top: int) -> dict[int, Mapping[str, Any]]:
     if best is None or best.number == default.number:
         raise StudyError(f"study {result.name!r}: no trial was better than the default")
     completed = [trial for trial in result.trials if trial.state is TrialState.COMPLETED]
-    ranked = sorted(completed, key=lambda trial: losses_of(result.objectives, trial.metrics) or ())
+    known = [(losses_of(result.objectives, trial.metrics), trial) for trial in completed]
+    scored = [(losses, trial.number, trial) for losses, trial in known if losses is not None]
+    ranked = [trial for *_, trial in sorted(scored, key=lambda entry: entry[:2])]
     others = [trial for trial in ranked if trial.number not in (best.number, default.number)]
     chosen: list[TrialResult] = [best, *others][:top]
     return {trial.number: trial.params for trial in (*chosen, default)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from itwinai.hpo.search import Algorithm
@@ -34,13 +35,18 @@ class Advisor:
             return None
         return self._model.propose(list(self._memory.observations().values()))
 
-    def recommendation(self) -> int | None:
-        """Number of the completed trial that the model would use, if it has a view."""
+    def recommendation(self, usable: Collection[int]) -> int | None:
+        """Number of the completed trial that the model would use, if it has a view.
+
+        Args:
+            usable: Trials that have kept their checkpoints: one of them, if any is completed.
+        """
         if self._model is None:
             return None
         known = self._memory.observations()
         numbers, observations = list(known), list(known.values())
         own = [i for i, seen in enumerate(observations) if seen.finished and numbers[i] >= 0]
+        own = [i for i in own if numbers[i] in usable] or own
         best = sorted(own, key=lambda index: observations[index].curve[-1])[:_CANDIDATES]
         index = self._model.recommend(observations, best)
         return None if index is None else numbers[index]

@@ -421,8 +421,12 @@ class Study:
         return read_result(self._optuna, self.directory / FILE_NAME)
 
     def recommend(self) -> int | None:
-        """Number of the completed trial that the search algorithm would use, if it has a view."""
-        return self._advisor.recommendation()
+        """Number of the completed trial that the search algorithm would use, if it has a view.
+
+        An earlier run may have deleted the checkpoints of trials that were not the best then.
+        """
+        kept = [t.number for t in self.result().trials if t.checkpoint is not None]
+        return self._advisor.recommendation(kept)
 
     def _keep_verdicts(self, verdicts: Sequence[NodeVerdict]) -> None:
         keep_fact(self._optuna, attributes.NODES, [vars(verdict) for verdict in verdicts])

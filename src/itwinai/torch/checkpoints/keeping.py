@@ -15,8 +15,14 @@ class CheckpointPolicy(Protocol):
 
     newest: Path | None
 
-    def due(self, epoch: int, improved: bool) -> list[str]:
-        """Names of the checkpoints to write after an epoch (counted from 0)."""
+    def due(self, epoch: int, improved: bool, last: bool) -> list[str]:
+        """Names of the checkpoints to write after an epoch (counted from 0).
+
+        Args:
+            epoch: The epoch.
+            improved: Whether its validation loss is the lowest so far.
+            last: Whether the training ends with it, also where that is early.
+        """
         ...
 
     def due_at_step(self, step: int) -> bool:
@@ -38,7 +44,7 @@ class KeepEvery:
     Args:
         every: Epochs between two checkpoints; None writes only the best model.
         last: How many of the newest to keep, ``best_model`` aside; None: all.
-        final: Epochs of the training, after which there is always a checkpoint; None: not always.
+        final: Whether there is always one after the last epoch.
         steps: Optimizer steps between two checkpoints in the middle of epochs; None: there are
             none.
     """
@@ -47,7 +53,7 @@ class KeepEvery:
         self,
         every: int | None,
         last: int | None = None,
-        final: int | None = None,
+        final: bool = False,
         steps: int | None = None,
     ) -> None:
         self._every = every
@@ -57,10 +63,10 @@ class KeepEvery:
         self._epochs: list[Path] = []
         self.newest: Path | None = None
 
-    def due(self, epoch: int, improved: bool) -> list[str]:
+    def due(self, epoch: int, improved: bool, last: bool) -> list[str]:
         """The epoch's own, where it is its turn, and the best."""
         regular = bool(self._every) and (epoch + 1) % (self._every or 1) == 0
-        regular = regular or epoch + 1 == self._final
+        regular = regular or (self._final and last)
         return ([name_of(epoch)] if regular else []) + (["best_model"] if improved else [])
 
     def due_at_step(self, step: int) -> bool:
@@ -85,8 +91,8 @@ class KeepNewest(NewestCheckpoint):
     """Of a trial: one checkpoint, which the next one replaces once that is on record.
 
     Args:
-        every: Epochs between two checkpoints; the study's record follows the last one.
-        epochs: Epochs of a full training; the last one always has a checkpoint.
+        every: Epochs between two checkpoints; the study's record follows the last one. The last
+            epoch always has one, also where the training ends early.
         previous: The checkpoint that the trial continues from.
         folder: The trial's; a checkpoint that lies elsewhere stays.
         steps: Optimizer steps between two checkpoints in the middle of epochs; None: there are
@@ -96,22 +102,19 @@ class KeepNewest(NewestCheckpoint):
     def __init__(
         self,
         every: int | None,
-        epochs: int,
         previous: Path | None,
         folder: Path,
         steps: int | None = None,
     ) -> None:
         super().__init__(folder)
         self._every = every or 1
-        self._epochs = epochs
         self._steps = steps
         if previous is not None:
             self.continues(previous)
 
-    def due(self, epoch: int, improved: bool) -> list[str]:
+    def due(self, epoch: int, improved: bool, last: bool) -> list[str]:
         """The epoch's own, where it is its turn."""
-        due = (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs
-        return [name_of(epoch)] if due else []
+        return [name_of(epoch)] if last or (epoch + 1) % self._every == 0 else []
 
     def due_at_step(self, step: int) -> bool:
         """Whether it is the turn of one."""

@@ -55,7 +55,7 @@ class LongTraining:
         trainer.checkpoints = KeepEvery(
             trainer.checkpoint_every or 1,
             trainer.checkpoint_last if regular else trainer.checkpoint_last or 2,
-            final=trainer.epochs,
+            final=True,
             steps=trainer.checkpoint_every_steps,
         )
         # It is the job of the user's program, not of this process.

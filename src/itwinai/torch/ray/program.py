@@ -97,7 +97,7 @@ class TrainerProgram:
         )
         trainer.checkpoints_location = assignment.directory
         trainer.checkpoints = self._last = KeepNewest(
-            *(trainer.checkpoint_every, trainer.epochs),
+            trainer.checkpoint_every,
             previous=recorded,
             folder=Path(assignment.directory),
             steps=trainer.checkpoint_every_steps,

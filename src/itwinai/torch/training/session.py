@@ -42,12 +42,7 @@ def train(training: Trainable, datasets: Datasets) -> Any:
     Raises:
         ConfigurationError: If this trainer has trained before.
     """
-    if hasattr(training, "optimization"):
-        raise ConfigurationError(
-            f"{type(training).__name__}: a trainer trains once, and this one has: its model, "
-            "epochs and metrics stand where that training ended. Build a new one for another "
-            "training, with from_checkpoint to go on where this one ended."
-        )
+    check_untrained(training)
     training.load_checkpoint()
     training.torch_rng = set_seed(training.random_seed)
     training.strategy = _strategy_here(training)
@@ -61,6 +56,20 @@ def train(training: Trainable, datasets: Datasets) -> Any:
         training.model = training.strategy.unwrap(training.model)
         training.strategy.clean_up()
     return model
+
+
+def check_untrained(training: Trainable) -> None:
+    """Refuse a trainer that has trained before.
+
+    Raises:
+        ConfigurationError: If it has.
+    """
+    if hasattr(training, "optimization"):
+        raise ConfigurationError(
+            f"{type(training).__name__}: a trainer trains once, and this one has: its model, "
+            "epochs and metrics stand where that training ended. Build a new one for another "
+            "training, with from_checkpoint to go on where this one ended."
+        )
 
 
 def _strategy_here(training: Trainable) -> Any:

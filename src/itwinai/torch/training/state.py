@@ -61,7 +61,9 @@ def save_due(training: Training, always: bool) -> None:
     improved = loss is not None and loss < training.best_validation_metric
     if loss is not None and improved:
         training.best_validation_metric = loss
-    due = training.checkpoints.due(training.current_epoch, improved)
+    ended = training.current_epoch + 1 == training.epochs
+    last = ended or training.early_stopping.is_due
+    due = training.checkpoints.due(training.current_epoch, improved, last)
     own = checkpoints.name_of(training.current_epoch)
     if always and own not in due:
         due = [own, *due]

@@ -328,6 +328,7 @@ class LocalTrainer(Trainer, LogMixin):
         """Train, and return the three data sets and the model."""
         datasets = (train_dataset, validation_dataset, test_dataset)
         check_datasets(*datasets)
+        session.check_untrained(self)  # its model is built, which reads no config any more
         check_config(self)
         return *datasets, self._trained_model(datasets)
 
