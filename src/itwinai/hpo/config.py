@@ -38,7 +38,8 @@ class StudyConfiguration(StrictModel):
     #: Of several metrics the one by which schedulers judge; None: by how many trials are better in
     #: all of them.
     primary: str | None = None
-    #: Trials in total, the default configuration's included; None: a grid's points, otherwise 20.
+    #: Trials in total, the default configuration's included; None: a grid's points, otherwise 20,
+    #: or as many as there are ``points``.
     num_samples: int | None = Field(default=None, ge=1)
     #: Seconds after which no trial starts and running ones are interrupted; None: no limit.
     time_budget_s: float | None = Field(default=None, gt=0)

@@ -122,6 +122,13 @@ def test_twenty_trials_where_nothing_else_is_said(make_study: MakeStudy) -> None
     assert make_study(num_samples=None).total == 20
 
 
+def test_more_points_than_that_are_all_trained(make_study: MakeStudy) -> None:
+    points = [{"x": n / 100} for n in range(25)]
+    study = make_study(num_samples=None, points=points, algorithm="random")
+    drain(study)
+    assert [trial.params["x"] for trial in study.result().trials] == [p["x"] for p in points]
+
+
 def test_every_trial_has_the_studys_seed_and_a_folder_of_its_own(make_study: MakeStudy) -> None:
     study = make_study(seed=7)
     trials = [ask(study), ask(study)]

@@ -389,6 +389,14 @@ def test_a_total_that_is_not_the_grids(tmp_path: Path, num_samples: int, advice:
     )
 
 
+def test_points_that_would_never_be_trained(tmp_path: Path) -> None:
+    study = {"num_samples": 2, "points": [{"optim_lr": 1e-3}, {"optim_lr": 1e-2}]}
+    assert refused(tmp_path, study=study) == (
+        "study.num_samples=2: study.points has 2 points and the default configuration, so the "
+        "study has at least 3 trials. Leave num_samples out, or give fewer points."
+    )
+
+
 def test_a_grid_over_a_range_without_steps(tmp_path: Path) -> None:
     assert refused(tmp_path, study={"algorithm": "grid", "num_samples": None}) == (
         "search_space.optim_lr: a grid needs a step or a list of values. Use quniform with q, or "
