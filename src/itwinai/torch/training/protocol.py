@@ -60,6 +60,8 @@ class Built(Protocol):
     first_random_state: dict[str, Any] | None
     #: The plain attributes of a subclass, before anything was trained or restored.
     first_values: dict[str, Any]
+    #: The schedule, and where it stood when the epoch began.
+    schedule_stood: tuple[Any, int | None]
     #: States of a checkpoint, of objects that are not there yet.
     unclaimed: dict[str, Any]
     #: What tells which samples each of its sets holds.

@@ -152,6 +152,8 @@ class LocalTrainer(Trainer, LogMixin):
     is_count_doubtful = False
     #: Whether predictions and targets had different shapes.
     is_loss_doubtful = False
+    #: The schedule, and where it stood when the epoch began.
+    schedule_stood: tuple[Any, int | None] = (None, None)
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
