@@ -96,6 +96,8 @@ class Training(Built, Protocol):
     validate_every_steps: int | None
     #: Whether such an evaluation runs.
     is_within_epoch: bool
+    #: Whether the mean was taken of a metric that is none.
+    is_mean_doubtful: bool
     #: The stage of the epoch that runs.
     running_stage: Stage
     #: Hears between steps what a clock decides, where something may be heard.

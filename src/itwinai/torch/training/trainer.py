@@ -150,6 +150,8 @@ class LocalTrainer(Trainer, LogMixin):
     step_watch: StepWatch | None = None
     #: Whether a batch's inputs and targets had different lengths.
     is_count_doubtful = False
+    #: Whether the mean was taken of a metric that is none.
+    is_mean_doubtful = False
     #: Whether predictions and targets had different shapes.
     is_loss_doubtful = False
     #: The schedule, and where it stood when the epoch began.
