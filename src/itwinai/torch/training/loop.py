@@ -15,6 +15,7 @@ from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.torch.optimization.schedules import goes_by_step, seems_by_step, stands
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.agreement import job_ends, run_hook
+from itwinai.torch.training.own_values import bring_back_made
 from itwinai.torch.training.protocol import Training
 from itwinai.torch.training.reporting import report_epoch
 from itwinai.torch.training.stateful import load_unclaimed
@@ -48,6 +49,7 @@ def remaining_epochs(training: Training) -> Iterator[int]:
     if job.may_stop() or training.checkpoint_every_seconds is not None:
         training.step_watch = StepWatch(training.strategy, training.checkpoint_every_seconds)
     load_unclaimed(training)
+    bring_back_made(training)
     for epoch in range(training.current_epoch, training.epochs):
         if training.early_stopping.is_due:
             return

@@ -218,6 +218,7 @@ def _make_ready(training: Trainable) -> None:
         if not is_same_run:
             state.measure_anew(training, saved)
         training.restored = None
+    training.values_built = frozenset(own_values(training))
     training.schedule_stood = stands(training.lr_scheduler)
     listener = training.reporter if strategy.is_main_worker else None
     training.effects.begin(training.lr_scheduler, listener)
