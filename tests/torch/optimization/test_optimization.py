@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LinearLR,
     MultiStepLR,
+    ReduceLROnPlateau,
     SequentialLR,
     StepLR,
 )
@@ -304,6 +305,28 @@ def test_a_schedule_that_is_meant_for_steps_and_goes_by_epochs_is_told(
     assert (
         "each of the 3 epochs here, and seems meant for steps" in capsys.readouterr().out
     ) is told
+
+
+@pytest.mark.parametrize("is_own_value", [False, True])
+def test_a_plateau_that_waits_for_a_rise_hears_a_value_that_rises_or_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_own_value: bool
+) -> None:
+    class Rising(TorchTrainer):
+        def create_model_loss_optimizer(self) -> None:
+            super().create_model_loss_optimizer()
+            self.lr_scheduler = ReduceLROnPlateau(self.optimizer, mode="max", patience=0)
+
+        def validation_epoch(self) -> Any:
+            loss = super().validation_epoch()
+            if is_own_value:
+                self.lr_scheduler.step(self.current_epoch)
+            return loss
+
+    trainer = Rising(**options(tmp_path, config=CONFIG, metrics={}))
+    trainer.execute(DATA, make_data(35))
+    told = "waits for a rise (mode='max') and hears the validation loss" in capsys.readouterr().out
+    assert told is not is_own_value
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 if is_own_value else 1e-3)
 
 
 def warmed_up(optimizer: torch.optim.Optimizer, steps: int) -> SequentialLR:

@@ -126,11 +126,20 @@ def _was_stepped(training: Training) -> bool:
 
 
 def _tell_pace(training: Training) -> None:
-    """Say that a schedule goes on with each epoch which is meant for steps."""
+    """Say once that a schedule of the user's own goes on by something else than it was made for."""
     schedule, epochs = training.lr_scheduler, training.epochs
-    is_first = training.current_epoch == 0 and training.overrides("create_model_loss_optimizer")
-    if is_first and seems_by_step(schedule, epochs) and training.strategy.is_main_worker:
-        name = type(schedule).__name__
+    is_own = training.overrides("create_model_loss_optimizer")
+    if not is_own or training.current_epoch > 0 or not training.strategy.is_main_worker:
+        return
+    name = type(schedule).__name__
+    if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max":
+        training.reporter.note(
+            name,
+            f"warning: {name} waits for a rise (mode='max') and hears the validation loss, which "
+            "falls as the model gets better. Take mode='min', or call self.lr_scheduler.step() "
+            "with a value of your own in validation_epoch().",
+        )
+    elif seems_by_step(schedule, epochs):
         training.reporter.note(
             name,
             f"warning: {name} goes on with each of the {epochs} epochs here, and seems meant for "
