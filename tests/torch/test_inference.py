@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from ranks import run_ranks
 from small_trainings import MLP, make_data, options
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 from torch.utils.data import IterableDataset, TensorDataset
 
 from itwinai.components import Adapter, Predictor
@@ -314,6 +315,44 @@ def test_an_exported_model_has_one_mode_only():
         TensorDataset(torch.ones(4, 1))
     )
     assert len(predictions) == 4
+
+
+class Forces(nn.Module):
+    """What it predicts is a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Linear(1, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            places = inputs.detach().requires_grad_()
+            energy = self.energy(places.square()).sum()
+            return torch.autograd.grad(energy, places)[0]
+
+
+def test_a_model_may_need_gradients_to_predict():
+    data, model = TensorDataset(torch.arange(9.0).unsqueeze(1)), Forces()
+    expected = (2 * model.energy.weight.item() * data.tensors[0]).flatten().tolist()
+    assert RegressionTorchPredictor(model, CONFIG).execute(data) == pytest.approx(expected)
+
+
+class Summing(nn.Module):
+    """Sums each of some packed sequences."""
+
+    def forward(self, packed: PackedSequence) -> torch.Tensor:
+        return pad_packed_sequence(packed, batch_first=True)[0].sum(1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_of_various_lengths(workers):
+    class OfSequences(RegressionTorchPredictor):
+        def collate(self, samples: list[Any]) -> Any:
+            return pack_sequence(samples, enforce_sorted=False)
+
+    data = [torch.ones(length) for length in (3, 1, 4, 1, 5, 9)]
+    config = {**CONFIG, "num_workers_dataloader": workers}
+    assert OfSequences(Summing(), config).execute(data) == [3, 1, 4, 1, 5, 9]
 
 
 def test_an_own_step_and_an_own_transformation():

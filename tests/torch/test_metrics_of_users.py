@@ -182,6 +182,19 @@ def test_a_function_that_names_what_is_no_mean_is_told(tmp_path, capsys):
     assert "warning: metrics.macro F1 is a function, of which" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "told"), [("f1", True), ("error", False)])
+def test_a_step_that_finds_what_is_no_mean_is_told_once(tmp_path, capsys, name, told):
+    class Finding(TorchTrainer):
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            loss, metrics = super().validation_step(batch, batch_idx)
+            return loss, {**metrics, name: 0.5}
+
+    made = options(tmp_path, metrics={"exact F1": MulticlassF1Score(2)}, epochs=2)
+    Finding(**made).execute(make_data(20), make_data(20))
+    words = "warning: validation_step() returns f1, of which the mean over batches is taken"
+    assert capsys.readouterr().out.count(words) == int(told)
+
+
 def test_a_metric_that_saw_nothing_has_no_number(recwarn):
     epoch = EpochMetrics({"acc": accuracy(), "minmax": MinMaxMetric(accuracy())})
     epoch.reset()

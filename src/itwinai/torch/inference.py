@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 import itwinai
@@ -44,7 +46,8 @@ class TorchPredictor(Predictor):
     Where several processes run together, each predicts its share. All of them return all
     predictions, in the order of the data set, with no sample lost or counted twice.
 
-    A subclass may override :meth:`predict_step` and :meth:`transform_predictions`.
+    A subclass may override :meth:`collate`, :meth:`predict_step` and
+    :meth:`transform_predictions`.
 
     Args:
         model: A module, or a :class:`TorchModelLoader`, which loads it anew in each ``execute``;
@@ -96,9 +99,14 @@ class TorchPredictor(Predictor):
         finally:
             strategy.clean_up()
 
+    def collate(self, samples: list[Any]) -> Batch:
+        """Make a batch of samples; override it where their tensors have various shapes."""
+        return default_collate(samples)
+
     def predict_step(self, model: nn.Module, batch: Batch, batch_idx: int) -> Any:
         """Return the model's outputs for a batch, which is on the model's device already."""
-        return model(batch[0] if isinstance(batch, list | tuple) else batch)
+        is_pair = isinstance(batch, list | tuple) and not isinstance(batch, PackedSequence)
+        return model(batch[0] if is_pair else batch)
 
     def transform_predictions(self, outputs: Any) -> list[Any]:
         """Turn the outputs of a batch into one prediction per sample."""
@@ -123,7 +131,7 @@ class TorchPredictor(Predictor):
         loader = self._loader(share)
         model = model.to(device)
         predictions: list[Any] = []
-        with _evaluated(model), torch.inference_mode(), rest_given(loader):
+        with _evaluated(model), torch.no_grad(), rest_given(loader):
             for index, (samples, batch) in enumerate(loader):
                 outputs = self.predict_step(model, to_device(batch, device), index)
                 predictions += self._one_for_each(samples, self.transform_predictions(outputs))
@@ -159,7 +167,7 @@ class TorchPredictor(Predictor):
         return DataLoader(
             share,
             batch_size=self.config.batch_size,
-            collate_fn=_counted,
+            collate_fn=partial(_counted, self.collate),
             # Several loading processes would mix the order of what is read from front to back.
             num_workers=min(workers, 1) if is_iterable(share) else workers,
             pin_memory=self.config.pin_gpu_memory,
@@ -254,9 +262,9 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _counted(samples: list[Any]) -> tuple[int, Any]:
+def _counted(collate: Callable[[list[Any]], Batch], samples: list[Any]) -> tuple[int, Batch]:
     """A batch, with the number of its samples."""
-    return len(samples), default_collate(samples)
+    return len(samples), collate(samples)
 
 
 def _share(dataset: Any, rank: int, world_size: int, seed: int) -> Dataset[Any]:

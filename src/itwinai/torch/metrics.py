@@ -147,6 +147,13 @@ class EpochMetrics:
             result |= self._value_of_epoch(name)
         return result
 
+    @property
+    def of_steps(self) -> list[str]:
+        """What the steps of this epoch found by themselves, of which the mean is taken."""
+        known = ("loss", *self.metrics)
+        parts = tuple(f"{name}_" for name in self.metrics)
+        return [n for n in self._sums if n not in known and not n.startswith(parts)]
+
     def state_dict(self) -> dict[str, Any]:
         """What this rank has added up of a running epoch, as plain values and tensors."""
         accumulated = {name: state_of(self._stateful()[name]) for name in sorted(self._accumulated)}
@@ -296,14 +303,25 @@ def warn_of_means(metrics: Mapping[str, Metric]) -> None:
         metrics: By name.
     """
     for name, metric in metrics.items():
-        if hasattr(metric, "update") or not _NO_MEAN & set(re.split(r"[^a-z0-9]+", name.lower())):
+        if hasattr(metric, "update") or not names_no_mean(name):
             continue
         itwinai.logger.warning(
-            "warning: metrics.%s is a function, of which the mean over batches is taken; of an "
-            "F1, AUC or R2 that is another number than over all samples. An object of torchmetrics "
-            "is exact.",
+            "warning: metrics.%s is a function, of which the mean over batches is taken; %s",
             name,
+            OTHER_THAN_MEAN,
         )
+
+
+#: What is said where a mean is taken of what is none.
+OTHER_THAN_MEAN = (
+    "of an F1, AUC or R2 that is another number than over all samples. An object of torchmetrics "
+    "is exact."
+)
+
+
+def names_no_mean(name: str) -> bool:
+    """Whether a name is one of metrics that are no mean over samples."""
+    return bool(_NO_MEAN & set(re.split(r"[^a-z0-9]+", name.lower())))
 
 
 def is_number(value: Any) -> bool:

@@ -10,6 +10,14 @@ import pytest
 import torch
 from small_trainings import MLP, make_data, options
 from torch import nn
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    MultiStepLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from itwinai.torch.reproducibility import set_seed
@@ -237,6 +245,93 @@ def test_a_users_own_plateau_schedule_hears_the_validation_loss(tmp_path: Path) 
     trainer = Own(**options(tmp_path, config=CONFIG, metrics={}))
     trainer.execute(DATA, make_data(35))
     assert trainer.optimizer.param_groups[0]["lr"] == 0.1 / 4  # no epoch is better by 10
+
+
+class Stepping(TorchTrainer):
+    """Has one of PyTorch's schedules, which goes on where its own code says so, if it does."""
+
+    where, schedule = "", CosineAnnealingLR
+    spans = 12
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.lr_scheduler = self.schedule(self.optimizer, self.spans)
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        result = super().train_step(batch, batch_idx)
+        if self.where == "step":
+            self.lr_scheduler.step()
+        return result
+
+    def train_epoch(self) -> Any:
+        loss = super().train_epoch()
+        if self.where == "epoch":
+            self.lr_scheduler.step()
+        return loss
+
+
+@pytest.mark.parametrize("at", [None, "epoch_1", "epoch_1_step_4"])
+@pytest.mark.parametrize(("where", "steps"), [("", 3), ("epoch", 3), ("step", 12)])
+def test_a_schedule_goes_on_once_whoever_steps_it(
+    tmp_path: Path, where: str, steps: int, at: str | None
+) -> None:
+    kind = type("Placed", (Stepping,), {"where": where})
+    saving = {"checkpoint_every": 1, "checkpoint_every_steps": 4}
+    made = options(tmp_path, config=CONFIG, metrics={}, **saving)
+    trainer = kind(**made)
+    trainer.execute(DATA)
+    if at is not None:
+        trainer = kind(**made, from_checkpoint=tmp_path / "checkpoints" / at)
+        trainer.execute(DATA)
+    assert trainer.lr_scheduler.last_epoch == steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"spans": 12}, True),
+        ({"spans": 12, "where": "step"}, False),
+        ({"spans": 3}, False),
+        ({"schedule": StepLR, "spans": 9}, True),
+        ({"schedule": lambda _, optimizer, spans: MultiStepLR(optimizer, [2, spans])}, True),
+        ({"schedule": lambda _, optimizer, spans: warmed_up(optimizer, spans)}, True),
+    ],
+)
+def test_a_schedule_that_is_meant_for_steps_and_goes_by_epochs_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], told: bool
+) -> None:
+    kind = type("Placed", (Stepping,), changes)
+    kind(**options(tmp_path, config=CONFIG, metrics={})).execute(DATA)
+    assert (
+        "each of the 3 epochs here, and seems meant for steps" in capsys.readouterr().out
+    ) is told
+
+
+@pytest.mark.parametrize("is_own_value", [False, True])
+def test_a_plateau_that_waits_for_a_rise_hears_a_value_that_rises_or_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_own_value: bool
+) -> None:
+    class Rising(TorchTrainer):
+        def create_model_loss_optimizer(self) -> None:
+            super().create_model_loss_optimizer()
+            self.lr_scheduler = ReduceLROnPlateau(self.optimizer, mode="max", patience=0)
+
+        def validation_epoch(self) -> Any:
+            loss = super().validation_epoch()
+            if is_own_value:
+                self.lr_scheduler.step(self.current_epoch)
+            return loss
+
+    trainer = Rising(**options(tmp_path, config=CONFIG, metrics={}))
+    trainer.execute(DATA, make_data(35))
+    told = "waits for a rise (mode='max') and hears the validation loss" in capsys.readouterr().out
+    assert told is not is_own_value
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 if is_own_value else 1e-3)
+
+
+def warmed_up(optimizer: torch.optim.Optimizer, steps: int) -> SequentialLR:
+    parts = LinearLR(optimizer, total_iters=2), CosineAnnealingLR(optimizer, steps)
+    return SequentialLR(optimizer, [*parts], milestones=[2])
 
 
 @pytest.mark.parametrize(

@@ -300,8 +300,10 @@ class MakingItsOwn(Rates):
     def train(self) -> None:
         schedule = ExponentialLR(self.optimizer, 0.5)
         self.lists = [schedule, Counter()] if self.config.counts else [schedule]
+        self.patience, self.steps = 0, 4 * self.epochs
         for _ in self.remaining_epochs():
             self.train_epoch()
+            self.patience += 1
             schedule.step()
             self.end_epoch({"validation_loss": self.validation_epoch()})
 
@@ -311,6 +313,7 @@ def test_what_an_own_loop_makes_goes_on(tmp_path, messages):
     whole = trained(MakingItsOwn, tmp_path / "whole", epochs=4, config=base)
     resumed = continued(MakingItsOwn, tmp_path / "cut", base=base)
     assert resumed.noted == whole.noted[2:] == [[0.0025], [0.00125]]
+    assert (resumed.patience, resumed.steps) == (whole.patience, whole.steps) == (4, 16)
     assert resumed.epoch_metrics == whole.epoch_metrics
     assert "the checkpoint holds" not in messages.text
     continued(MakingItsOwn, tmp_path / "other", base=base, counts=False)

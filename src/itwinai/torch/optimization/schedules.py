@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CyclicLR,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
+
+#: What schedules call the number of their own steps until something has happened.
+_SPANS = ("T_max", "T_0", "total_iters", "step_size")
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,32 @@ class OneCycle(OneCycleLR):
 def goes_by_step(schedule: LRScheduler | None) -> TypeGuard[WarmupCosine | OneCycle]:
     """Whether a schedule goes on with each optimizer step, not with each epoch."""
     return isinstance(schedule, WarmupCosine | OneCycle)
+
+
+def stands(schedule: Any) -> tuple[Any, int | None]:
+    """The schedule, and the number of its steps, if it says how many."""
+    return schedule, getattr(schedule, "last_epoch", None)
+
+
+def seems_by_step(schedule: Any, epochs: int) -> bool:
+    """Whether one of PyTorch's schedules is meant for steps, as far as that shows.
+
+    Args:
+        schedule: The schedule.
+        epochs: Of the training; one that is meant for them has about as many to go.
+    """
+    if isinstance(schedule, OneCycleLR | CyclicLR):
+        return True
+    is_known = isinstance(schedule, LRScheduler)
+    return is_known and max(_spans(schedule.state_dict()), default=0) > 2 * epochs
+
+
+def _spans(state: Mapping[str, Any]) -> Iterator[int]:
+    """Steps that a schedule, or those that it is made of, have to go."""
+    yield from (state[name] for name in _SPANS if isinstance(state.get(name), int))
+    yield from state.get("milestones", ())
+    for inner in state.get("_schedulers", ()):
+        yield from _spans(inner)
 
 
 def stand_after(schedule: LRScheduler, epochs: int, steps_left: int | None = None) -> None:

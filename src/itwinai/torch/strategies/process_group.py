@@ -168,9 +168,11 @@ class ProcessGroupStrategy(TorchDistributedStrategy):
     def share_buffers(self, model: nn.Module) -> None:
         """Give every rank rank 0's buffers, which are the ones that are saved."""
         for tensor in self.unwrap(model).buffers():
-            here = tensor.detach().to(self.device())  # a second network may be elsewhere
-            dist.broadcast(here, src=0)
-            tensor.detach().copy_(here)
+            own = tensor.detach()
+            shared = own.to(self.device())  # a second network may be elsewhere
+            dist.broadcast(shared, src=0)
+            if shared is not own:
+                own.copy_(shared)
 
     def watched(self, whereabouts: Whereabouts, silence: float) -> AbstractContextManager[Any]:
         """Context of a training whose ranks hear of each other's failures; nothing for one.

@@ -12,9 +12,10 @@ import itwinai
 from itwinai import job
 from itwinai.errors import ConfigurationError, NotANumberError
 from itwinai.reporting import NullReporter, TrialStopped
-from itwinai.torch.optimization.schedules import goes_by_step
+from itwinai.torch.optimization.schedules import goes_by_step, seems_by_step, stands
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.agreement import job_ends, run_hook
+from itwinai.torch.training.own_values import bring_back_made
 from itwinai.torch.training.protocol import Training
 from itwinai.torch.training.reporting import report_epoch
 from itwinai.torch.training.stateful import load_unclaimed
@@ -48,12 +49,14 @@ def remaining_epochs(training: Training) -> Iterator[int]:
     if job.may_stop() or training.checkpoint_every_seconds is not None:
         training.step_watch = StepWatch(training.strategy, training.checkpoint_every_seconds)
     load_unclaimed(training)
+    bring_back_made(training)
     for epoch in range(training.current_epoch, training.epochs):
         if training.early_stopping.is_due:
             return
         training.current_epoch = epoch
         training.whereabouts.epoch = epoch + 1
         training.epoch_metrics, training.first_nan = {}, None
+        training.schedule_stood = stands(training.lr_scheduler)
         training.set_epoch()
         training.position.begin_epoch()
         yield epoch
@@ -93,15 +96,17 @@ def end_epoch(training: Training) -> None:
 
 
 def _step_schedule(training: Training) -> None:
-    """Let a schedule go on that goes by epochs."""
+    """Let a schedule go on that goes by epochs, unless the user's own code has done so."""
     schedule = training.lr_scheduler
-    if schedule is None or goes_by_step(schedule):
+    if schedule is None or goes_by_step(schedule) or _was_stepped(training):
         return
+    _tell_pace(training)
     learnt = _learns(training)
     if isinstance(schedule, ReduceLROnPlateau):
         schedule.step(_validation_loss(training))
     else:
         schedule.step()
+    training.schedule_stood = stands(schedule)
     left = training.epochs - training.current_epoch - 1
     if learnt and left and not _learns(training) and training.strategy.is_main_worker:
         training.reporter.note(
@@ -109,6 +114,37 @@ def _step_schedule(training: Training) -> None:
             f"warning: {type(schedule).__name__} has brought the learning rate to 0 with {left} of "
             f"{training.epochs} epochs to come, which train no weight. Let it go on for longer "
             "(polynomial: lr_scheduler_step_size), or train fewer epochs.",
+        )
+
+
+def _was_stepped(training: Training) -> bool:
+    """Whether the user's own code has let the schedule go on in this epoch."""
+    now, (schedule, before) = stands(training.lr_scheduler), training.schedule_stood
+    if training.position.was_at_end:  # that was before the checkpoint, if it was
+        return now[1] is not None and now[1] != training.current_epoch
+    return now[0] is schedule and now[1] != before
+
+
+def _tell_pace(training: Training) -> None:
+    """Say once that a schedule of the user's own goes on by something else than it was made for."""
+    schedule, epochs = training.lr_scheduler, training.epochs
+    is_own = training.overrides("create_model_loss_optimizer")
+    if not is_own or training.current_epoch > 0 or not training.strategy.is_main_worker:
+        return
+    name = type(schedule).__name__
+    if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max":
+        training.reporter.note(
+            name,
+            f"warning: {name} waits for a rise (mode='max') and hears the validation loss, which "
+            "falls as the model gets better. Take mode='min', or call self.lr_scheduler.step() "
+            "with a value of your own in validation_epoch().",
+        )
+    elif seems_by_step(schedule, epochs):
+        training.reporter.note(
+            name,
+            f"warning: {name} goes on with each of the {epochs} epochs here, and seems meant for "
+            "steps. Take lr_scheduler: cosine or onecycle in the config, which go by steps, or "
+            "call self.lr_scheduler.step() in train_step().",
         )
 
 

@@ -42,6 +42,16 @@ def bring_back(training: Any, first: Mapping[str, Any], saved: Mapping[str, Chan
             setattr(training, name, value)
 
 
+def bring_back_made(training: Any) -> None:
+    """The same for what an own ``train()`` has made, before its first epoch begins with it."""
+    there, saved = own_values(training).items(), training.saved_values
+    made = {name: value for name, value in there if name not in training.values_built}
+    training.first_values.update(made)
+    bring_back(
+        training, training.first_values, {name: saved[name] for name in made if name in saved}
+    )
+
+
 def _first(training: Any, first: Mapping[str, Any], name: str) -> list[Any]:
     """The value that an attribute had at the begin, which may be one of its class."""
     if name in first:

@@ -16,6 +16,7 @@ from itwinai.torch.optimization.early_stopping import EarlyStopping
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.strategies.watch import Whereabouts
 from itwinai.torch.training.effects import Effects
+from itwinai.torch.training.own_values import Change
 from itwinai.torch.training.position import Position
 from itwinai.torch.training.step_watch import StepWatch
 from itwinai.torch.training.turns import Turn
@@ -60,6 +61,12 @@ class Built(Protocol):
     first_random_state: dict[str, Any] | None
     #: The plain attributes of a subclass, before anything was trained or restored.
     first_values: dict[str, Any]
+    #: The schedule, and where it stood when the epoch began.
+    schedule_stood: tuple[Any, int | None]
+    #: Names of the plain attributes that it had before ``train()``.
+    values_built: frozenset[str]
+    #: The plain attributes of a checkpoint: what each was first, and what it had become.
+    saved_values: dict[str, Change]
     #: States of a checkpoint, of objects that are not there yet.
     unclaimed: dict[str, Any]
     #: What tells which samples each of its sets holds.
@@ -94,6 +101,8 @@ class Training(Built, Protocol):
     validate_every_steps: int | None
     #: Whether such an evaluation runs.
     is_within_epoch: bool
+    #: Whether the mean was taken of a metric that is none.
+    is_mean_doubtful: bool
     #: The stage of the epoch that runs.
     running_stage: Stage
     #: Hears between steps what a clock decides, where something may be heard.

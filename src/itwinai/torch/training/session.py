@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
-
 import itwinai
 from itwinai.confidential import hidden
 from itwinai.errors import ConfigurationError
 from itwinai.loggers.running import running
 from itwinai.torch.checkpoints import files
 from itwinai.torch.optimization.early_stopping import EarlyStopping
-from itwinai.torch.optimization.schedules import goes_by_step
+from itwinai.torch.optimization.schedules import goes_by_step, stands
 from itwinai.torch.optimization.step import Optimization
 from itwinai.torch.reproducibility import part_streams, set_random_state, set_seed, state_on_cpu
 from itwinai.torch.strategies import resolve_strategy
@@ -116,24 +114,14 @@ def _trained(training: Trainable, datasets: Datasets) -> Any:
 
 
 def _tell_pace(training: Trainable) -> None:
-    """Say where a schedule goes another way than it was meant to.
-
-    One of PyTorch's that is meant for steps goes by epochs here, and one may have no time to fall.
-    """
-    schedule = training.lr_scheduler
+    """Say where a schedule has no time to fall."""
     warmup, epochs = training.config.snapshot()["lr_warmup_epochs"], training.epochs
-    if goes_by_step(schedule) and warmup >= epochs and training.strategy.is_main_worker:
+    is_main = training.strategy.is_main_worker
+    if goes_by_step(training.lr_scheduler) and warmup >= epochs and is_main:
         training.reporter.note(
             "lr_warmup_epochs",
             f"warning: config.lr_warmup_epochs={warmup:g} is all of the {epochs} epochs, so the "
             "learning rate only rises. Let it be less.",
-        )
-    if isinstance(schedule, OneCycleLR | CyclicLR) and not goes_by_step(schedule):
-        name = type(schedule).__name__
-        training.reporter.note(
-            name,
-            f"warning: {name} goes on with each epoch here, not with each step. Take "
-            "lr_scheduler: onecycle in the config, which goes by steps, or step it by yourself.",
         )
 
 
@@ -239,6 +227,8 @@ def _make_ready(training: Trainable) -> None:
         if not is_same_run:
             state.measure_anew(training, saved)
         training.restored = None
+    training.values_built = frozenset(own_values(training))
+    training.schedule_stood = stands(training.lr_scheduler)
     listener = training.reporter if strategy.is_main_worker else None
     training.effects.begin(training.lr_scheduler, listener)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from itwinai.errors import ConfigurationError
-from itwinai.torch.metrics import EpochMetrics, flatten
+from itwinai.torch.metrics import OTHER_THAN_MEAN, EpochMetrics, flatten, names_no_mean
 from itwinai.torch.reproducibility import random_numbers_kept
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.batches import Step, run_batches
@@ -51,6 +51,7 @@ def run_stage(
             for _ in _batches(training, stage, loader, metrics):
                 pass
     where.hook, where.batch = f"{stage}_epoch()", 0
+    _tell_means(training, stage, metrics.of_steps)
     results = metrics.compute(training.strategy)
     if "loss" not in results and not metrics.batches:
         raise ConfigurationError(
@@ -61,6 +62,18 @@ def run_stage(
         training.epoch_metrics[f"{stage}_{name}"] = value
         log_result(training, f"{stage}_{name}", value)
     return torch.tensor(results["loss"], dtype=torch.float64) if "loss" in results else None
+
+
+def _tell_means(training: Training, stage: Stage, names: Sequence[str]) -> None:
+    """Say once that the mean is taken of what steps found by themselves and is no mean."""
+    name = next(filter(names_no_mean, names), None)
+    if name is not None and not training.is_mean_doubtful and training.strategy.is_main_worker:
+        training.is_mean_doubtful = True
+        training.reporter.note(
+            "means",
+            f"warning: {stage}_step() returns {name}, of which the mean over batches is taken; "
+            f"{OTHER_THAN_MEAN} Give it to the trainer, as metrics={{...}}.",
+        )
 
 
 def remaining_batches(training: Training) -> Iterator[Any]:

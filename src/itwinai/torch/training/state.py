@@ -397,8 +397,8 @@ def _restore_random(training: Built, state: Mapping[str, Any]) -> None:
     rank = training.strategy.global_rank()
     if states:
         load_data_states(training, [one.get("data", {}) for one in states])
-        values = states[rank if rank < len(states) else 0].get("values", {})
-        own_values.bring_back(training, training.first_values, values)
+        training.saved_values = states[rank if rank < len(states) else 0].get("values", {})
+        own_values.bring_back(training, training.first_values, training.saved_values)
     if rank < len(states):
         set_random_state(states[rank])
         training.torch_rng.set_state(states[rank]["loader"])

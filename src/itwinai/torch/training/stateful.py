@@ -27,7 +27,7 @@ _KEPT_OTHERWISE = {
     *("known_strategy", "chosen_strategy"),
     *("logger", "open_logger", "metrics", "reporter", "checkpoints", "profiler"),
     *("train_dataloader", "validation_dataloader", "test_dataloader", "config", "parameters"),
-    *("restored", "built", "unclaimed"),
+    *("restored", "built", "unclaimed", "schedule_stood"),
 }
 
 #: Relative difference of weights up to which ranks have the same.

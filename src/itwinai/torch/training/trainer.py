@@ -68,6 +68,7 @@ from itwinai.torch.training.arguments import (
 from itwinai.torch.training.effects import Effects
 from itwinai.torch.training.loop import end_epoch, remaining_epochs, run_epochs
 from itwinai.torch.training.names import check_config
+from itwinai.torch.training.own_values import Change
 from itwinai.torch.training.position import Position
 from itwinai.torch.training.protocol import Datasets, Stage
 from itwinai.torch.training.reporting import report_as_one
@@ -150,8 +151,12 @@ class LocalTrainer(Trainer, LogMixin):
     step_watch: StepWatch | None = None
     #: Whether a batch's inputs and targets had different lengths.
     is_count_doubtful = False
+    #: Whether the mean was taken of a metric that is none.
+    is_mean_doubtful = False
     #: Whether predictions and targets had different shapes.
     is_loss_doubtful = False
+    #: The schedule, and where it stood when the epoch began.
+    schedule_stood: tuple[Any, int | None] = (None, None)
     #: The first step, from 1, of the running epoch whose loss was not a number, on this rank.
     first_nan: int | None = None
     #: Whether the metrics on the test set are reported, as no study may see them.
@@ -262,6 +267,10 @@ class LocalTrainer(Trainer, LogMixin):
         self.early_stopping = EarlyStopping(None)
         #: State of each rank, on rank 0, while a checkpoint of all ranks is written.
         self.random_states: list[Any] = []
+        #: Names of the plain attributes that it had before ``train()``.
+        self.values_built: frozenset[str] = frozenset()
+        #: The plain attributes of a checkpoint: what each was first, and what it had become.
+        self.saved_values: dict[str, Change] = {}
         #: States of a checkpoint, of objects that are not there yet.
         self.unclaimed: dict[str, Any] = {}
         #: The settings of its optimizers and schedules, before anything was trained or restored.
