@@ -616,6 +616,10 @@ def test_of_two_studies_in_a_pipeline_each_is_used_alone(project: Path, tmp_path
         "second": {**trainer, "study": {**trainer.study, "name": "second", "num_samples": 1}},
     }
     OmegaConf.save(config, tmp_path / "config.yaml")
+    one_name = "training_pipeline.steps.second.study.name=first"
+    refused = hpo("run", "-cp", tmp_path, one_name, code=1).stderr
+    assert "study 'first': training_pipeline.steps.first has a study of this name" in refused
+    assert not Path("studies/first").exists()
     ran = hpo("run", "-cp", tmp_path)
     assert "equal the recorded ones" in hpo("rerun", "studies/second", "--best").stdout
     exported = OmegaConf.create(hpo("export", "studies/second", "--format", "config").stdout)

@@ -21,7 +21,7 @@ from itwinai.config.allowing import folder_of_program
 from itwinai.config.bounds import bounded_files
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
 from itwinai.config.reading import read_mapping
-from itwinai.config.steps import place
+from itwinai.config.steps import place, refusal
 from itwinai.config.values import shown
 from itwinai.errors import ConfigurationError, add_note, did_you_mean
 from itwinai.hpo.errors import StudyError, StudyInterrupted
@@ -233,6 +233,7 @@ class KeptPipeline:
         """
         pipeline = self._built(self.config)
         steps = steps_by_path(self.config, pipeline)
+        _check_apart(steps)
         try:
             for path, step in steps.items():
                 if hasattr(step, "study_pipeline"):
@@ -300,6 +301,26 @@ def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:
     """Return the steps of a pipeline that was built, by their paths in its configuration."""
     steps = pipeline.steps.values() if isinstance(pipeline.steps, Mapping) else pipeline.steps
     return dict(zip(step_paths(cfg), steps, strict=True))
+
+
+def _check_apart(steps: Mapping[str, Any]) -> None:
+    """Refuse two studies of a pipeline that have one folder.
+
+    Raises:
+        ConfigurationError: For the second of them.
+    """
+    known: dict[Path, str] = {}
+    for path, step in steps.items():
+        if getattr(step, "search_space", None) is None or not hasattr(step, "study_pipeline"):
+            continue
+        folder = step.study.directory.absolute()
+        if folder in known:
+            raise refusal(
+                f"{path}.study.name",
+                f"study {step.study.name!r}: {known[folder]} has a study of this name in the same "
+                "folder; give this one another study.name",
+            )
+        known[folder] = path
 
 
 def places_of(step: Any) -> Mapping[str, str]:
