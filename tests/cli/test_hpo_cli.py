@@ -38,6 +38,7 @@ from itwinai.hpo import (
 from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.launch import plan_study
+from itwinai.hpo.record import Setup
 from itwinai.hpo.retraining import rerun
 from itwinai.hpo.trial import TrialState
 
@@ -603,6 +604,20 @@ def test_a_class_of_lightnings_is_exported_with_the_arguments_of_the_best() -> N
     kept = KeptPipeline(TRAINER, Path(), (), config, places=places)
     exported = OmegaConf.select(kept.without_study({"lr": 0.1}, None), f"{TRAINER}.config")
     assert exported.model == {"class_path": "mine.Net", "init_args": {"lr": 0.1}}
+
+
+def test_an_export_tells_how_many_processes_trained_the_best(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "points"
+    shutil.copytree(study, copy)
+    kept = KeptPipeline.read(copy).study
+    settings = {**kept, "storage_path": tmp_path, "resume": True}
+    known = load_study(copy)
+    again = plan_study(StudyConfiguration(**settings), known.space, 3, None).open()
+    again.note_setup(Setup("random", "none", workers=2))
+    again.close()
+    started = "torchrun --nproc_per_node 2 -m itwinai exec-pipeline"
+    assert started in hpo("export", copy, "--format", "config").stdout
+    assert "torchrun" not in hpo("export", study, "--format", "config").stdout
 
 
 def test_of_two_studies_in_a_pipeline_each_is_used_alone(project: Path, tmp_path: Path) -> None:
