@@ -606,6 +606,19 @@ def test_a_class_of_lightnings_is_exported_with_the_arguments_of_the_best() -> N
     assert exported.model == {"class_path": "mine.Net", "init_args": {"lr": 0.1}}
 
 
+def test_a_study_that_goes_on_with_another_training_says_so(
+    study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(study, tmp_path / "points")
+    go_on = [f"+{TRAINER}.study.resume=true", f"+{TRAINER}.study.storage_path={tmp_path}"]
+    caplog.set_level("WARNING", logger="itwinai")
+    hpo("run", *go_on, "lr=0.02")  # it is tuned
+    assert "trained otherwise" not in caplog.text
+    hpo("run", *go_on, f"{TRAINER}.config.batch_size=8", "training_pipeline.steps.data.seed=2")
+    keys = f"training_pipeline.steps.data.seed, {TRAINER}.config.batch_size"
+    assert f"trained otherwise: since then {keys} has changed" in caplog.text
+
+
 def test_an_export_tells_how_many_processes_trained_the_best(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "points"
     shutil.copytree(study, copy)

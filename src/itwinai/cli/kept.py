@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ STUDY_KEYS = (
     *("search_space", "study"),
     *("ray_search_space", "ray_tune_config", "ray_scaling_config", "ray_run_config"),
 )
+
+#: Keys of a step that change no trial.
+_NOT_OF_A_TRIAL = (*STUDY_KEYS, "name", "logger", "run_name", "checkpoints_location")
 
 _HEADER = """\
 # How this study was started. 'itwinai hpo' resumes, extends, repeats and exports it with this.
@@ -237,7 +240,9 @@ class KeptPipeline:
         try:
             for path, step in steps.items():
                 if hasattr(step, "study_pipeline"):
-                    step.study_pipeline = self.of_step(path, step)._text_or_none()
+                    kept = self.of_step(path, step)
+                    kept._tell_changes(step)
+                    step.study_pipeline = kept._text_or_none()
             pipeline.execute()
         except StudyInterrupted:
             raise
@@ -262,6 +267,34 @@ class KeptPipeline:
                 PIPELINE_FILE,
             )
             return None
+
+    def _tell_changes(self, step: Any) -> None:
+        """Say what trains a study's trials otherwise than those that it has already."""
+        if getattr(step, "search_space", None) is None:
+            return
+        with suppress(StudyError, OmegaConfBaseException, ValueError):  # told where it matters
+            before = KeptPipeline.read(step.study.directory)._training()
+            now = self._training()
+            tuned = {f"{self.step}.{self.place_of(name)}" for name in step.search_space}
+            keys = [key for key in {**before, **now} if key not in tuned]
+            changed = [key for key in keys if before.get(key) != now.get(key)]
+            if changed:
+                itwinai.logger.warning(
+                    "warning: study %r has trials that were trained otherwise: since then %s has "
+                    "changed. They do not compare with new ones. Restore what was there, or give "
+                    "the study another name.",
+                    *(step.study.name, ", ".join(changed)),
+                )
+
+    def _training(self) -> dict[str, Any]:
+        """What all trials have alike: the values of the steps up to the study's, by their keys."""
+        paths = step_paths(self.config)
+        found: dict[str, Any] = {}
+        for path in paths[: paths.index(self.step) + 1]:
+            content = _plain(OmegaConf.select(self.config, path), resolve=True)
+            rest = {key: value for key, value in content.items() if key not in _NOT_OF_A_TRIAL}
+            found |= _flat(rest, path)
+        return found
 
     def _section(self, name: str) -> dict[str, Any]:
         return _plain(OmegaConf.select(self.config, f"{self.step}.{name}"), resolve=True)
@@ -370,6 +403,14 @@ def _plain(node: Any, resolve: bool = False) -> dict[str, Any]:
     """Return a mapping of a configuration as plain data; an absent one is empty."""
     content: Any = OmegaConf.to_container(node, resolve=resolve) if node is not None else {}
     return content if isinstance(content, dict) else {}
+
+
+def _flat(content: Any, path: str) -> dict[str, Any]:
+    """The values in a mapping, however deep they lie, by their dotted paths."""
+    if not isinstance(content, dict):
+        return {path: content}
+    parts = [_flat(value, f"{path}.{key}") for key, value in content.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _set(content: dict[str, Any], path: str, value: Any, where: str | None = None) -> None:
