@@ -69,7 +69,7 @@ class Trainer(BaseComponent):
         config = dict(self.config)
         if self.searches:
             best = None if self.empty else SimpleNamespace(params=BEST)
-            self.study_result = SimpleNamespace(best=best)
+            self.study_result = SimpleNamespace(best=best, setup=None)
             config.update(BEST)
         Path("trained.json").write_text(json.dumps([self.searches, config]))
 """
@@ -410,4 +410,8 @@ def test_retrain_command_is_quoted_for_the_shell() -> None:
     assert command == (
         "itwinai exec-pipeline 'a=b c' p.steps.t.study=null "
         "++p.steps.t.config.lr=0.1 '++p.steps.t.config.o=\"x\"'"
+    )
+    together = retrain_command([], "p.steps.t", {}, {"config.lr": 0.1}, workers=2)
+    assert together == (
+        "torchrun --nproc_per_node 2 -m itwinai exec-pipeline ++p.steps.t.config.lr=0.1"
     )

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ RUN = "ITWINAI_RUN"
 #: Exit code of a program that ended before its work did, because its job asked for it; the same
 #: program goes on in the next job. Known as EX_TEMPFAIL.
 UNFINISHED = 75
+
+#: How many trainings of this process have kept their checkpoints in a folder.
+_trainings: Counter[Path] = Counter()
 
 #: Set by a signal, in this process.
 _signalled = threading.Event()
@@ -72,6 +76,22 @@ def variables() -> dict[str, str]:
 def run_id() -> str | None:
     """What identifies the work over all its jobs; None outside of such a job."""
     return os.environ.get(RUN) or None
+
+
+def run_in(folder: Path) -> str | None:
+    """What identifies the next training that keeps its checkpoints in a folder, over all jobs.
+
+    Those of one program are told apart by their order.
+
+    Returns:
+        None outside of such a job.
+    """
+    run = run_id()
+    if run is None:
+        return None
+    _trainings[folder.absolute()] += 1
+    number = _trainings[folder.absolute()]
+    return run if number == 1 else f"{run}-{number}"
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from itwinai.hpo import (
 from itwinai.hpo.engine import ray_cluster
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.launch import plan_study
+from itwinai.hpo.record import Setup
 from itwinai.hpo.retraining import rerun
 from itwinai.hpo.trial import TrialState
 
@@ -605,6 +606,33 @@ def test_a_class_of_lightnings_is_exported_with_the_arguments_of_the_best() -> N
     assert exported.model == {"class_path": "mine.Net", "init_args": {"lr": 0.1}}
 
 
+def test_a_study_that_goes_on_with_another_training_says_so(
+    study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(study, tmp_path / "points")
+    go_on = [f"+{TRAINER}.study.resume=true", f"+{TRAINER}.study.storage_path={tmp_path}"]
+    caplog.set_level("WARNING", logger="itwinai")
+    hpo("run", *go_on, "lr=0.02")  # it is tuned
+    assert "trained otherwise" not in caplog.text
+    hpo("run", *go_on, f"{TRAINER}.config.batch_size=8", "training_pipeline.steps.data.seed=2")
+    keys = f"training_pipeline.steps.data.seed, {TRAINER}.config.batch_size"
+    assert f"trained otherwise: since then {keys} has changed" in caplog.text
+
+
+def test_an_export_tells_how_many_processes_trained_the_best(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "points"
+    shutil.copytree(study, copy)
+    kept = KeptPipeline.read(copy).study
+    settings = {**kept, "storage_path": tmp_path, "resume": True}
+    known = load_study(copy)
+    again = plan_study(StudyConfiguration(**settings), known.space, 3, None).open()
+    again.note_setup(Setup("random", "none", workers=2))
+    again.close()
+    started = "torchrun --nproc_per_node 2 -m itwinai exec-pipeline"
+    assert started in hpo("export", copy, "--format", "config").stdout
+    assert "torchrun" not in hpo("export", study, "--format", "config").stdout
+
+
 def test_of_two_studies_in_a_pipeline_each_is_used_alone(project: Path, tmp_path: Path) -> None:
     config = OmegaConf.create(CONFIG)
     data, trainer, _ = config.training_pipeline.steps.values()
@@ -616,6 +644,10 @@ def test_of_two_studies_in_a_pipeline_each_is_used_alone(project: Path, tmp_path
         "second": {**trainer, "study": {**trainer.study, "name": "second", "num_samples": 1}},
     }
     OmegaConf.save(config, tmp_path / "config.yaml")
+    one_name = "training_pipeline.steps.second.study.name=first"
+    refused = hpo("run", "-cp", tmp_path, one_name, code=1).stderr
+    assert "study 'first': training_pipeline.steps.first has a study of this name" in refused
+    assert not Path("studies/first").exists()
     ran = hpo("run", "-cp", tmp_path)
     assert "equal the recorded ones" in hpo("rerun", "studies/second", "--best").stdout
     exported = OmegaConf.create(hpo("export", "studies/second", "--format", "config").stdout)

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from itwinai.config.allowing import folder_of_program
 from itwinai.config.bounds import bounded_files
 from itwinai.config.compose import build_pipeline, pipe_key, step_keys, step_paths
 from itwinai.config.reading import read_mapping
-from itwinai.config.steps import place
+from itwinai.config.steps import place, refusal
 from itwinai.config.values import shown
 from itwinai.errors import ConfigurationError, add_note, did_you_mean
 from itwinai.hpo.errors import StudyError, StudyInterrupted
@@ -32,6 +32,9 @@ STUDY_KEYS = (
     *("search_space", "study"),
     *("ray_search_space", "ray_tune_config", "ray_scaling_config", "ray_run_config"),
 )
+
+#: Keys of a step that change no trial.
+_NOT_OF_A_TRIAL = (*STUDY_KEYS, "name", "logger", "run_name", "checkpoints_location")
 
 _HEADER = """\
 # How this study was started. 'itwinai hpo' resumes, extends, repeats and exports it with this.
@@ -233,10 +236,13 @@ class KeptPipeline:
         """
         pipeline = self._built(self.config)
         steps = steps_by_path(self.config, pipeline)
+        _check_apart(steps)
         try:
             for path, step in steps.items():
                 if hasattr(step, "study_pipeline"):
-                    step.study_pipeline = self.of_step(path, step)._text_or_none()
+                    kept = self.of_step(path, step)
+                    kept._tell_changes(step)
+                    step.study_pipeline = kept._text_or_none()
             pipeline.execute()
         except StudyInterrupted:
             raise
@@ -261,6 +267,34 @@ class KeptPipeline:
                 PIPELINE_FILE,
             )
             return None
+
+    def _tell_changes(self, step: Any) -> None:
+        """Say what trains a study's trials otherwise than those that it has already."""
+        if getattr(step, "search_space", None) is None:
+            return
+        with suppress(StudyError, OmegaConfBaseException, ValueError):  # told where it matters
+            before = KeptPipeline.read(step.study.directory)._training()
+            now = self._training()
+            tuned = {f"{self.step}.{self.place_of(name)}" for name in step.search_space}
+            keys = [key for key in {**before, **now} if key not in tuned]
+            changed = [key for key in keys if before.get(key) != now.get(key)]
+            if changed:
+                itwinai.logger.warning(
+                    "warning: study %r has trials that were trained otherwise: since then %s has "
+                    "changed. They do not compare with new ones. Restore what was there, or give "
+                    "the study another name.",
+                    *(step.study.name, ", ".join(changed)),
+                )
+
+    def _training(self) -> dict[str, Any]:
+        """What all trials have alike: the values of the steps up to the study's, by their keys."""
+        paths = step_paths(self.config)
+        found: dict[str, Any] = {}
+        for path in paths[: paths.index(self.step) + 1]:
+            content = _plain(OmegaConf.select(self.config, path), resolve=True)
+            rest = {key: value for key, value in content.items() if key not in _NOT_OF_A_TRIAL}
+            found |= _flat(rest, path)
+        return found
 
     def _section(self, name: str) -> dict[str, Any]:
         return _plain(OmegaConf.select(self.config, f"{self.step}.{name}"), resolve=True)
@@ -300,6 +334,26 @@ def steps_by_path(cfg: DictConfig, pipeline: Any) -> dict[str, Any]:
     """Return the steps of a pipeline that was built, by their paths in its configuration."""
     steps = pipeline.steps.values() if isinstance(pipeline.steps, Mapping) else pipeline.steps
     return dict(zip(step_paths(cfg), steps, strict=True))
+
+
+def _check_apart(steps: Mapping[str, Any]) -> None:
+    """Refuse two studies of a pipeline that have one folder.
+
+    Raises:
+        ConfigurationError: For the second of them.
+    """
+    known: dict[Path, str] = {}
+    for path, step in steps.items():
+        if getattr(step, "search_space", None) is None or not hasattr(step, "study_pipeline"):
+            continue
+        folder = step.study.directory.absolute()
+        if folder in known:
+            raise refusal(
+                f"{path}.study.name",
+                f"study {step.study.name!r}: {known[folder]} has a study of this name in the same "
+                "folder; give this one another study.name",
+            )
+        known[folder] = path
 
 
 def places_of(step: Any) -> Mapping[str, str]:
@@ -349,6 +403,14 @@ def _plain(node: Any, resolve: bool = False) -> dict[str, Any]:
     """Return a mapping of a configuration as plain data; an absent one is empty."""
     content: Any = OmegaConf.to_container(node, resolve=resolve) if node is not None else {}
     return content if isinstance(content, dict) else {}
+
+
+def _flat(content: Any, path: str) -> dict[str, Any]:
+    """The values in a mapping, however deep they lie, by their dotted paths."""
+    if not isinstance(content, dict):
+        return {path: content}
+    parts = [_flat(value, f"{path}.{key}") for key, value in content.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _set(content: dict[str, Any], path: str, value: Any, where: str | None = None) -> None:

@@ -34,7 +34,9 @@ def retrain_hints(cfg: DictConfig, args: Sequence[str], pipeline: Any) -> list[s
         values = {kept.place_of(name): value for name, value in result.best.params.items()}
         if all(_is_key(cfg, f"{path}.{place}") for place in values):
             step_cfg = OmegaConf.select(cfg, path)
-            command = retrain_command([*args, *_others_go_on(cfg, path)], path, step_cfg, values)
+            given = [*args, *_others_go_on(cfg, path)]
+            workers = 1 if result.setup is None else result.setup.workers
+            command = retrain_command(given, path, step_cfg, values, workers)
             hints.append(f"To train the best configuration of '{path}':\n{command}")
         else:
             hints.append(_edit_hint(path, values))
@@ -48,7 +50,11 @@ def _others_go_on(cfg: DictConfig, path: str) -> list[str]:
 
 
 def retrain_command(
-    args: Sequence[str], path: str, present: Collection[Any], values: Mapping[str, Any]
+    args: Sequence[str],
+    path: str,
+    present: Collection[Any],
+    values: Mapping[str, Any],
+    workers: int = 1,
 ) -> str:
     """Return the shell command that trains once with given hyper-parameters.
 
@@ -57,10 +63,17 @@ def retrain_command(
         path: Dotted path of the trainer in the configuration.
         present: The keys that the trainer's configuration holds.
         values: Hyper-parameters, by their places below the trainer.
+        workers: Processes that trained each trial together.
     """
     without_study = [f"{path}.{key}=null" for key in STUDY_KEYS if key in present]
     overrides = [f"++{path}.{place}={_literal(value)}" for place, value in values.items()]
-    return shlex.join(["itwinai", "exec-pipeline", *args, *without_study, *overrides])
+    return shlex.join([*program(workers), "exec-pipeline", *args, *without_study, *overrides])
+
+
+def program(workers: int) -> list[str]:
+    """How so many processes of this machine are started to train together."""
+    several = ["torchrun", "--nproc_per_node", str(workers), "-m", "itwinai"]
+    return several if workers > 1 else ["itwinai"]
 
 
 def _is_key(cfg: DictConfig, path: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_driven import build_study, simulate
 
 from itwinai.components import DataGetter
 from itwinai.errors import ConfigurationError
@@ -31,6 +32,7 @@ from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.trial import NewestCheckpoint, Task
+from itwinai.hpo.retraining import rerun
 from itwinai.hpo.trial import Assignment
 from itwinai.pipeline import Pipeline
 from itwinai.reporting import END_OF_EPOCH, NullReporter, Progress, Reporter, TrialStopped
@@ -576,3 +578,17 @@ def test_what_a_function_reports_again_is_passed_over(tmp_path: Path) -> None:
         trial.report({"loss": 1.0}, [epoch], epoch=epoch)
     assert study.heard == [1.75, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_1"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_new_trainings_of_what_several_processes_trained_are_told_to_be_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    study = build_study(tmp_path, SPACE, default={"x": 1.0}, num_samples=1)
+    result = simulate(study, lambda params, epoch: {"validation_loss": 1.0})
+    settings = {"metric": "loss", "mode": "min", "workers_per_trial": workers}
+    trainer = FunctionTrainer(approach, SPACE, {"x": 1.0}, 4, settings)
+    caplog.set_level("WARNING", logger="itwinai")
+    outcome = rerun(trainer, (None,), result, trial=0, epochs=2)
+    assert outcome.metrics["loss"] == ((0.75 - 2) ** 2, None)
+    assert ("each trial was trained by 2 processes" in caplog.text) is (workers == 2)

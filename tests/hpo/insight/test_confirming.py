@@ -157,6 +157,30 @@ def test_a_trial_whose_values_are_lost_is_none_of_the_best(tmp_path: Path) -> No
     assert confirm(function, [None], study, top=2).candidates == found.candidates == (1,)
 
 
+def test_reruns_of_what_was_the_best_say_nothing_of_what_is(tmp_path: Path) -> None:
+    found = confirmation_of_losses(tmp_path, {1: [0.5, 0.51, 0.52], 0: [0.9, 0.92, 0.91]})
+    assert "expected gain" not in str(summary(found.study))
+    settings = {"epochs": 1, "name": "study", "num_samples": 4, "default": {"x": 0.5}}
+    study = build_study(tmp_path, resume=True, **settings)
+    simulate(study, lambda params, epoch: {"validation_loss": 0.1})
+    extended = study.close()
+    assert extended.best is not None
+    assert extended.best.number == 3
+    assert "'itwinai hpo confirm " in str(summary(extended))
+    options = {"metric": "validation_loss", "mode": "min", "storage_path": str(tmp_path)}
+    function = FunctionTrainer(lambda config, trial: None, X, {"x": 0.5}, study=options)
+    with pytest.raises(StudyError, match="compare trial 1 with the default, and not trial 3"):
+        confirm(function, [None], extended)
+
+
+def test_a_confirmation_goes_on_with_as_many_reruns_as_it_began_with(tmp_path: Path) -> None:
+    found = confirmation_of_losses(tmp_path, {1: [0.85, 1], 0: [1, 0.9]})
+    options = {"metric": "validation_loss", "mode": "min", "storage_path": str(tmp_path)}
+    function = FunctionTrainer(lambda config, trial: None, X, {"x": 0.5}, study=options)
+    with pytest.raises(StudyError, match="begun with seeds=2, and not at its end"):
+        confirm(function, [None], found.study)
+
+
 def test_more_reruns_of_what_is_not_decided_are_refused_instead_of_forgotten(
     tmp_path: Path,
 ) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from hand_driven import build_study, run_trial, simulate
 
-from itwinai.hpo.record import load_study, this_start
+from itwinai import job
+from itwinai.hpo.errors import StudyError
+from itwinai.hpo.record import keep_job, load_study, this_start
+from itwinai.hpo.record.origin import JOB_FILE
 
 
 def test_each_run_leaves_an_entry_without_secrets(
@@ -42,3 +45,23 @@ def test_a_package_that_the_program_has_not_loaded_has_no_version(
     assert "torch" not in this_start().versions
     monkeypatch.setitem(sys.modules, "torch", sys)
     assert this_start().versions["torch"] == version("torch")
+
+
+def test_a_second_study_of_a_program_is_none_that_its_job_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(job.RUN, "chain")
+    study = build_study(tmp_path, num_samples=1)
+    keep_job(study.directory)
+    run_trial(study, [0.5] * 4)
+    study.close()
+    with pytest.raises(StudyError, match="exists already"):
+        build_study(tmp_path, num_samples=1)
+    kept = study.directory / JOB_FILE
+    kept.write_text(kept.read_text().replace("\n", "\nanother program: ", 1))
+    build_study(tmp_path, num_samples=1).close()
+    kept.write_text("chain\n")  # by an earlier version
+    build_study(tmp_path, num_samples=1).close()
+    kept.write_text("another\n")
+    with pytest.raises(StudyError, match="exists already"):
+        build_study(tmp_path, num_samples=1)

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from small_trainings import make_data, options
 
 from itwinai import job
 from itwinai.hpo import load_study
 from itwinai.hpo.trial import TrialState
+from itwinai.torch.trainer import TorchTrainer
 
 PROGRAM = Path(__file__).with_name("job_program.py")
 
@@ -105,6 +107,24 @@ def test_a_training_ends_in_the_middle_of_a_long_epoch_and_goes_on_there(
     assert run(parts, ranks=ranks, **in_job(parts, 2), **long) == 0
     for name, value in trained(whole).items():
         assert torch.equal(trained(parts)[name], value), name
+
+
+def test_a_second_training_of_a_program_is_not_the_first_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(folder: Path) -> list[float]:
+        found = []
+        for seed in (1, 2):
+            trainer = TorchTrainer(
+                **options(folder, epochs=1, checkpoint_every=1, random_seed=seed)
+            )
+            trainer.execute(make_data(), make_data(20))
+            found.append(trainer.epoch_metrics["validation_loss"])
+        return found
+
+    outside = losses(tmp_path / "outside")
+    monkeypatch.setenv(job.RUN, "chain")
+    assert losses(tmp_path / "job") == outside
 
 
 @pytest.mark.exhaustive

@@ -96,9 +96,14 @@ def _best_config(study: Path, result: StudyResult) -> str:
     from omegaconf import OmegaConf
 
     from itwinai.cli.kept import KeptPipeline
+    from itwinai.cli.retrain import program
 
     best = best_of(result)
     with KeptPipeline.read(study).going_on().in_place() as kept:
         config = kept.without_study(best.params, best.seed)
     head = f"# Trains the best configuration of study {result.name!r}, that of trial {best.number}."
+    workers = 1 if result.setup is None else result.setup.workers
+    if workers > 1:  # one process would see smaller batches
+        start = " ".join(program(workers))
+        head += f"\n# {workers} processes trained it together, as in {start} exec-pipeline"
     return f"{head}\n{OmegaConf.to_yaml(config)}"

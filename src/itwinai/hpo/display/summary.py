@@ -175,7 +175,7 @@ def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
     else:
         yield "default", _scored(result, default)
         yield "", _difference(result, best, default)
-        yield from _expected(result)
+        yield from _expected(result, best)
 
 
 def _scored(result: StudyResult, trial: TrialResult) -> str:
@@ -198,9 +198,10 @@ def _confirmation(result: StudyResult) -> Iterator[tuple[str, str]]:
         yield "confirmed", line
 
 
-def _expected(result: StudyResult) -> Iterator[tuple[str, str]]:
-    """What the gain is worth, as long as no reruns tell it."""
-    if read_confirmation(result) is not None:
+def _expected(result: StudyResult, best: TrialResult) -> Iterator[tuple[str, str]]:
+    """What the gain is worth, as long as no reruns of this trial tell it."""
+    confirmation = read_confirmation(result)
+    if confirmation is not None and best.number in confirmation.candidates:
         return
     winner = estimate_winner(result)
     proof = f"'itwinai hpo confirm {shlex.quote(shortest(result.record.parent))}' proves it"

@@ -8,6 +8,7 @@ import platform
 import socket
 import sys
 import time
+import uuid
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,9 @@ from itwinai.io.ownership import why_not_own
 PIPELINE_FILE = "pipeline.yaml"
 #: Identifies the batch jobs that a study runs in.
 JOB_FILE = "job"
+
+#: Identifies this process.
+_PROGRAM = uuid.uuid4().hex
 
 #: Packages that decide what a training gives; the program may do without the last ones.
 _PACKAGES = ("itwinai", "ray", "optuna", "numpy", "torch", "lightning")
@@ -40,7 +44,7 @@ def keep_job(directory: Path) -> None:
     """Write what identifies the batch jobs that the study runs in, if it runs in one."""
     run = job.run_id()
     if run is not None:
-        write_text(directory / JOB_FILE, run + "\n")
+        write_text(directory / JOB_FILE, f"{run}\n{_PROGRAM}\n")
 
 
 def this_start() -> Start:
@@ -61,9 +65,13 @@ def this_start() -> Start:
 
 
 def is_of_this_job(directory: Path) -> bool:
-    """Whether the study was begun by this batch job, or by one that it continues."""
+    """Whether the study was begun by this batch job, or by one that it continues.
+
+    What this very program has run is another study of it, in the same place.
+    """
     path = directory / JOB_FILE
-    return path.is_file() and path.read_text(encoding="utf-8").strip() == job.run_id()
+    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return known[:1] == [job.run_id()] and _PROGRAM not in known
 
 
 def pipeline_of(directory: Path) -> Path:

@@ -196,7 +196,8 @@ def _next(result: StudyResult, winner: WinnerEstimate | None) -> Iterator[Comman
 
 def _confirm(result: StudyResult, winner: WinnerEstimate, folder: str) -> Iterator[Command]:
     default = result.default
-    untried = read_confirmation(result) is None
+    known = read_confirmation(result)
+    untried = known is None or winner.trial.number not in known.candidates
     if untried and default is not None and default.number != winner.trial.number:
         prove = f"itwinai hpo confirm {folder}"
         yield Command("Prove its worth by trainings from fresh seeds, beside the default:", prove)

@@ -71,9 +71,10 @@ def confirm(
     result = study if isinstance(study, StudyResult) else load_study(study)
     arms = _arms(result, top)
     known = read_confirmation(result)
-    if known is not None and known.is_decided and set(known.candidates) == set(list(arms)[:-1]):
-        _check_more(known, seeds)
-        return known
+    if known is not None:
+        _check_same(known, list(arms)[:-1], seeds)
+        if known.is_decided:
+            return known
     subject = trainer.subject(*data)
     plan = plan_study(*_described(subject.study, result, list(arms), seeds), default=None)
     program = _Reruns(subject.program(None, subject.epochs, tests=True), arms)
@@ -134,14 +135,32 @@ def _check(top: int, seeds: int) -> None:
         raise ConfigurationError(f"seeds={seeds}: at least {_FEWEST}, for a test of the means")
 
 
-def _check_more(known: Confirmation, seeds: int) -> None:
-    """Refuse more reruns than a confirmation without a verdict has, instead of none."""
-    if seeds > known.most and not known.has_verdicts:
-        folder = known.study.record.parent / NAME
+def _check_same(known: Confirmation, candidates: Sequence[int], seeds: int) -> None:
+    """Refuse other trials, and other numbers of reruns, than a confirmation has begun with.
+
+    One with a verdict has enough of them.
+    """
+    folder = known.study.record.parent / NAME
+    if {*known.candidates} != {*candidates}:
+        raise StudyError(
+            f"{folder}: these reruns compare {_names(known.candidates)} with the default, and not "
+            f"{_names(candidates)}. Give this folder another name to begin again."
+        )
+    if known.has_verdicts or seeds == known.most or (known.is_decided and seeds < known.most):
+        return
+    if known.is_decided:
         raise StudyError(
             f"{folder}: {known.most} reruns of each have not decided, and no more can be added. "
             f"Give this folder another name; then all {seeds} of each are trained."
         )
+    raise StudyError(
+        f"{folder}: begun with seeds={known.most}, and not at its end. Go on with as many, or give "
+        f"this folder another name; then {seeds} of each are trained."
+    )
+
+
+def _names(trials: Sequence[int]) -> str:
+    return f"trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials))}"
 
 
 def _arms(result: StudyResult, top: int) -> dict[int, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.engine import Place, Program, visible_gpus
 from itwinai.hpo.errors import StudyError
@@ -118,6 +119,8 @@ def rerun(
     is_repetition = epochs is None and seeds is None
     if is_repetition:
         _check_repeatable(subject, chosen, own)
+    else:
+        _tell_processes(subject.study.workers_per_trial)
     place = Place(cpus=threads or result.threads or 1, gpus=visible_gpus())
     # A trial that failed shall have the chance to fail again.
     until = None if epochs or chosen.state in FAILURES else len(chosen.history)
@@ -219,6 +222,17 @@ def _check_repeatable(subject: Subject, trial: TrialResult, seed: int | None) ->
         raise StudyError(
             f"trial {trial.number} cannot be repeated exactly: {reason}. Say how many epochs or "
             "seeds to train its values anew instead."
+        )
+
+
+def _tell_processes(workers: int) -> None:
+    """Say that the numbers are others than a trial's, where that had several processes."""
+    if workers > 1:
+        itwinai.logger.warning(
+            "warning: each trial was trained by %d processes together, and this is one, which sees "
+            "smaller batches: its numbers do not compare with the trial's. 'itwinai hpo confirm' "
+            "trains as the study did.",
+            workers,
         )
 
 

@@ -78,8 +78,8 @@ def train_on_ray(
         ray.train.TrainingFailedError: If it failed more often than allowed.
         JobEnds: If the job asked it to stop before the last epoch.
     """
-    run = job.run_id() or uuid.uuid4().hex
     location = Path(trainer.checkpoints_location).absolute()
+    run = job.run_in(location) or uuid.uuid4().hex
     settings = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     with environment(settings), ray_cluster(show_output=True):
         check_nodes(os.getcwd(), location)

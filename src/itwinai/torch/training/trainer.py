@@ -626,8 +626,9 @@ class LocalTrainer(Trainer, LogMixin):
         In a batch job, a training alone goes on where an earlier job of the same run has ended.
         """
         if isinstance(self.reporter, NullReporter) and job.run_id() is not None:
-            self.run_id = self.run_id or job.run_id()
-            own = files.newest_of_run(Path(self.checkpoints_location), self.run_id)
+            location = Path(self.checkpoints_location)
+            self.run_id = self.run_id or job.run_in(location)
+            own = files.newest_of_run(location, self.run_id)
             self.from_checkpoint = own or self.from_checkpoint
         if self.from_checkpoint is None:
             return
