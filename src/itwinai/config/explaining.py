@@ -6,6 +6,7 @@ What Hydra and OmegaConf raise is translated here, and nowhere else.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,9 @@ def not_composed(error: Exception) -> ConfigurationError:
         hint = did_you_mean(str(unknown.key), known) or f"; known keys: {', '.join(known)}"
         return ConfigurationError("\n".join([f"{first.removesuffix('.')}{hint}", *more]))
     override = getattr(error, "override", None)
+    if override and "=" not in override and not override.startswith("~"):
+        hint = f"a file is named by --config-name {shlex.quote(Path(override).stem)}"
+        return ConfigurationError(f"{override}: expected KEY=VALUE; {hint}")
     return ConfigurationError(f"{override}: {message}" if override else message)
 
 
