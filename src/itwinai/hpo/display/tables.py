@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from itwinai.errors import one_line, visible
-from itwinai.hpo.display.summary import shortest
 from itwinai.hpo.display.words import number
 from itwinai.hpo.insight import Spent, total
 from itwinai.hpo.record import ListedStudy, StudyResult
 from itwinai.hpo.trial import TrialResult
+from itwinai.io.files import shortest
 
 #: Columns of what is no terminal: rows shall not be folded there.
 _WIDE = 10_000
