@@ -208,6 +208,7 @@ def test_hydra_options_work(folder: Path) -> None:
         (["+pipe_key=failing", "word=itwinai"], "error: it is gone\n"),
         (["nothing=1"], "Could not override 'nothing'"),
         (["a=[1"], "a=[1"),
+        (["study.yaml"], "study.yaml: expected KEY=VALUE; a file is named by --config-name study"),
         (["-cn", "missing"], "Cannot find primary config 'missing'"),
         (["-cp", "nowhere"], "Primary config directory not found"),
         (["-cn", "double"], "double.yaml, line 3: found duplicate key a"),

@@ -6,6 +6,7 @@ What Hydra and OmegaConf raise is translated here, and nowhere else.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,31 @@ def not_composed(error: Exception) -> ConfigurationError:
         return ConfigurationError(f"{no_mapping[1]}.yaml: expected keys and values, not a list")
     unknown = error.__cause__
     if isinstance(unknown, ConfigAttributeError | ConfigKeyError):
-        known = list(map(str, getattr(unknown, "parent_node", None) or ()))
+        parent = getattr(unknown, "parent_node", None)
+        known = list(map(str, parent or ()))
         first, *more = message.splitlines()
+        beside = OmegaConf.to_container(parent) if OmegaConf.is_dict(parent) else {}
+        deeper = list(_paths_to(str(unknown.key), beside)) if isinstance(beside, dict) else []
+        if deeper:
+            # Hydra's advice to add the key would make one that nothing reads.
+            nearest = min(deeper, key=lambda path: path.count("."))
+            return ConfigurationError(f"{first.removesuffix('.')}; did you mean '{nearest}'?")
         hint = did_you_mean(str(unknown.key), known) or f"; known keys: {', '.join(known)}"
         return ConfigurationError("\n".join([f"{first.removesuffix('.')}{hint}", *more]))
     override = getattr(error, "override", None)
+    if override and "=" not in override and not override.startswith("~"):
+        hint = f"a file is named by --config-name {shlex.quote(Path(override).stem)}"
+        return ConfigurationError(f"{override}: expected KEY=VALUE; {hint}")
     return ConfigurationError(f"{override}: {message}" if override else message)
+
+
+def _paths_to(key: str, node: Mapping[Any, Any], above: str = "") -> Iterator[str]:
+    """Yield the paths of the keys of this name, however deep."""
+    for name, value in node.items():
+        if name == key:
+            yield f"{above}{name}"
+        if isinstance(value, Mapping):
+            yield from _paths_to(key, value, f"{above}{name}.")
 
 
 def _of_missing_file(message: str, name: str) -> str:

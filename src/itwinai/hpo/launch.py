@@ -34,6 +34,7 @@ from itwinai.hpo.record import (
     keep_job,
     keep_pipeline,
     quiet_optuna,
+    resume_command,
     this_start,
 )
 from itwinai.hpo.schedulers import Scheduler, Setting, build_scheduler
@@ -314,9 +315,10 @@ def _check_outcome(result: StudyResult, study: Study) -> None:
     if study.interrupted:
         ended = sum(trial.state is not TrialState.INTERRUPTED for trial in result.trials)
         cause = f" ({study.lack})" if study.lack else ""
+        again = resume_command(result.record.parent) or "the same command with study.resume=true"
         raise StudyInterrupted(
-            f"study {result.name!r} was interrupted after {ended} trials{cause}; the same command "
-            "with study.resume=true goes on to the same total"
+            f"study {result.name!r} was interrupted after {ended} trials{cause}; {again} goes on "
+            "to the same total"
         )
     if result.best is None:
         reasons = [trial.reason for trial in result.trials if trial.reason]

@@ -25,6 +25,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def shortest(path: Path) -> str:
+    """Write a path from the current folder if it lies in it, otherwise in full."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by a file that holds ``text``."""
     path.parent.mkdir(parents=True, exist_ok=True)

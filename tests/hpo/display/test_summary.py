@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,10 @@ from rich.console import Console
 from itwinai.hpo import load_study
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.display.summary import summary
+from itwinai.hpo.errors import StudyError
 from itwinai.hpo.launch import plan_study
 from itwinai.hpo.objectives import Objective
-from itwinai.hpo.record import Cost, StudyResult, plain_trial
+from itwinai.hpo.record import Cost, StudyResult, keep_pipeline, plain_trial
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study import Study
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -163,6 +165,11 @@ def test_every_end_is_counted(tmp_path: Path) -> None:
     assert lines["ended"] == "1 completed, 1 stopped early, 1 diverged, 2 failed, 2 interrupted"
     assert lines["failed"] == "first trial 1: KeyError: 'x'"
     assert lines["interrupted"] == "2 trials; resume with study.resume=true"
+    keep_pipeline(study.directory, "steps: []")
+    command = f"'itwinai hpo resume {study.directory}'"
+    assert shown(study.result())["interrupted"] == f"2 trials; resume with {command}"
+    with pytest.raises(StudyError, match=re.escape(f"Run {command} to go on with it")):
+        make_study(tmp_path)
 
 
 def test_the_first_of_each_kind_of_failure_is_told(tmp_path: Path) -> None:
@@ -236,10 +243,7 @@ def test_it_says_where_everything_lies(tmp_path: Path, monkeypatch: pytest.Monke
     imported, _, read = lines["read back"].partition("; ")
     assert imported == "from itwinai.hpo import load_study"
     assert read == 'load_study("studies/digits").best.params'
-    # The dashboard can delete studies: it is shown a copy.
-    export, dashboard = lines["dashboard"].split(" && ")
-    assert export == "itwinai hpo export studies/digits --format optuna -o digits.db"
-    assert dashboard == "optuna-dashboard sqlite:///digits.db"
+    assert lines["dashboard"] == "itwinai hpo dashboard studies/digits"
     assert eval(read, {"load_study": load_study}) == result.trials[number].params
 
 

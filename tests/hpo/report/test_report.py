@@ -112,6 +112,18 @@ def test_trials_that_have_not_ended_have_not_failed_to_be_better(tmp_path: Path)
     study.close()
 
 
+def test_two_trials_settle_nothing(tmp_path: Path) -> None:
+    study = build_study(tmp_path, SPACE, 4, DEFAULT, num_samples=2)
+    run_trial(study, [0.9, 0.5, 0.3, 0.2])
+    other = ask(study)
+    report(study, other, [0.95, 0.94])
+    study.tell(other.number, TrialState.STOPPED, "asha after epoch 2")
+    page = page_of(study.close())
+    assert page.section("importance").startswith("Importance It is not settled what matters most")
+    assert "and 1 was stopped early" in page.section("curves")
+    assert "1 later trial brought nothing better" in page.section("history")
+
+
 def test_findings_are_told_with_cost_and_remedy(tmp_path: Path) -> None:
     space = {"lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
     study = build_study(tmp_path, space, num_samples=4)

@@ -122,6 +122,18 @@ def test_it_fits_a_phone(browser: Browser, file: Path) -> None:
     tab.close()
 
 
+def test_no_number_is_folded_on_a_phone(browser: Browser, file: Path) -> None:
+    """0.0279 above 1 would be read as another number than 0.02791."""
+    tab = Visit(browser.new_page(viewport={"width": 360, "height": 740})).open(file).tab
+    folded = """() => [...document.querySelectorAll("section.answer td")].filter(cell => {
+      const range = document.createRange();
+      range.selectNodeContents(cell);
+      return !isNaN(cell.textContent) && range.getClientRects().length > 1;
+    }).map(cell => cell.textContent)"""
+    assert tab.evaluate(folded) == []
+    tab.close()
+
+
 def test_the_policy_stops_what_is_not_the_page_s_own(browser: Browser, file: Path) -> None:
     visit = Visit(browser.new_page()).open(file)
     foreign = "document.createElement('script')"

@@ -11,11 +11,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from itwinai.compatibility.commands.experiments import LoggedRun
 from itwinai.errors import ConfigurationError, MissingPackageError, did_you_mean
 from itwinai.hpo.display import number, table
+from itwinai.hpo.display.tables import Listing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +89,7 @@ def _check_names(names: Sequence[str], known: Sequence[str]) -> None:
             )
 
 
-def table_of_scales(found: Iterable[Scale]) -> Table:
+def table_of_scales(found: Iterable[Scale]) -> Listing:
     """One row per strategy and number of workers."""
     rows = [
         [

@@ -14,9 +14,10 @@ from itwinai.hpo.display.confirmed import confirmed
 from itwinai.hpo.display.words import number, plural
 from itwinai.hpo.insight import estimate_winner, read_confirmation
 from itwinai.hpo.objectives import dominated_by, losses_of
-from itwinai.hpo.record import StudyResult
+from itwinai.hpo.record import StudyResult, resume_command
 from itwinai.hpo.trial import AGAIN, FAILURES, TrialResult, TrialState
 from itwinai.io.failures import FILE_NAME, read_failures
+from itwinai.io.files import shortest
 
 #: What the counts call the ends that are not a completion.
 OTHER_ENDS = {
@@ -70,16 +71,15 @@ def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield "record", str(result.record)
     folder, what = shortest(result.record.parent), "front" if several else "best.params"
     yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'
-    copy = f"{result.name}.db"
-    export = f"itwinai hpo export {shlex.quote(folder)} --format optuna -o {copy}"
-    yield "dashboard", f"{export} && optuna-dashboard sqlite:///{copy}"
+    yield "dashboard", f"itwinai hpo dashboard {shlex.quote(folder)}"
     if result.seconds_early is not None:
         yield "time", _time_saved(result, result.seconds_early)
     again = [trial for trial in result.trials if trial.state in AGAIN]
     if again:
         lost = len(_in_state(result, TrialState.LOST))
         which = f"{plural(len(again), 'trial')}{f', {lost} of them lost' if lost else ''}"
-        yield "interrupted", f"{which}; resume with study.resume=true"
+        command = resume_command(result.record.parent)
+        yield "interrupted", f"{which}; resume with {command or 'study.resume=true'}"
 
 
 def _time_saved(result: StudyResult, seconds: float) -> str:
@@ -265,9 +265,3 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, hours = whole // 60, whole // 3600
     return f"{hours} h {minutes % 60:02} min" if hours else f"{minutes} min {whole % 60:02} s"
-
-
-def shortest(path: Path) -> str:
-    """Write a path from the current folder if it lies in it, otherwise in full."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

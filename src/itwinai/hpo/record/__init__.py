@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         keep_job,
         keep_pipeline,
         pipeline_of,
+        resume_command,
         this_start,
     )
     from itwinai.hpo.record.quiet import quiet_optuna
@@ -62,6 +63,7 @@ __all__ = [
     "load_optuna_study",
     "load_study",
     "pipeline_of",
+    "resume_command",
     "plain",
     "plain_study",
     "plain_trial",
@@ -87,7 +89,8 @@ __getattr__ = lazily(
         "reading": "load_optuna_study load_study read_result",
         "listing": "STOP_FILE ListedStudy is_running list_studies state_of stop_study",
         "exporting": "csv_text export_study plain plain_study plain_trial",
-        "origin": "PIPELINE_FILE is_of_this_job keep_job keep_pipeline pipeline_of this_start",
+        "origin": "PIPELINE_FILE is_of_this_job keep_job keep_pipeline pipeline_of resume_command "
+        "this_start",
         "quiet": "quiet_optuna",
     },
 )

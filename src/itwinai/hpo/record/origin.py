@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import socket
 import sys
 import time
@@ -17,7 +18,7 @@ from itwinai import job
 from itwinai.confidential import hidden_command
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.record.attributes import Start
-from itwinai.io.files import write_text
+from itwinai.io.files import shortest, write_text
 from itwinai.io.ownership import why_not_own
 
 PIPELINE_FILE = "pipeline.yaml"
@@ -38,6 +39,13 @@ _SUM = b"# SHA-256 of all lines below: "
 def keep_pipeline(directory: Path, text: str) -> None:
     """Write a study's pipeline, or replace the one of an earlier run."""
     write_text(directory / PIPELINE_FILE, f"{_SUM.decode()}{_sum_of(text.encode())}\n{text}")
+
+
+def resume_command(directory: Path) -> str:
+    """The command that goes on with a study; empty where its folder holds no pipeline to run."""
+    if not (directory / PIPELINE_FILE).is_file():
+        return ""
+    return f"'itwinai hpo resume {shlex.quote(shortest(directory))}'"
 
 
 def keep_job(directory: Path) -> None:

@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from itwinai.hpo.display.confirmed import confirmed, gained
-from itwinai.hpo.display.summary import duration, name_of, shortest
+from itwinai.hpo.display.summary import duration, name_of
 from itwinai.hpo.display.view import standing
 from itwinai.hpo.display.words import number, plural
 from itwinai.hpo.insight import Estimate, Gain, Importance, WinnerEstimate, read_confirmation
 from itwinai.hpo.record import PIPELINE_FILE, StudyResult, state_of
 from itwinai.hpo.report.parts import Command, Section, Table, said, values_of
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
+from itwinai.io.files import shortest
 
 #: Share of failed trials from which they are the first thing to look at.
 _MANY_FAILURES = 0.2

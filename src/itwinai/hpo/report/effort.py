@@ -11,7 +11,7 @@ from importlib.metadata import version
 from itertools import accumulate, groupby
 
 from itwinai.errors import one_line
-from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of, shortest
+from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of
 from itwinai.hpo.display.words import number, plural
 from itwinai.hpo.insight.spending import CORE_WATTS, GPU_WATTS, spent_by
 from itwinai.hpo.record import PIPELINE_FILE, Attempt, StudyResult
@@ -28,6 +28,7 @@ from itwinai.hpo.report.parts import (
 )
 from itwinai.hpo.space import Choice, Parameter
 from itwinai.hpo.trial import FAILURES, NVML, RAPL, TrialResult, TrialState, epochs_as_kept
+from itwinai.io.files import shortest
 
 #: Attempts that are drawn one by one; beyond, the number of slots in use is drawn at so many times.
 _BARS, _TIMES = 400, 300

@@ -56,6 +56,8 @@ def _lead(matters: Sequence[Importance]) -> str:
     if len(first) > 1:
         return f"The trials do not tell which of these matters most: {', '.join(first)}{rest}."
     name, share = said(matters[0].name), matters[0].share
+    if matters[0].uncertain:
+        return f"It is not settled what matters most: the model takes it for {name}{rest}."
     return f"{name} matters most, with {share:.0%} of the variance{rest}."
 
 

@@ -144,7 +144,7 @@ def _progress(result: StudyResult, bests: Mapping[int, float]) -> str:
     ]
     ended = [trial for trial in result.trials if trial.state not in GOES_ON]
     later = sum(trial.number > changes[-1] for trial in ended)
-    since = f"the last {plural(later, 'trial')} brought nothing better" if later else "at the end"
+    since = f"{plural(later, 'later trial')} brought nothing better" if later else "at the end"
     return (
         f"The best completed {said(result.metric)} went from {number(values[0])} to "
         f"{number(values[-1])}, with its last improvement at trial {changes[-1]}; {since}."
@@ -161,7 +161,8 @@ def _stops(result: StudyResult) -> str:
     if not stopped:
         return f"{full}, and none was stopped early."
     mean = sum(trial.epochs for trial in stopped) / len(stopped)
-    return f"{full}, and {len(stopped)} were stopped early, after {mean:.1f} epochs on average."
+    were = "1 was" if len(stopped) == 1 else f"{len(stopped)} were"
+    return f"{full}, and {were} stopped early, after {mean:.1f} epochs on average."
 
 
 def _rungs_note(rungs: Sequence[float]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from itwinai.hpo.record import (
     legible,
     load_study,
     read_result,
+    resume_command,
 )
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.facts import facts_of, keep_or_refuse
@@ -58,9 +59,11 @@ def check_existing(configuration: StudyConfiguration) -> None:
             "used; give the study another study.name or study.storage_path."
         )
     if _has_content(path) and not _continued(configuration) and not _came_to_nothing(path):
+        command = resume_command(configuration.directory)
+        again = f"Run {command}" if command else "Set study.resume=true"
         raise StudyError(
             f"study {configuration.name!r} exists already in {configuration.directory}. "
-            "Set study.resume=true to go on with it, or give this one another study.name."
+            f"{again} to go on with it, or give this one another study.name."
         )
 
 
