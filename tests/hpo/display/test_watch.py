@@ -34,9 +34,10 @@ def test_a_running_study_is_watched_until_it_ends(make_study: MakeStudy) -> None
     console = screen(terminal=True)
     watcher = threading.Thread(target=watch, args=(study.directory, console, 0.01), daemon=True)
     watcher.start()
-    while "study study: running" not in shown(console):
+    while "0/2 trials done, 1 running" not in shown(console):  # a screen is written in parts
+        assert watcher.is_alive()
         watcher.join(0.01)
-    assert "0/2 trials done, 1 running" in shown(console)
+    assert "study study: running" in shown(console)
     report(study, first, [0.3, 0.2])  # which began with no checkpoint: the epochs that it has
     study.tell(first.number, TrialState.FAILED, "ValueError: no")
     simulate(study, lambda params, epoch: {"validation_loss": params["x"] + 1 / epoch})
