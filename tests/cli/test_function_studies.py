@@ -160,6 +160,14 @@ def test_the_exported_configuration_calls_the_function_once(study: Path) -> None
     assert [path.name for path in Path("checkpoints").iterdir()] == ["epoch_3"]
 
 
+def test_a_plan_of_a_function_is_one_of_its_run(project: Path) -> None:
+    refused = itwinai("hpo", "plan", *RUN[1:], "--name", "planned", code=2)
+    assert "itwinai hpo run fitting.py:fit ... --plan" in " ".join(refused.stderr.split())
+    planned = itwinai("hpo", *RUN, "--name", "planned", "--plan")
+    assert "planned, 3 trials of 4 epochs" in planned.stdout
+    assert not Path("studies/planned").exists()
+
+
 @pytest.mark.exhaustive
 def test_a_pipeline_tells_the_command_that_trains_its_best(project: Path) -> None:
     (project / "pipeline.yaml").write_text(PIPELINE)
