@@ -119,6 +119,25 @@ def test_no_value_is_expected_beyond_the_worst_that_was_ever_reported(tmp_path: 
     assert 0.1 < winner.default.lower <= winner.default.value
 
 
+@pytest.mark.parametrize(("factor", "is_share"), [(1, True), (100, False)])
+def test_no_accuracy_above_1_is_expected_unless_it_is_in_percent(
+    tmp_path: Path, factor: float, is_share: bool
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def accuracy(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
+        reached = 0.9 - 0.2 * (math.log10(params["lr"]) + 2) ** 2
+        return {"validation_accuracy": factor * max(0.1, reached + 0.09 * rng.random())}
+
+    settings: dict[str, Any] = {"mode": "max", "metric": "validation_accuracy", "num_samples": 8}
+    study = build_study(tmp_path, SPACE, EPOCHS, DEFAULT, **settings)
+    winner = estimate_winner(simulate(study, accuracy))
+    assert winner is not None
+    assert winner.expected is not None
+    assert winner.expected.lower < winner.recorded
+    assert winner.expected.upper == factor if is_share else winner.expected.upper > factor
+
+
 def test_without_a_default_there_is_no_gain(tmp_path: Path) -> None:
     study = build_study(tmp_path, SPACE, EPOCHS, num_samples=8)
     winner = estimate_winner(simulate(study, lucky()))

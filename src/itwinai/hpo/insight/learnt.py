@@ -30,13 +30,15 @@ class Learnt:
         encoder: Turns configurations into the model's points.
         surrogate: The regressions.
         scale: Their scale, in losses: lower is better.
-        worst: The worst loss that any trial has ever reported.
+        best: The best loss that any trial has ever reported.
+        worst: The worst one.
         trials: Trials that have told it something.
     """
 
     encoder: Encoder
     surrogate: Surrogate
     scale: Scale
+    best: float
     worst: float
     trials: int
 
@@ -70,5 +72,6 @@ def learn(result: StudyResult, equal: bool = False) -> Learnt | None:
         return None
     curves = [observation.curve for observation in observations if len(observation.curve)]
     reported = np.concatenate(curves)
-    worst = float(reported[np.isfinite(reported)].max())
-    return Learnt(encoder, surrogate, scale, worst, len(curves))
+    reported = reported[np.isfinite(reported)]
+    ends = float(reported.min()), float(reported.max())
+    return Learnt(encoder, surrogate, scale, *ends, len(curves))

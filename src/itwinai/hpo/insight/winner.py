@@ -24,6 +24,10 @@ _HALF = 1.96
 #: How much wider an interval must be, at numbers of trials; logarithmic in between and before.
 _FEW, _MANY, _AT_FEW, _AT_MANY = 24, 50, 3.2, 1.8
 
+#: Last words of the names of metrics that are never above 1, and of those never below 0.
+_SHARES = ("accuracy", "acc", "auc", "auroc", "dice", "f1", "iou", "precision", "r2", "recall")
+_ERRORS = ("error", "mae", "mape", "mse", "rmse")
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -105,10 +109,20 @@ def _estimates(result: StudyResult, model: Learnt, trials: list[TrialResult]) ->
     half = _HALF * widening(model.trials) * deviations
     losses = model.scale.absolute(np.array([means, means - half, means + half]))
     # The scale has no end, an accuracy has: nothing is expected worse than what was ever reported.
-    losses = np.minimum(losses, model.worst).T.tolist()
+    losses = np.clip(losses, _least(result, model), model.worst).T.tolist()
     if result.mode == "min":
         return [Estimate(*values) for values in losses]
     return [Estimate(-value, -upper, -lower) for value, lower, upper in losses]
+
+
+def _least(result: StudyResult, model: Learnt) -> float:
+    """The loss below which none can be, by the metric's name; of a share in percent none is."""
+    word = result.metric.lower().rpartition("_")[2]
+    if result.mode == "max":
+        least = -1.0 if word in _SHARES else -math.inf
+    else:
+        least = 0.0 if word in _ERRORS else -math.inf
+    return least if model.best >= least else -math.inf
 
 
 def _gain(result: StudyResult, best: Estimate, default: Estimate) -> Estimate:
