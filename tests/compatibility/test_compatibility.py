@@ -276,6 +276,12 @@ def test_a_name_that_is_left_out_is_not_here(name: str) -> None:
         look_up(name)
 
 
+#: Defaults that have changed since, as the page says.
+OTHER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "itwinai.torch.trainer.TorchTrainer.compute_metrics": {"stage": None}
+}
+
+
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_arguments_are_those_of_0_4(name: str) -> None:
     expected = parameters(SIGNATURES[name])
@@ -287,7 +293,7 @@ def test_arguments_are_those_of_0_4(name: str) -> None:
     for parameter, (key, default) in zip(found, expected, strict=False):
         # An argument that had to be given may have got a default since.
         if default is not inspect.Parameter.empty:
-            assert parameter.default == default, key
+            assert parameter.default == OTHER_DEFAULTS.get(name, {}).get(key, default), key
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for parameter in found[len(expected) :]:
         assert parameter.default is not parameter.empty or parameter.kind in variadic

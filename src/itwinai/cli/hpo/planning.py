@@ -10,7 +10,6 @@ import typer
 
 from itwinai.cli.exec_pipeline import with_configurations
 from itwinai.cli.exits import clean_exit
-from itwinai.cli.hpo.functions import is_function
 from itwinai.cli.hpo.opening import data_from
 from itwinai.cli.hpo.options import AsJson
 from itwinai.cli.output import messages_aside, write_json
@@ -49,6 +48,8 @@ def plan_command(
     The steps before the trainer run, because the plan looks at the data; nothing is trained unless
     --probe allows it.
     """
+    from itwinai.cli.hpo.functions import is_function
+
     if is_function(context.args):
         raise typer.BadParameter(
             f"this plans pipelines; of a function: itwinai hpo run {context.args[0]} ... --plan"

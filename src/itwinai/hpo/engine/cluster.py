@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import stat
 import sys
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def ray_cluster(show_output: bool = False) -> Iterator[list[dict[str, float]]]:
     address = os.environ.get("RAY_ADDRESS")
     connected = ray.is_initialized()
     if not connected:
-        with _sigterm_kept():
+        with _signals_kept():
             ray.init(address=address, **_output(show_output))
     try:
         yield _resources_alive()
@@ -187,7 +188,7 @@ def _start(**options: Any) -> None:
 
     for attempt in (1, 2):
         try:
-            with _sigterm_kept():
+            with _signals_kept():
                 ray.init(**options)
         except Exception as error:  # Ray raises nothing more special
             if "timed out" not in str(error).lower():
@@ -206,24 +207,35 @@ def _start(**options: Any) -> None:
 
 
 @contextmanager
-def _sigterm_kept() -> Iterator[None]:
+def _signals_kept() -> Iterator[None]:
     """Leave SIGTERM to whom it is, also in this block, in which Ray takes it.
 
-    Ray ends the program with an exit code of 15, after stacks of its libraries.
+    Ray ends the program with an exit code of 15, after stacks of its libraries. What a handler
+    raises may get lost besides: in the callbacks of a fork Python ignores it. So the signals that
+    have come are raised again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
-    try:
-        yield
-    except SystemExit as end:
-        if end.code == signal.SIGTERM:  # it came in this block
+    come, told = socket.socketpair()
+    with come, told:
+        come.setblocking(False)
+        told.setblocking(False)
+        others = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(others)
             signal.signal(signal.SIGTERM, before)
-            signal.raise_signal(signal.SIGTERM)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+            with suppress(BlockingIOError):  # none has come
+                _raise_again(come.recv(64))
+
+
+def _raise_again(numbers: bytes) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if number in numbers:
+            signal.raise_signal(number)
 
 
 def _output(show: bool) -> dict[str, Any]:
