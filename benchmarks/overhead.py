@@ -46,6 +46,7 @@ class Comparison:
 
 COMPARISONS = (
     Comparison("1 worker per trial", "ours-1", "peer-1", "Ray Tune, function trainable"),
+    Comparison("1 worker, PyTorch on both sides", "ours-1", "torch-peer-1", "Ray Tune, function"),
     Comparison("1 worker, a function", "function-1", "peer-1", "Ray Tune, function trainable"),
     Comparison("2 workers per trial", "ours-2", "peer-2", "Ray Tune with Ray Train TorchTrainer"),
 )
@@ -283,6 +284,14 @@ def report_in_tune(config: dict[str, Any]) -> None:
         tune.report({"validation_loss": config["x"] + epoch})
 
 
+def report_with_torch_in_tune(config: dict[str, Any]) -> None:
+    """A trial of Ray Tune that makes what the trainer makes: a model and its optimizer."""
+    import torch
+
+    torch.optim.Adam(torch.nn.Linear(1, 1).parameters())
+    report_in_tune(config)
+
+
 def train_in_tune(config: dict[str, Any]) -> None:
     """A trial of Ray Tune that runs a Ray Train of two workers, as Ray's guide shows it."""
     from ray import train, tune
@@ -313,6 +322,7 @@ VARIANTS: dict[str, Callable[[int, Path], Measured]] = {
     "ours-1": lambda trials, folder: ours(trials, folder, workers=1),
     "function-1": function,
     "peer-1": lambda trials, folder: tune_peer(trials, folder, report_in_tune),
+    "torch-peer-1": lambda trials, folder: tune_peer(trials, folder, report_with_torch_in_tune),
     "ours-2": lambda trials, folder: ours(trials, folder, workers=2),
     "peer-2": lambda trials, folder: tune_peer(trials, folder, train_in_tune),
     "bare-1": lambda trials, folder: start_with(report_start, folder),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -434,6 +435,84 @@ def test_a_plain_attribute_that_begins_otherwise_stays_so(tmp_path: Path) -> Non
     newest = tmp_path / "checkpoints/epoch_1"
     resumed = trained(Annealing, tmp_path, epochs=3, from_checkpoint=newest, given=5.0)
     assert resumed.seen == [(0.5, 2, "in epoch 1", 5.0)]
+
+
+@dataclass
+class Average:
+    """An average of weights kept by hand, as many have one; it gives no state."""
+
+    decay: float
+    weights: list[torch.Tensor] = field(default_factory=list)
+
+    def update(self, model: nn.Module) -> None:
+        new = [weight.detach() for weight in model.parameters()]
+        old = self.weights or new
+        self.weights = [
+            self.decay * a + (1 - self.decay) * b for a, b in zip(old, new, strict=True)
+        ]
+
+
+class Remembering(TorchTrainer):
+    """What is trained next follows from values of all kinds that its steps leave behind."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(**others)
+        self.hidden = torch.zeros(2)
+        self.scale = np.ones(2, np.float32)
+        self.recent: deque[float] = deque(maxlen=3)
+        self.classes: defaultdict[int, int] = defaultdict(int, {0: 0})
+        self.average = Average(0.9)
+        self.told: list[float] = []
+
+    def train_step(self, batch: Any, batch_idx: int) -> Any:
+        inputs, target = batch
+        output = self.model(inputs) * torch.from_numpy(self.scale) + self.hidden
+        loss = nn.functional.cross_entropy(output, target)
+        loss = loss * (1 + sum(self.recent) + self.classes[0] / 100)
+        self.hidden = 0.5 * (self.hidden + output.mean(0).detach())
+        self.scale *= np.float32(0.99)
+        self.recent.append(float(loss.detach()) / 10)
+        self.classes[0] += int((target == 0).sum())
+        self.told.append(float(loss.detach()))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.average.update(self.model)
+        return loss, {}
+
+
+@pytest.mark.parametrize(("newest", "steps"), [("epoch_1", 8), ("epoch_1_step_2", 6)])
+def test_values_of_all_kinds_that_change_go_on_where_they_were(tmp_path, newest, steps):
+    whole = trained(Remembering, tmp_path, epochs=3, checkpoint_every_steps=6)
+    begin = tmp_path / "checkpoints" / newest
+    resumed = trained(Remembering, tmp_path / "b", epochs=3, from_checkpoint=begin)
+    assert resumed.told == whole.told[steps:]
+    assert (resumed.recent, resumed.classes) == (whole.recent, whole.classes)
+    assert resumed.recent.maxlen == 3
+    assert resumed.scale.tolist() == whole.scale.tolist()
+    pairs = zip(resumed.average.weights, whole.average.weights, strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+class Large(TorchTrainer):
+    """Has a memory that is too large for each checkpoint, and a table that stays as it is."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(**others)
+        self.memory, self.table = torch.zeros(5_000_000), torch.ones(5_000_000)
+
+    def train_epoch(self) -> Any:
+        self.memory[self.current_epoch] = 1
+        return super().train_epoch()
+
+
+def test_a_value_that_is_too_large_for_each_checkpoint_is_told(tmp_path, messages):
+    trained(Large, tmp_path, epochs=1)
+    newest = tmp_path / "checkpoints/epoch_0"
+    assert (newest / "state.pt").stat().st_size < 2**20
+    trained(Large, tmp_path, epochs=2, from_checkpoint=newest)
+    (line,) = [r.getMessage() for r in messages.records if "begins anew" in r.getMessage()]
+    assert line.startswith("warning: the trainer's memory had changed")
 
 
 class OfNumpy(Rates):

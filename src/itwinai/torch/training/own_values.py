@@ -1,45 +1,73 @@
-"""Plain attributes of a user's own trainer that change as it trains.
+"""Values of a user's own trainer that change as it trains.
 
-Such as a weight that is annealed, the stage of a curriculum, a counter. Those that have changed
-since the training began are in the checkpoint. They come back where the training that goes on began
-them alike; what its configuration begins otherwise stays.
+Such as a weight that is annealed, a hidden state, the stage of a curriculum; also those of a helper
+of the user's own, an average kept by hand or a buffer of samples, if it is an attribute and gives
+no state. Those that have changed since the training began are in the checkpoint. They come back
+where the training that goes on began them alike; what its configuration begins otherwise stays. A
+list of numbers that has only grown is a history, of which each run has its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-import numpy as np
+import torch
+from torch import nn
 
-_PLAIN = (type(None), bool, int, float, complex, str, np.generic)
+import itwinai
+from itwinai.torch.checkpoints.copies import (
+    LARGEST,
+    NoCopyError,
+    copied,
+    is_history,
+    is_mark,
+    restored,
+    same,
+)
+from itwinai.torch.checkpoints.plain import has_state
 
-#: Of an attribute that has changed: what it was first, in a list that is empty if it was not there,
-#: and what it is.
+#: Of a value that has changed: what it was first, in a list that is empty if it was not there, and
+#: what it is.
 Change = tuple[list[Any], Any]
 
 
 def own_values(training: Any) -> dict[str, Any]:
-    """The plain attributes that are not of the trainer's own classes."""
-    plain = {name: value for name, value in vars(training).items() if isinstance(value, _PLAIN)}
-    ours = training.names_configured | _names_of_classes(type(training))
-    return {name: value for name, value in plain.items() if name not in ours}
+    """Copies of the values that are not of the library's classes, by ``name`` or ``of.name``.
+
+    What a checkpoint cannot give back without running code is left out.
+    """
+    values = {}
+    for prefix, holder in _holders(training):
+        for name, value in _parts(training, holder).items():
+            try:
+                values[prefix + name] = copied(value)
+            except NoCopyError:
+                continue
+    return values
 
 
 def changes(training: Any, first: Mapping[str, Any]) -> dict[str, Change]:
     """What has changed since the training began, when its values were the first ones."""
+    now = own_values(training)
+    begun = {name: _first(training, first, name) for name in now}
     return {
-        name: (_first(training, first, name), value)
-        for name, value in own_values(training).items()
-        if _first(training, first, name) != [value]
+        name: (begun[name], value)
+        for name, value in now.items()
+        if not same(begun[name], [value]) and not is_history(begun[name], value)
     }
 
 
 def bring_back(training: Any, first: Mapping[str, Any], saved: Mapping[str, Change]) -> None:
     """Let what had changed be as it was when the checkpoint was written."""
-    for name, (was_first, value) in saved.items():
-        if _first(training, first, name) == was_first:
-            setattr(training, name, value)
+    holders = dict(_holders(training))
+    for path, (was_first, value) in saved.items():
+        prefix, name = _split(path)
+        if is_mark(value):
+            _tell_too_large(training, path)
+        elif prefix in holders and same(_first(training, first, path), was_first):
+            _put(holders[prefix], name, value, training.device)
 
 
 def bring_back_made(training: Any) -> None:
@@ -52,11 +80,66 @@ def bring_back_made(training: Any) -> None:
     )
 
 
-def _first(training: Any, first: Mapping[str, Any], name: str) -> list[Any]:
+def _holders(training: Any) -> Iterator[tuple[str, Any]]:
+    """The trainer, and each helper of the user's own that it has, with what precedes its names."""
+    yield "", training
+    for name, value in _parts(training, training).items():
+        if _package(value) == _package(training) is not None and _is_helper(value):
+            yield f"{name}.", value
+
+
+def _is_helper(value: Any) -> bool:
+    keeps_itself = isinstance(value, type | nn.Module) or has_state(value)
+    return hasattr(value, "__dict__") and not keeps_itself
+
+
+def _parts(training: Any, holder: Any) -> dict[str, Any]:
+    if holder is not training:
+        return dict(vars(holder))
+    ours = training.names_configured | _names_of_classes(type(training))
+    return {name: value for name, value in vars(training).items() if name not in ours}
+
+
+def _package(value: Any) -> str | None:
+    """Whose a value's class is; None of the library's, whose parts are its own."""
+    name = type(value).__module__.partition(".")[0]
+    return None if name == "itwinai" else name
+
+
+def _first(training: Any, first: Mapping[str, Any], path: str) -> list[Any]:
     """The value that an attribute had at the begin, which may be one of its class."""
-    if name in first:
-        return [first[name]]
-    return [getattr(type(training), name)] if hasattr(type(training), name) else []
+    if path in first:
+        return [first[path]]
+    prefix, name = _split(path)
+    with suppress(AttributeError, NoCopyError):
+        return [copied(getattr(type(dict(_holders(training))[prefix]), name))]
+    return []
+
+
+def _split(path: str) -> tuple[str, str]:
+    holder, dot, name = path.rpartition(".")
+    return holder + dot, name
+
+
+def _put(holder: Any, name: str, value: Any, device: str) -> None:
+    like = getattr(holder, name, None)
+    now = restored(value, like, torch.device(device))
+    if isinstance(like, torch.Tensor) and like.is_leaf and like.requires_grad:
+        with torch.no_grad():  # an optimizer may know it
+            like.copy_(now)
+    else:
+        setattr(holder, name, now)
+
+
+def _tell_too_large(training: Any, path: str) -> None:
+    if training.strategy.is_main_worker:
+        itwinai.logger.warning(
+            "warning: the trainer's %s had changed in the training, and begins anew: it takes more "
+            "than %d MiB, which no checkpoint holds. Give it state_dict() and load_state_dict(), "
+            "or let it be a buffer of the model.",
+            path,
+            LARGEST // 2**20,
+        )
 
 
 def _names_of_classes(kind: type) -> set[str]:
