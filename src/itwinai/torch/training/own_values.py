@@ -9,8 +9,11 @@ list of numbers that has only grown is a history, of which each run has its own.
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +30,9 @@ from itwinai.torch.checkpoints.copies import (
     same,
 )
 from itwinai.torch.checkpoints.plain import has_state
+
+#: Folders of installed libraries.
+_INSTALLED = {"site-packages", "dist-packages"}
 
 #: Of a value that has changed: what it was first, in a list that is empty if it was not there, and
 #: what it is.
@@ -84,13 +90,21 @@ def _holders(training: Any) -> Iterator[tuple[str, Any]]:
     """The trainer, and each helper of the user's own that it has, with what precedes its names."""
     yield "", training
     for name, value in _parts(training, training).items():
-        if _package(value) == _package(training) is not None and _is_helper(value):
+        keeps_itself = isinstance(value, type | nn.Module) or has_state(value)
+        if hasattr(value, "__dict__") and not keeps_itself and _is_own(type(value)):
             yield f"{name}.", value
 
 
-def _is_helper(value: Any) -> bool:
-    keeps_itself = isinstance(value, type | nn.Module) or has_state(value)
-    return hasattr(value, "__dict__") and not keeps_itself
+def _is_own(kind: type) -> bool:
+    """Whether a class is the user's, and none of a library that is installed."""
+    if kind.__module__.partition(".")[0] == "itwinai":
+        return False
+    if kind.__module__ == "__main__" or kind.__module__ not in sys.modules:
+        return True  # it may have come from another program
+    file = getattr(sys.modules[kind.__module__], "__file__", None)
+    if file is None or not _INSTALLED.isdisjoint(Path(file).parts):
+        return False
+    return not Path(file).is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def _parts(training: Any, holder: Any) -> dict[str, Any]:
@@ -98,12 +112,6 @@ def _parts(training: Any, holder: Any) -> dict[str, Any]:
         return dict(vars(holder))
     ours = training.names_configured | _names_of_classes(type(training))
     return {name: value for name, value in vars(training).items() if name not in ours}
-
-
-def _package(value: Any) -> str | None:
-    """Whose a value's class is; None of the library's, whose parts are its own."""
-    name = type(value).__module__.partition(".")[0]
-    return None if name == "itwinai" else name
 
 
 def _first(training: Any, first: Mapping[str, Any], path: str) -> list[Any]:
@@ -128,7 +136,7 @@ def _put(holder: Any, name: str, value: Any, device: str) -> None:
         with torch.no_grad():  # an optimizer may know it
             like.copy_(now)
     else:
-        setattr(holder, name, now)
+        vars(holder)[name] = now  # a frozen dataclass would refuse it otherwise
 
 
 def _tell_too_large(training: Any, path: str) -> None:
