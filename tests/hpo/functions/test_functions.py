@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from itwinai.hpo import (
     tune,
 )
 from itwinai.hpo.engine import Place, ray_cluster
-from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
+from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError, UnkeepableError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.trial import NewestCheckpoint, Task
 from itwinai.hpo.retraining import rerun
@@ -266,6 +267,47 @@ def test_what_would_need_code_to_load_is_refused_with_what_to_do(tmp_path: Path)
         refused.value
     )
     assert not list(tmp_path.glob("study/trials/*/epoch_*"))
+
+
+def test_collections_come_back_as_what_they_were(tmp_path: Path) -> None:
+    weights = np.ones(3)
+    kept = {
+        "counts": Counter("aab"),
+        "missing": defaultdict(list, a=[1]),
+        "newest": deque([1, 2], maxlen=2),
+        "ordered": OrderedDict(a=1),
+        "weights": weights,
+        "average": weights,
+    }
+    trial = alone(tmp_path, NullReporter())
+    trial.report({"loss": 1.0}, checkpoint=kept)
+    found = load_checkpoint(tmp_path / "epoch_0")
+    assert [type(value) for value in found.values()] == [type(value) for value in kept.values()]
+    assert found["newest"].maxlen == 2
+    assert found["missing"]["b"] == []
+    assert found["counts"]["c"] == 0
+    assert found["weights"] is found["average"]  # as they were one array
+    assert (found["counts"], found["newest"]) == (kept["counts"], kept["newest"])
+
+
+class Moments(NamedTuple):
+    mean: float
+    variance: float
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        np.ma.masked_array([1.0, 2.0], [False, True]),
+        Moments(0.0, 1.0),
+        defaultdict(lambda: 1.0),
+    ],
+    ids=["masked array", "named tuple", "lambda"],
+)
+def test_what_would_come_back_as_something_else_is_refused(tmp_path: Path, state: Any) -> None:
+    trial = alone(tmp_path, NullReporter())
+    with pytest.raises(UnkeepableError, match=f"is a {type(state).__name__}"):
+        trial.report({"loss": 1.0}, checkpoint={"state": state})
 
 
 class StopsAt(NullReporter):
