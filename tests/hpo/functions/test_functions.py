@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -176,6 +177,45 @@ def test_what_the_functions_module_keeps_is_said_once(
         "trials in the same process. Set fresh_processes: true in the study if they must not see "
         "it."
     ]
+
+
+#: What a user writes: a function that changes things in their places, here and in a second module.
+_CHANGING = """
+import random
+import numpy as np
+import torch
+import my_counts
+
+ORDER = np.arange(1000)
+NAMES = [f"file {n}" for n in range(300)]
+KEPT = {"losses": {"seen": []}}
+RNG = np.random.default_rng(0)
+NETWORK = torch.nn.Linear(2, 1)
+SAME = np.arange(1000)
+
+
+def train(config, trial):
+    np.random.shuffle(ORDER)
+    random.shuffle(NAMES)
+    KEPT["losses"]["seen"].append(config.x)
+    with torch.no_grad():
+        NETWORK.weight *= 0.9
+    my_counts.CALLS += 1
+    trial.report({"loss": RNG.normal() + SAME[0]})
+"""
+
+
+def test_what_changes_in_its_place_is_said_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_counts.py").write_text("CALLS = 0")
+    (tmp_path / "my_changing.py").write_text(_CHANGING)
+    monkeypatch.syspath_prepend(tmp_path)
+    train = importlib.import_module("my_changing").train
+    run(train, tmp_path, epochs=1, num_samples=2)
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    first = ("my_changing.KEPT", "my_changing.NAMES", "my_changing.NETWORK")
+    assert f"trial 0 has changed {', '.join(first)} and 3 more, which keep their values" in said
 
 
 # -- checkpoints -----------------------------------------------------------------------------------
