@@ -139,6 +139,13 @@ def test_dotted_names_go_into_mappings_of_the_configuration(tmp_path: Path) -> N
     assert all(12 <= trial.metrics["loss"] <= 22 for trial in result.trials[1:])
 
 
+def test_a_configuration_is_merged_as_dictionaries_are() -> None:
+    config = TrialConfig({"model": {"width": 3, "depth": 2}, "lr": 0.1})
+    assert {"width": 1, "bias": True} | config.model == {"width": 3, "bias": True, "depth": 2}
+    assert config.model | {"width": 1} == {"width": 1, "depth": 2}
+    assert config.unread(["model.width", "model.depth", "lr"]) == ["lr"]
+
+
 def test_trials_with_the_same_seed_draw_the_same_and_leave_nothing(tmp_path: Path) -> None:
     def train(config: Any, trial: Trial) -> None:
         os.environ["LEFT_BY_A_TRIAL"] = str(trial.number)
@@ -493,6 +500,7 @@ def test_a_rank_that_reports_oftener_than_rank_0_ends_the_trial(tmp_path: Path) 
     [
         ({"space": {"z": SPACE["x"]}, "config": {"zz": 1}}, "search_space.z: config has no such"),
         ({"epochs": 0}, "epochs=0"),
+        ({"config": {"x": "1e-1"}}, "config.x='1e-1' is text, and the search space has numbers"),
         ({"metrik": "loss"}, "study.metrik"),
         ({"study": {"metric": "loss"}}, "metric is given twice"),
         ({"data": threading.Lock()}, "data: it cannot be sent"),
