@@ -12,11 +12,11 @@ from itwinai.errors import ConfigurationError
 
 def test_numbers_and_what_only_looks_like_one(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
-    texts = "[1e, e3, 1e-3x, '1e-3', 12:00:00, 1:30.5]"
+    texts = "[1e, e3, 1e-3x, '1e-3', 12:00:00, 1:30.5, 2026-11-30]"
     file.write_text(f"a: [1e-3, -2E4, 1.5e+2, .5e1, 3e0]\nb: {texts}\n")
     content = read_mapping(file)
     assert content["a"] == [0.001, -20000.0, 150.0, 5.0, 3.0]
-    assert content["b"] == ["1e", "e3", "1e-3x", "1e-3", "12:00:00", "1:30.5"]
+    assert content["b"] == ["1e", "e3", "1e-3x", "1e-3", "12:00:00", "1:30.5", "2026-11-30"]
     assert read_as_written(file, ["c=1e-2"])["c"] == 0.01
 
 

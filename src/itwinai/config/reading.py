@@ -19,7 +19,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost the second sl
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML: no key stands twice, ``12:00:00`` is not 43200, and ``1e-3`` is a number."""
+    """Safe YAML: no key stands twice, ``12:00:00`` is not 43200, and ``1e-3`` is a number.
+
+    A date is text, as it is to OmegaConf.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -39,9 +42,14 @@ class _Loader(yaml.SafeLoader):
         """Read a number, which may have that base, too."""
         return node.value if ":" in node.value else super().construct_yaml_float(node)
 
+    def construct_date(self, node: yaml.ScalarNode) -> str:
+        """Read a date as it is written."""
+        return str(node.value)
+
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_date)
 # In YAML 1.1 a number with an exponent needs a point and a sign, too; nobody writes it so.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

@@ -177,7 +177,8 @@ def _recordable(space: SearchSpace, default: Mapping[str, Any] | None) -> dict[s
     """The default configuration, as a record can keep it.
 
     Raises:
-        ConfigurationError: If one of its values is none that a record can keep.
+        ConfigurationError: If one of its values is none that a record can keep, or the text of a
+            number.
     """
     if default is None:
         return None
@@ -191,7 +192,22 @@ def _recordable(space: SearchSpace, default: Mapping[str, Any] | None) -> dict[s
                 "record keeps numbers, strings, paths and lists, tuples and mappings of them. Give "
                 "another one, a default in the search space, or set study.default_first: false"
             ) from None
+        if _is_number_as_text(space, name, value):
+            raise ConfigurationError(
+                f"config.{name}={value!r} is text, and the search space has numbers: the study's "
+                "first trial would train with that text. Write the number without quotes; where a "
+                "YAML file was read, 1e-3 may have come as text, and 1.0e-3 does not"
+            )
     return space.existing({**values, **space.defaults})
+
+
+def _is_number_as_text(space: SearchSpace, name: str, value: Any) -> bool:
+    if not isinstance(value, str) or name not in space or space[name].contains(value):
+        return False
+    try:
+        return space[name].contains(space[name].nearest(float(value)))
+    except ValueError:
+        return False
 
 
 def _told(reason: str, algorithm: Algorithm, space: SearchSpace, trials: int | None) -> str:

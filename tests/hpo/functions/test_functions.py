@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -9,9 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from itwinai.hpo import (
     tune,
 )
 from itwinai.hpo.engine import Place, ray_cluster
-from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError
+from itwinai.hpo.errors import ReportError, StudyError, TrialsFailedError, UnkeepableError
 from itwinai.hpo.functions.configuration import TrialConfig
 from itwinai.hpo.functions.trial import NewestCheckpoint, Task
 from itwinai.hpo.retraining import rerun
@@ -137,6 +139,13 @@ def test_dotted_names_go_into_mappings_of_the_configuration(tmp_path: Path) -> N
     assert all(12 <= trial.metrics["loss"] <= 22 for trial in result.trials[1:])
 
 
+def test_a_configuration_is_merged_as_dictionaries_are() -> None:
+    config = TrialConfig({"model": {"width": 3, "depth": 2}, "lr": 0.1})
+    assert {"width": 1, "bias": True} | config.model == {"width": 3, "bias": True, "depth": 2}
+    assert config.model | {"width": 1} == {"width": 1, "depth": 2}
+    assert config.unread(["model.width", "model.depth", "lr"]) == ["lr"]
+
+
 def test_trials_with_the_same_seed_draw_the_same_and_leave_nothing(tmp_path: Path) -> None:
     def train(config: Any, trial: Trial) -> None:
         os.environ["LEFT_BY_A_TRIAL"] = str(trial.number)
@@ -175,6 +184,45 @@ def test_what_the_functions_module_keeps_is_said_once(
         "trials in the same process. Set fresh_processes: true in the study if they must not see "
         "it."
     ]
+
+
+#: What a user writes: a function that changes things in their places, here and in a second module.
+_CHANGING = """
+import random
+import numpy as np
+import torch
+import my_counts
+
+ORDER = np.arange(1000)
+NAMES = [f"file {n}" for n in range(300)]
+KEPT = {"losses": {"seen": []}}
+RNG = np.random.default_rng(0)
+NETWORK = torch.nn.Linear(2, 1)
+SAME = np.arange(1000)
+
+
+def train(config, trial):
+    np.random.shuffle(ORDER)
+    random.shuffle(NAMES)
+    KEPT["losses"]["seen"].append(config.x)
+    with torch.no_grad():
+        NETWORK.weight *= 0.9
+    my_counts.CALLS += 1
+    trial.report({"loss": RNG.normal() + SAME[0]})
+"""
+
+
+def test_what_changes_in_its_place_is_said_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_counts.py").write_text("CALLS = 0")
+    (tmp_path / "my_changing.py").write_text(_CHANGING)
+    monkeypatch.syspath_prepend(tmp_path)
+    train = importlib.import_module("my_changing").train
+    run(train, tmp_path, epochs=1, num_samples=2)
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    first = ("my_changing.KEPT", "my_changing.NAMES", "my_changing.NETWORK")
+    assert f"trial 0 has changed {', '.join(first)} and 3 more, which keep their values" in said
 
 
 # -- checkpoints -----------------------------------------------------------------------------------
@@ -266,6 +314,47 @@ def test_what_would_need_code_to_load_is_refused_with_what_to_do(tmp_path: Path)
         refused.value
     )
     assert not list(tmp_path.glob("study/trials/*/epoch_*"))
+
+
+def test_collections_come_back_as_what_they_were(tmp_path: Path) -> None:
+    weights = np.ones(3)
+    kept = {
+        "counts": Counter("aab"),
+        "missing": defaultdict(list, a=[1]),
+        "newest": deque([1, 2], maxlen=2),
+        "ordered": OrderedDict(a=1),
+        "weights": weights,
+        "average": weights,
+    }
+    trial = alone(tmp_path, NullReporter())
+    trial.report({"loss": 1.0}, checkpoint=kept)
+    found = load_checkpoint(tmp_path / "epoch_0")
+    assert [type(value) for value in found.values()] == [type(value) for value in kept.values()]
+    assert found["newest"].maxlen == 2
+    assert found["missing"]["b"] == []
+    assert found["counts"]["c"] == 0
+    assert found["weights"] is found["average"]  # as they were one array
+    assert (found["counts"], found["newest"]) == (kept["counts"], kept["newest"])
+
+
+class Moments(NamedTuple):
+    mean: float
+    variance: float
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        np.ma.masked_array([1.0, 2.0], [False, True]),
+        Moments(0.0, 1.0),
+        defaultdict(lambda: 1.0),
+    ],
+    ids=["masked array", "named tuple", "lambda"],
+)
+def test_what_would_come_back_as_something_else_is_refused(tmp_path: Path, state: Any) -> None:
+    trial = alone(tmp_path, NullReporter())
+    with pytest.raises(UnkeepableError, match=f"is a {type(state).__name__}"):
+        trial.report({"loss": 1.0}, checkpoint={"state": state})
 
 
 class StopsAt(NullReporter):
@@ -411,6 +500,7 @@ def test_a_rank_that_reports_oftener_than_rank_0_ends_the_trial(tmp_path: Path) 
     [
         ({"space": {"z": SPACE["x"]}, "config": {"zz": 1}}, "search_space.z: config has no such"),
         ({"epochs": 0}, "epochs=0"),
+        ({"config": {"x": "1e-1"}}, "config.x='1e-1' is text, and the search space has numbers"),
         ({"metrik": "loss"}, "study.metrik"),
         ({"study": {"metric": "loss"}}, "metric is given twice"),
         ({"data": threading.Lock()}, "data: it cannot be sent"),

@@ -17,7 +17,7 @@ from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.functions import FunctionProgram
 from itwinai.hpo.trial import Assignment
 from itwinai.pipeline import Pipeline
-from itwinai.reporting import NullReporter
+from itwinai.reporting import NullReporter, TrialStopped
 from itwinai.testing.integrations import check_integration
 from itwinai.torch.ray.lightning.training import LightningTraining
 from itwinai.torch.trainer import TorchLightningTrainer
@@ -244,12 +244,26 @@ class Listener(NullReporter):
     def __init__(self, heard: int) -> None:
         self.heard = heard
         self.reports: list[Any] = []
+        self.at: list[float] = []
         self.checkpoint: Path | None = None
 
     def report(self, metrics: Any, checkpoint: Any = None, progress: Any = None) -> bool:
         self.reports.append(metrics)
+        self.at.append(progress.epochs)
         self.checkpoint = checkpoint
-        return len(self.reports) == self.heard
+        return len(self.reports) >= self.heard
+
+
+def in_parts(function: Any, config: Any, folder: Path, heard: int) -> tuple[Listener, list[Any]]:
+    """A training of four epochs, and the reports of one that was interrupted after some."""
+    program = FunctionProgram(function, config, epochs=4)
+    undisturbed, first, second = Listener(99), Listener(heard), Listener(99)
+    program(Assignment(0, {}, str(folder / "whole"), seed=1), Place(), undisturbed)
+    parts = str(folder / "parts")
+    program(Assignment(0, {}, parts, seed=1), Place(), first)
+    rest = Assignment(0, {}, parts, str(first.checkpoint), first.at[-1], seed=1)
+    program(rest, Place(), second)
+    return undisturbed, [*first.reports, *second.reports]
 
 
 def wavy(config: Any, trial: Trial) -> None:
@@ -271,15 +285,74 @@ def test_a_trial_of_lightnings_goes_on_with_what_its_last_epoch_was_followed_by(
     tmp_path: Path, patience: int, heard: int, whole: int
 ) -> None:
     """That are the step of a schedule by its metric, an end, and the order of the data."""
-    program = FunctionProgram(wavy, {"patience": patience}, epochs=4)
-    undisturbed, first, second = Listener(4), Listener(heard), Listener(4)
+    undisturbed, reports = in_parts(wavy, {"patience": patience}, tmp_path, heard)
+    assert reports == undisturbed.reports
+    assert len(reports) == whole
+
+
+def trained_otherwise(config: Any, trial: Trial) -> None:
+    import lightning
+    import my_points
+    from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+    from itwinai.torch.lightning import TrialCallback, trainer_options
+
+    module = my_points.Line(plateau=config["plateau"])
+    callbacks: list[Any] = [TrialCallback(trial)]
+    if config["averages"]:
+        module.layers.append(torch.nn.BatchNorm1d(1))
+        callbacks.append(StochasticWeightAveraging(0.01, swa_epoch_start=2))
+    options = {"max_epochs": 4, **trainer_options(trial), **config["options"]}
+    trainer = lightning.Trainer(callbacks=callbacks, **options)
+    trainer.fit(module, datamodule=my_points.Points(), ckpt_path=callbacks[0].ckpt_path)
+
+
+USUAL = {"plateau": False, "averages": False, "options": {}}
+
+
+@pytest.mark.parametrize("plateau", [False, True])
+def test_a_training_that_counts_steps_goes_on_after_its_last_epoch(
+    tmp_path: Path, plateau: bool
+) -> None:
+    """Lightning would end that epoch once more, and shuffle the data for nothing."""
+    config = {**USUAL, "plateau": plateau, "options": {"max_steps": 16, "max_epochs": -1}}
+    undisturbed, reports = in_parts(trained_otherwise, config, tmp_path, 2)
+    assert reports == undisturbed.reports
+    assert undisturbed.at == [1, 2, 3, 4]
+
+
+def test_an_epoch_that_is_validated_before_its_end_has_a_report_and_a_checkpoint(
+    tmp_path: Path,
+) -> None:
+    config = {**USUAL, "options": {"val_check_interval": 0.75}}
+    undisturbed, reports = in_parts(trained_otherwise, config, tmp_path, 4)
+    assert undisturbed.at == [0.75, 1, 1.75, 2, 2.75, 3, 3.75, 4]
+    assert undisturbed.checkpoint is not None
+    assert reports == undisturbed.reports
+    losses = [epoch["validation_loss"] for epoch in reports]
+    assert losses[::2] == losses[1::2]
+
+
+def test_the_epoch_that_averaging_adds_is_no_report(tmp_path: Path) -> None:
+    config = {**USUAL, "averages": True}
+    undisturbed, reports = in_parts(trained_otherwise, config, tmp_path, 2)
+    assert undisturbed.at == [1, 2, 3, 4]
+    assert reports == undisturbed.reports
+
+
+def test_a_trial_that_is_stopped_before_its_min_epochs_goes_on(tmp_path: Path) -> None:
+    """The end that its study asks for is none that the training asks for."""
+    config = {**USUAL, "options": {"min_epochs": 3}}
+    undisturbed, first = Listener(99), Listener(1)
+    program = FunctionProgram(trained_otherwise, config, epochs=4)
     program(Assignment(0, {}, str(tmp_path / "whole"), seed=1), Place(), undisturbed)
-    folder = str(tmp_path / "parts")
-    program(Assignment(0, {}, folder, seed=1), Place(), first)
-    rest = Assignment(0, {}, folder, str(first.checkpoint), heard, seed=1)
+    with pytest.raises(TrialStopped):
+        program(Assignment(0, {}, str(tmp_path / "parts"), seed=1), Place(), first)
+    assert first.at == [1, 2]
+    rest = Assignment(0, {}, str(tmp_path / "parts"), str(first.checkpoint), 2, seed=1)
+    second = Listener(99)
     program(rest, Place(), second)
     assert [*first.reports, *second.reports] == undisturbed.reports
-    assert len(undisturbed.reports) == whole
 
 
 @pytest.mark.exhaustive

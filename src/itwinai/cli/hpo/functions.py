@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from itwinai.cli.kept import KeptPipeline
 from itwinai.config.allowing import allowed_names
 from itwinai.config.compose import DEFAULT_PIPE_KEY
 from itwinai.config.reading import read_mapping
-from itwinai.errors import ConfigurationError, did_you_mean
+from itwinai.errors import ConfigurationError, did_you_mean, one_line
 
 _ADDRESS = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
 
@@ -83,7 +84,11 @@ def _sections(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
             f"{file}: unknown key '{unknown[0]}'{did_you_mean(unknown[0], _SECTIONS) or '.'} "
             f"Beside search_space there may be {', '.join(_SECTIONS[1:])}."
         )
-    config = OmegaConf.merge(OmegaConf.create(whole), OmegaConf.from_dotlist(list(overrides)))
+    try:
+        config = OmegaConf.merge(OmegaConf.create(whole), OmegaConf.from_dotlist(list(overrides)))
+    except OmegaConfBaseException as error:
+        reason = one_line(str(error.msg).partition("\n")[0], 200)
+        raise ConfigurationError(f"{file}: {error.full_key}: {reason}") from None
     result: Any = OmegaConf.to_container(config)
     unknown = [key for key in result if key not in _SECTIONS]
     if unknown:

@@ -62,6 +62,14 @@ class TrialConfig(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``|`` of dictionaries; it reads all."""
+        return {**self, **other} if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``|`` of dictionaries; it reads all."""
+        return {**other, **self} if isinstance(other, Mapping) else NotImplemented
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({reprlib.repr(dict(self._values))})"
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import base64
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -121,6 +122,8 @@ class _Packing:
         self._library = library
         self.arrays: dict[str, Any] = {}
         self.tensors: dict[str, Any] = {}
+        #: Arrays by what they are; one that stands in two places is one again.
+        self._names: dict[int, str] = {}
 
     def pack(self, value: Any, where: str) -> Any:
         """Return a value as JSON can write it.
@@ -132,8 +135,10 @@ class _Packing:
             return value
         if isinstance(value, np.generic):
             return {"scalar": _kept(self.arrays, np.asarray(value))}
-        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            return {"array": _kept(self.arrays, value)}
+        if type(value) in (np.ndarray, np.memmap) and not value.dtype.hasobject:
+            if id(value) not in self._names:
+                self._names[id(value)] = _kept(self.arrays, value)
+            return {"array": self._names[id(value)]}
         if self._library.is_tensor(value):
             return {"tensor": _kept(self.tensors, value)}
         return self._pack_collection(value, where)
@@ -141,20 +146,32 @@ class _Packing:
     def _pack_collection(self, value: Any, where: str) -> Any:
         if isinstance(value, bytes):
             return {"bytes": base64.b64encode(value).decode()}
-        if isinstance(value, Mapping):
-            pairs = [
-                [self.pack(key, f"a key of {where}"), self.pack(part, f"{where}[{key!r}]")]
-                for key, part in value.items()
-            ]
-            return {"dict": pairs}
+        if isinstance(value, deque):
+            return {"deque": [self._pack_parts(value, where), value.maxlen]}
+        if isinstance(value, defaultdict) and value.default_factory in _FACTORIES.values():
+            factory = cast("type", value.default_factory).__name__
+            return {"defaultdict": [factory, self._pack_pairs(value, where)]}
+        if isinstance(value, Mapping) and not isinstance(value, defaultdict):
+            name = type(value).__name__ if type(value) in _MAPPINGS.values() else "dict"
+            return {name: self._pack_pairs(value, where)}
         for kind in (list, tuple, set, frozenset):
-            if isinstance(value, kind):
-                parts = [self.pack(part, f"{where}[{n}]") for n, part in enumerate(value)]
+            if isinstance(value, kind) and not hasattr(value, "_fields"):  # as a named tuple has
+                parts = self._pack_parts(value, where)
                 return parts if kind is list else {kind.__name__: parts}
         raise UnkeepableError(
             f"{where} is a {type(value).__name__}, and loading that would run code. Hand over its "
-            "numbers (its state_dict(), its arrays), or write a file into trial.folder"
+            "numbers (its state_dict(), its arrays, a plain dict), or write a file into "
+            "trial.folder"
         )
+
+    def _pack_parts(self, values: Iterable[Any], where: str) -> list[Any]:
+        return [self.pack(part, f"{where}[{n}]") for n, part in enumerate(values)]
+
+    def _pack_pairs(self, values: Mapping[Any, Any], where: str) -> list[list[Any]]:
+        return [
+            [self.pack(key, f"a key of {where}"), self.pack(part, f"{where}[{key!r}]")]
+            for key, part in values.items()
+        ]
 
 
 def _kept(files: dict[str, Any], value: Any) -> str:
@@ -170,8 +187,14 @@ def _unpack(value: Any, leaves: Mapping[str, Mapping[str, Any]]) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
-    if kind == "dict":
-        return {_unpack(key, leaves): _unpack(part, leaves) for key, part in content}
+    if kind in _MAPPINGS:
+        return _MAPPINGS[kind](_unpack_pairs(content, leaves))
+    if kind == "defaultdict":
+        factory, pairs = content
+        return defaultdict(_FACTORIES[factory], _unpack_pairs(pairs, leaves))
+    if kind == "deque":
+        parts, most = content
+        return deque(_unpack(parts, leaves), most)
     if kind == "bytes":
         return base64.b64decode(content)
     if kind == "scalar":
@@ -181,8 +204,23 @@ def _unpack(value: Any, leaves: Mapping[str, Mapping[str, Any]]) -> Any:
     return _COLLECTIONS[kind](_unpack(content, leaves))
 
 
+def _unpack_pairs(pairs: Any, leaves: Mapping[str, Mapping[str, Any]]) -> dict[Any, Any]:
+    return {_unpack(key, leaves): _unpack(part, leaves) for key, part in pairs}
+
+
 _COLLECTIONS: dict[str, Callable[[Any], Any]] = {
     "tuple": tuple,
     "set": set,
     "frozenset": frozenset,
+}
+
+_MAPPINGS: dict[str, Callable[[Any], Any]] = {
+    "dict": dict,
+    "OrderedDict": OrderedDict,
+    "Counter": Counter,
+}
+
+#: What a ``defaultdict`` may begin a missing value with.
+_FACTORIES: dict[str, Callable[[], Any]] = {
+    kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, dict)
 }

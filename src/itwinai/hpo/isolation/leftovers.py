@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any
 
+from itwinai.hpo.isolation.support import FEW, support
 from itwinai.reporting import Reporter
 
 #: Packages whose state is not the user's.
@@ -20,8 +22,11 @@ _OTHERS = {*sys.stdlib_module_names, "itwinai", "torch"}
 #: Values that are compared as they are.
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
-#: Items up to which those of a collection are compared; of a larger one it is their number.
-_FEW = 16
+#: Collections in collections that are compared.
+_DEPTH = 5
+
+#: Folders of what is installed, whose state is not the user's either.
+_INSTALLED = ("site-packages", "dist-packages")
 
 #: Names that are told of at once.
 _TOLD = 3
@@ -79,12 +84,12 @@ def _changed(before: Prints, now: Prints) -> Iterator[str]:
 def _prints(objects: tuple[Any, ...]) -> Prints:
     """Prints of the attributes of the objects' classes, and of the globals of their modules.
 
-    Of functions, of the globals of theirs.
+    Of functions, of the globals of theirs. Modules of the user's that these import count too.
     """
     classes = {cls for one in objects for cls in _classes_of(one)}
     imported = {cls for cls in classes if _is_imported(cls)}
     modules = {cls.__module__ for cls in imported}
-    modules |= {name for one in objects for name in _module_of(one)}
+    modules = _with_imported(modules | {name for one in objects for name in _module_of(one)})
     return {cls.__qualname__: _attributes(vars(cls), cls in imported) for cls in classes} | {
         name: _attributes(vars(sys.modules[name]), True) for name in modules
     }
@@ -109,6 +114,30 @@ def _module_of(value: Any) -> Iterator[str]:
         yield name
 
 
+def _with_imported(modules: set[str]) -> set[str]:
+    """Some modules, with those of the user's that they import, or import something of."""
+    found, new = set(modules), list(modules)
+    while new:
+        for value in tuple(vars(sys.modules[new.pop()]).values()):
+            name = _name_of_module(value)
+            if name not in found and _is_users(name):
+                found.add(name)
+                new.append(name)
+    return found
+
+
+def _name_of_module(value: Any) -> str:
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return str(value.__module__) if isinstance(value, type | FunctionType) else ""
+
+
+def _is_users(name: str) -> bool:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    is_others = name.partition(".")[0] in _OTHERS
+    return file is not None and not is_others and not any(part in file for part in _INSTALLED)
+
+
 def _is_imported(cls: type) -> bool:
     """Whether a class is its module's, and not one that came with the objects."""
     found: Any = sys.modules.get(cls.__module__)
@@ -125,22 +154,21 @@ def _attributes(values: Mapping[str, Any], by_identity: bool) -> dict[str, Any]:
     }
 
 
-def _print(value: Any, by_identity: bool) -> Any:
-    """What differs when a value was replaced, or a collection has other items."""
-    if isinstance(value, _PLAIN):
-        return _plain(value)
+def _print(value: Any, by_identity: bool, depth: int = _DEPTH) -> Any:
+    """What differs when a value was replaced, or holds other items."""
+    if isinstance(value, _PLAIN):  # of floats NaN is not itself
+        return type(value), repr(value) if isinstance(value, float) else value
     identity = id(value) if by_identity else None
+    return type(value), identity, _content(value, depth)
+
+
+def _content(value: Any, depth: int) -> Any:
     if not isinstance(value, list | tuple | set | frozenset | dict):
-        return type(value), identity
-    items = value.items() if isinstance(value, dict) else value
-    few = [_plain(item) for item in items] if len(value) <= _FEW else []
-    ordered = not isinstance(value, set | frozenset)
-    return type(value), identity, len(value), few if ordered else set(few)
-
-
-def _plain(item: Any) -> Any:
-    if isinstance(item, tuple):
-        return tuple(_plain(part) for part in item)
-    if isinstance(item, float):  # of which one, NaN, is not itself
-        return float, repr(item)
-    return type(item), item if isinstance(item, _PLAIN) else None
+        return support().content(value)
+    if not depth:
+        return len(value)
+    items: Iterable[Any] = value.items() if isinstance(value, dict) else value
+    if isinstance(value, set | frozenset):
+        return len(value), {item for item in value if isinstance(item, _PLAIN)}
+    some = islice(items, 0, None, max(1, len(value) // FEW))
+    return len(value), [_print(item, False, depth - 1) for item in some]

@@ -22,6 +22,10 @@ from itwinai.hpo.isolation.undoing import Setting
 SUPPORTED = {"torch": "itwinai.torch.ray.support"}
 
 
+#: Items of a large value that are compared, at even distances.
+FEW = 256
+
+
 class Support(Protocol):
     """What a study's trials and checkpoints need to know of a library."""
 
@@ -47,6 +51,10 @@ class Support(Protocol):
 
     def set_random_state(self, state: Any) -> None:
         """Put the random numbers back to a state."""
+        ...
+
+    def content(self, value: Any) -> Any:
+        """What differs once an object holds something else; None of what has no such print."""
         ...
 
     def is_tensor(self, value: Any) -> bool:
@@ -90,6 +98,17 @@ class Plain:
         """Put them back."""
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])
+
+    def content(self, value: Any) -> Any:
+        """Some items of an array, and the state of random numbers."""
+        if isinstance(value, np.ndarray):
+            some = value.flat[:: max(1, value.size // FEW)]
+            return value.shape, value.dtype.str, some.tobytes()
+        if isinstance(value, np.random.Generator):
+            return repr(value.bit_generator.state)
+        if isinstance(value, random.Random):
+            return value.getstate()
+        return repr(value.get_state()) if isinstance(value, np.random.RandomState) else None
 
     def is_tensor(self, value: Any) -> bool:
         """There are none."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from itwinai.hpo.isolation.support import Plain, Support
+from itwinai.hpo.isolation.support import FEW, Plain, Support
 from itwinai.hpo.isolation.undoing import Setting
 from itwinai.torch.checkpoints.files import load_tensors, save_tensors
 from itwinai.torch.ray.auditing import saves_are_heard
@@ -58,6 +58,17 @@ class TorchSupport(Plain):
             torch.set_rng_state(state["torch"])
         if state.get("cuda") and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
+
+    def content(self, value: Any) -> Any:
+        """Some numbers of a tensor too, those of a network, and the state of a generator."""
+        if isinstance(value, torch.nn.Module):
+            return [(name, self.content(part)) for name, part in value.state_dict().items()]
+        if isinstance(value, torch.Generator):
+            return value.get_state().tolist()
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            return super().content(value)
+        some = value.detach().flatten()[:: max(1, value.numel() // FEW)]
+        return value.shape, value.dtype, repr(some.tolist())
 
     def is_tensor(self, value: Any) -> bool:
         """Whether a value is a tensor, or a parameter."""

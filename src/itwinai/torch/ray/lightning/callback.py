@@ -18,6 +18,7 @@ from itwinai.torch.training.source import generator_states
 
 try:
     from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.loops.loop import _Loop
     from lightning.pytorch.plugins.environments import TorchElasticEnvironment
     from lightning.pytorch.plugins.io import CheckpointIO
     from lightning.pytorch.utilities.combined_loader import CombinedLoader
@@ -42,8 +43,10 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
 
     Each validation is reported, or each epoch where there is none, with all that was logged. One in
     the middle of an epoch (``val_check_interval``) is reported without a checkpoint, with what was
-    logged since the epoch began: of training, what Lightning has of the last step. Lightning takes
-    it for a ``ModelCheckpoint`` and adds none of its own.
+    logged since the epoch began: of training, what Lightning has of the last step. The end of that
+    epoch is a report with a checkpoint in any case. Lightning takes the callback for a
+    ``ModelCheckpoint`` and adds none of its own. What another callback has trained beyond
+    ``max_epochs`` is not reported.
 
     Args:
         trial: The trial, as the function has it.
@@ -67,6 +70,8 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         self._before: dict[str, Any] = {}
         #: Whether another callback ended the training after it.
         self._ends = False
+        #: Epochs that the training has, without those that other callbacks add; below 0: no limit.
+        self._epochs = -1
         self._goes_on = self._validated = self._stopped = False
 
     @property
@@ -80,6 +85,10 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         self._random = random
         torch.save(checkpoint, self._file)
         return self._file
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Ask for the epochs before ``StochasticWeightAveraging`` adds one for batch norms."""
+        self._epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Put random numbers back, before ``configure_optimizers`` may ask for the data."""
@@ -100,6 +109,7 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
             return
         self._goes_on = False
         self._file.unlink(missing_ok=True)
+        _begin_next_epoch(trainer.fit_loop)
         trainer.should_stop |= self._ends
         if self._trial.rank == 0:
             _warn_of_generators(trainer)
@@ -111,24 +121,24 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Note what was logged before."""
         self._before = dict(trainer.callback_metrics)
+        self._validated = False
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Report in the middle of an epoch; at its end, note that there is something to report."""
         self._validated = not trainer.sanity_checking
         share = _share(trainer)
         if self._validated and share < 1:
-            self._validated = False
             logged = trainer.callback_metrics.items()
             new = {name: value for name, value in logged if value is not self._before.get(name)}
             self._report(trainer, share, _numbers(new), None)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the epoch."""
-        if trainer.enable_validation and not self._validated:
+        if trainer.enable_validation and (not self._validated or _share(trainer) < 1):
             return
-        self._validated = False
         # Both for the checkpoint to know.
-        self._metrics, self._ends = _numbers(trainer.callback_metrics), trainer.should_stop
+        self._metrics = _numbers(trainer.callback_metrics)
+        self._ends = trainer.should_stop and not self._stopped
         self._report(trainer, 1, self._metrics, self._checkpoint(trainer))
 
     def _report(
@@ -139,6 +149,8 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
         checkpoint: Mapping[str, Any] | None,
     ) -> None:
         """Report after a part of the running epoch."""
+        if 0 <= self._epochs <= trainer.current_epoch:
+            return
         epoch = (trainer.current_epoch + share) / (trainer.check_val_every_n_epoch or 1)
         try:
             self._trial.report(
@@ -171,6 +183,19 @@ class TrialCallback(Checkpoint):  # type: ignore[misc] # the last of all callbac
                 "keep. Give it state_dict_type='full', or take another strategy"
             )
         return kept.checkpoint
+
+
+def _begin_next_epoch(loop: Any) -> None:
+    """Leave out the end of the epoch that the checkpoint holds: it was gone through before.
+
+    Of a training that counts its steps (``max_steps``) Lightning would go through it once more, and
+    call what is to be done there.
+    """
+    if not getattr(loop, "restarted_on_epoch_end", False):  # not in every Lightning
+        return
+    loop.epoch_progress.increment_completed()
+    loop.reset_restart_stage()
+    _Loop.restarting.fset(loop, False)  # its own setter would not take it
 
 
 def _warn_of_generators(trainer: Any) -> None:
