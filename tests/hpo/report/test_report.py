@@ -140,6 +140,15 @@ def test_a_gain_is_never_told_without_its_interval(tmp_path: Path) -> None:
     assert re.search(r"\(95% interval [-\d.e]+ to [-\d.e]+\)", lead)
 
 
+def test_the_ends_of_an_interval_can_be_told_apart(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1, default={"x": 0.9}, num_samples=12)
+    result = simulate(study, lambda params, epoch: {"loss": 5000 + params["x"] ** 2})
+    answer = page_of(result).section("answer")
+    ends = re.findall(r"([-+.\de]+) to ([-+.\de]+)", answer)
+    assert len(ends) > 2
+    assert all(float(low) < float(high) for low, high in ends)
+
+
 def test_energy_that_was_measured_stands_apart_from_an_estimate(tmp_path: Path) -> None:
     study = build_study(tmp_path, SPACE, 1, DEFAULT, num_samples=2)
     study.note_setup(Setup("random", "none", per_worker={"CPU": 3_600_000}))

@@ -17,6 +17,7 @@ from itwinai.hpo.record.cost import Cost
 from itwinai.hpo.record.nodes import NodeVerdict
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
+from itwinai.reporting import rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ class StudyResult:
         top = choose(known.values())
         ties = [number for number, value in known.items() if value == top]
         if best.number not in ties:
-            return f"by the model's mean; the {word} is {top:.4g}, of trial {ties[0]}"
+            return f"by the model's mean; the {word} is {rounded(top)}, of trial {ties[0]}"
         if len(ties) == 1:
             return f"the {word} of {len(known)} completed"
         chosen = "the first" if len(self.objectives) == 1 else "one"

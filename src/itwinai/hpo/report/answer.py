@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itwinai.hpo.display.confirmed import confirmed, gained
 from itwinai.hpo.display.summary import duration, name_of
 from itwinai.hpo.display.view import standing
-from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import Estimate, Gain, Importance, WinnerEstimate, read_confirmation
 from itwinai.hpo.record import PIPELINE_FILE, StudyResult, state_of
 from itwinai.hpo.report.parts import Command, Section, Table, said, values_of
@@ -45,17 +45,17 @@ def gain_of(winner: WinnerEstimate) -> str:
     if gain is None:
         return "there is no default to compare with"
     if winner.verdict == "better":
-        return f"expected to be better than the default by {interval(gain)}"
+        return f"expected to be better than the default by {estimated(gain)}"
     return (
-        f"not proven to be better than the default: the difference is {interval(gain)}, "
+        f"not proven to be better than the default: the difference is {estimated(gain)}, "
         "which includes none"
     )
 
 
-def interval(estimate: Estimate) -> str:
+def estimated(estimate: Estimate) -> str:
     """Write an estimate with its interval."""
-    low, high = number(estimate.lower, 3), number(estimate.upper, 3)
-    return f"{number(estimate.value, 3)} (95% interval {low} to {high})"
+    value, low, high = interval(estimate.value, estimate.lower, estimate.upper)
+    return f"{value} (95% interval {low} to {high})"
 
 
 def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
@@ -135,8 +135,9 @@ def _worth(result: StudyResult, winner: WinnerEstimate) -> Table:
 def _estimated(estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return ["-", "-"]
-    low, high = number(estimate.lower, 3), number(estimate.upper, 3)
-    return [number(estimate.value), f"{low} to {high}"]
+    _, low, high = interval(estimate.value, estimate.lower, estimate.upper)
+    value, *_ = interval(estimate.value, estimate.lower, estimate.upper, digits=4)
+    return [value, f"{low} to {high}"]
 
 
 def _values(result: StudyResult, winner: WinnerEstimate, matters: Sequence[Importance]) -> Table:

@@ -9,7 +9,7 @@ from itwinai.hpo.display.words import number
 from itwinai.hpo.insight import WinnerEstimate
 from itwinai.hpo.record import StudyResult, state_of
 from itwinai.hpo.report import charts
-from itwinai.hpo.report.answer import interval
+from itwinai.hpo.report.answer import estimated
 from itwinai.hpo.report.parts import Chart, Section, Table, said
 from itwinai.hpo.report.trials import best_so_far
 
@@ -49,7 +49,7 @@ def _lead(alike: Sequence[Known]) -> str:
     apart = best.upper < second.lower if objective.mode == "min" else best.lower > second.upper
     rest = "" if apart else f"; the interval of {other} overlaps, so that this is not proven"
     return (
-        f"{name} is expected to be the best, with {said(objective.metric)} {interval(best)}{rest}."
+        f"{name} is expected to be the best, with {said(objective.metric)} {estimated(best)}{rest}."
     )
 
 
@@ -70,7 +70,7 @@ def _table(known: Sequence[Known]) -> Table:
             state_of(result),
             f"{said(result.metric)} ({result.mode})",
             "-" if winner is None else number(winner.recorded),
-            "-" if winner is None or winner.expected is None else interval(winner.expected),
+            "-" if winner is None or winner.expected is None else estimated(winner.expected),
             str(len(result.trials)),
             number(result.cost.epochs),
             duration(result.cost.seconds),
