@@ -80,10 +80,9 @@ def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
 def _proven(result: StudyResult, number: int) -> Gain | None:
     """What reruns from fresh seeds tell of a trial, if they call it better."""
     confirmation = read_confirmation(result)
-    if confirmation is None or number not in confirmation.candidates:
+    if confirmation is None or not confirmation.proves(number):
         return None
-    gain = confirmation.gain(number)
-    return gain if gain is not None and gain.verdict == "better" else None
+    return confirmation.gain(number)
 
 
 def _choice(result: StudyResult) -> str:
