@@ -315,6 +315,14 @@ def test_trials_that_early_stopping_would_have_ended_are_waste(tmp_path: Path) -
     assert finding.patch == {"study": {"scheduler": "auto"}}
 
 
+def test_early_stopping_that_would_stop_nothing_is_not_advised(tmp_path: Path) -> None:
+    short = build_study(tmp_path, epochs=3, num_samples=12, name="short")
+    assert found(simulate(short, lambda p, e: {"loss": p["x"] + 1 / e}), "waste") == []
+    audited = studied(tmp_path, settled(bowl(-2.5)), 20, audit=20)
+    with_asha = dataclasses.replace(audited, setup=Setup("random", "asha"))
+    assert found(with_asha, "waste") == []
+
+
 def test_early_stopping_that_would_have_ended_the_best_is_not_missed(tmp_path: Path) -> None:
     result = studied(tmp_path, misleading, 20, scheduler="none")
     assert found(result, "waste") == []

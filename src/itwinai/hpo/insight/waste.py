@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itwinai.hpo.insight.finding import Finding, alike, ended
+from itwinai.hpo.insight.forecast import NO_SCHEDULER
 from itwinai.hpo.record import StudyResult
+from itwinai.hpo.study.choosing import FIRST_RUNG
 from itwinai.hpo.trial import TrialState
 
 Array = NDArray[np.float64]
@@ -30,7 +32,10 @@ def never_led(result: StudyResult) -> Iterator[Finding]:
     """
     curves = _curves(result)
     third = result.epochs // 3
-    if third < 1 or len(curves) < _FEWEST or _any(result, TrialState.STOPPED, TrialState.PAUSED):
+    has_scheduler = result.setup is not None and result.setup.scheduler != NO_SCHEDULER
+    if has_scheduler or _any(result, TrialState.STOPPED, TrialState.PAUSED):
+        return
+    if len(curves) < _FEWEST or result.epochs <= FIRST_RUNG:  # the remedy would stop none either
         return
     losses = curves[:, third - 1]
     # Of equal ones none is worse.
