@@ -319,6 +319,38 @@ def test_studies_side_by_side(tmp_path: Path) -> None:
     assert names == {"one", "two"}
 
 
+def test_the_best_of_three_studies_is_proven_against_each(tmp_path: Path) -> None:
+    """The second one is known well and the third hardly, so that it may be the best."""
+
+    def of(name: str, trials: int, offset: float, spread: float) -> StudyResult:
+        study = build_study(tmp_path, epochs=1, num_samples=trials, name=name)
+        return simulate(study, lambda p, e: {"loss": offset + spread * p["x"]})
+
+    studies = of("one", 16, 0.0, 0.01), of("two", 16, 1.0, 0.01), of("three", 3, 1.0, 8.0)
+    text = page_of(*studies).section("comparison")
+    assert text.count("one is expected to be the best") == 1
+    assert "the interval of three overlaps, so that this is not proven" in text
+
+
+def test_failures_with_one_message_are_counted_together(tmp_path: Path) -> None:
+    study = build_study(tmp_path, num_samples=3)
+    for number in range(3):
+        trial = ask(study)
+        where = f"traceback: trials/0000{number}/log.txt"
+        reason = f"ValueError: no (here) ({where})" if number < 2 else f"Lost (rank 1, {where})"
+        study.tell(trial.number, TrialState.FAILED, reason)
+    text = page_of(study.close()).section("failures")
+    assert "failed 2 0 ValueError: no (here) (traceback: trials/00000/log.txt)" in text
+    assert "failed 1 2 Lost (rank 1, traceback: trials/00002/log.txt)" in text
+
+
+def test_where_nothing_makes_a_difference_nothing_matters(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1, num_samples=6)
+    result = simulate(study, lambda params, epoch: {"loss": 0.5})
+    text = page_of(result).section("importance")
+    assert "The trials show no difference that a hyper-parameter would have made." in text
+
+
 def test_it_is_read_from_the_record_alone(tmp_path: Path) -> None:
     result = studied(tmp_path / "here")
     moved = tmp_path / "there" / "study"

@@ -45,11 +45,17 @@ def _lead(alike: Sequence[Known]) -> str:
         return "There are not two studies here that can be compared yet."
     objective = alike[0][1].objectives[0]
     ordered = sorted(expected, key=lambda pair: pair[0].value, reverse=objective.mode == "max")
-    (best, name), (second, other), *_ = ordered
-    apart = best.upper < second.lower if objective.mode == "min" else best.lower > second.upper
-    rest = "" if apart else f"; the interval of {other} overlaps, so that this is not proven"
+    (best, name), *others = ordered
+    near = [
+        other
+        for one, other in others
+        if (one.lower <= best.upper if objective.mode == "min" else one.upper >= best.lower)
+    ]
+    whose = f"interval of {near[0]} overlaps" if len(near) == 1 else "others' intervals overlap"
+    rest = f"; the {whose}, so that this is not proven"
     return (
-        f"{name} is expected to be the best, with {said(objective.metric)} {estimated(best)}{rest}."
+        f"{name} is expected to be the best, with {said(objective.metric)} {estimated(best)}"
+        f"{rest if near else ''}."
     )
 
 
