@@ -19,7 +19,7 @@ from itwinai.cli import app
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import StudyResult, load_study
 from itwinai.hpo.insight import Finding, diagnose, merged
-from itwinai.hpo.record import Setup
+from itwinai.hpo.record import Attempt, Setup, Start
 from itwinai.hpo.rungs import Bracket, Rungs
 from itwinai.hpo.schedulers import Setting, build_scheduler
 from itwinai.hpo.space import SearchSpace
@@ -357,6 +357,19 @@ def test_of_trials_that_are_alike_none_is_in_the_worse_half(tmp_path: Path) -> N
 
     result = studied(tmp_path, at_chance_first, 12, scheduler="none")
     assert found(result, "waste") == []
+
+
+def test_slots_that_a_run_did_not_have_were_not_idle(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1)
+    result = simulate(study, lambda p, e: {"loss": p["x"]})
+    times = [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0), (4, 2000.0), (5, 3000.0)]  # four, then one
+    attempts = tuple(Attempt(trial, began, 1000.0) for trial, began in times)
+    cost = dataclasses.replace(result.cost, elapsed=3000.0)
+    result = dataclasses.replace(result, attempts=attempts, cost=cost)
+    starts = tuple(Start(time, "", "", "") for time in (0.0, 1500.0))
+    assert found(dataclasses.replace(result, starts=starts), "waste") == []
+    (finding,) = found(dataclasses.replace(result, starts=starts[:1]), "waste")
+    assert finding.evidence == "Slots had no trial for 50% of their time."
 
 
 @pytest.mark.parametrize(("luck", "kinds"), [(0.5, ["noise"]), (0.001, [])])

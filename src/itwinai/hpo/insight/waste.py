@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,14 +83,13 @@ def idle_slots(result: StudyResult) -> Iterator[Finding]:
     attempts = result.attempts
     if not attempts:
         return
-    slots = _most_at_once([(attempt.began, attempt.ended) for attempt in attempts])
     busy = sum(attempt.seconds for attempt in attempts)
-    idle = slots * result.cost.elapsed - busy
-    if slots < 2 or idle < _SECONDS or idle < _IDLE * (idle + busy):
+    idle = result.slot_seconds - busy
+    if idle < _SECONDS or idle < _IDLE * (idle + busy):
         return
     yield Finding(
         kind="waste",
-        evidence=f"The {slots} slots had no trial for {idle / (idle + busy):.0%} of their time.",
+        evidence=f"Slots had no trial for {idle / (idle + busy):.0%} of their time.",
         cost=f"{idle:.0f} seconds of a slot.",
         remedy="Run several times as many trials as there are slots, or fewer at the same time.",
     )
@@ -107,9 +106,3 @@ def _curves(result: StudyResult) -> Array:
 
 def _any(result: StudyResult, *states: TrialState) -> bool:
     return any(trial.state in states for trial in result.trials)
-
-
-def _most_at_once(times: Sequence[tuple[float, float]]) -> int:
-    """How many of some times overlap at most; where one ends another may begin."""
-    changes = sorted([(end, -1) for _, end in times] + [(begin, 1) for begin, _ in times])
-    return int(np.cumsum([change for _, change in changes]).max(initial=0))

@@ -77,7 +77,7 @@ def timeline(result: StudyResult) -> Section:
     """When which slot was used."""
     use = _Use.of(result.attempts)
     spent = sum(attempt.seconds for attempt in result.attempts)
-    room = use.slots * result.cost.elapsed
+    room = result.slot_seconds
     share = spent / room if room else 0.0
     chart, data = _together(use) if len(use.attempts) > _BARS else _one_by_one(use, result)
     return Section(
@@ -87,7 +87,7 @@ def timeline(result: StudyResult) -> Section:
         f"used ({duration(room - spent)} of slots idle).",
         notes=[
             "Each trial is put into the first slot that was free. Times in which nothing ran, as "
-            "between two runs, do not count as idle."
+            "between runs, do not count as idle; a run has as many slots as were in use at once."
         ],
         charts=[chart] if use.attempts else [],
         data=data,
