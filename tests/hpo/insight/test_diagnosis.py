@@ -172,6 +172,14 @@ def test_a_region_that_fails_is_found_and_left_out(tmp_path: Path) -> None:
     assert sum(left.contains(value) for value in good) >= len(good) - 1
 
 
+def test_the_end_at_which_no_trial_fails_stays_where_it_is(tmp_path: Path) -> None:
+    """It must not be rounded: a momentum of 1 would fail, too."""
+    space = {"momentum": {"type": "uniform", "lower": 0.5, "upper": 0.99996}}
+    curve: Curve = lambda p, e: {"loss": math.nan if p["momentum"] < 0.7 else p["momentum"]}  # noqa: E731
+    (finding,) = found(studied(tmp_path, curve, space=space, scheduler="none"), "failing region")
+    assert finding.patch["search_space"]["momentum"].keys() == {"lower"}
+
+
 def test_a_category_that_fails_is_left_out(tmp_path: Path) -> None:
     space = SPACE | {"act": {"type": "choice", "categories": ["relu", "tanh", "gelu"]}}
     result = studied(tmp_path, failing(lambda p: p["act"] == "gelu"), space=space)
