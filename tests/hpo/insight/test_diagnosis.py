@@ -115,6 +115,13 @@ def test_a_share_stays_one_when_its_range_is_widened(
     assert finding.patch == {"search_space": {"momentum": end}}
 
 
+def test_a_share_on_a_logarithmic_scale_stays_one(tmp_path: Path) -> None:
+    space = {"momentum": {"type": "loguniform", "lower": 1e-4, "upper": 0.9}}
+    curve = settled(lambda params: -math.log10(params["momentum"]))
+    (finding,) = found(studied(tmp_path, curve, space=space), "bound")
+    assert finding.patch == {"search_space": {"momentum": {"upper": 1.0}}}
+
+
 def test_a_narrow_range_far_from_zero_is_widened_by_its_own_measure(tmp_path: Path) -> None:
     space = {"size": {"type": "uniform", "lower": 1000, "upper": 1010}}
     curve = settled(lambda params: -params["size"])
@@ -140,6 +147,15 @@ def test_a_missing_logarithm_is_found_and_not_called_a_bound(tmp_path: Path) -> 
     (finding,) = diagnose(result)
     assert "the best 5 trials lie in the lowest" in finding.evidence
     assert patched(space, finding)["optim_lr"] == SearchSpace.parse(SPACE)["optim_lr"]
+
+
+def test_the_best_at_the_low_end_of_a_linear_range_lie_in_some_part_of_it(tmp_path: Path) -> None:
+    space = {"optim_lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
+    points = [{"optim_lr": 0.0001 * (1 + n / 10)} for n in range(6)]
+    curve = settled(lambda params: params["optim_lr"])
+    study = build_study(tmp_path, space, 1, points=points, num_samples=6)
+    (finding,) = found(simulate(study, curve), "logarithm")
+    assert "the best 5 trials lie in the lowest 1% of it" in finding.evidence
 
 
 @pytest.mark.parametrize("lower", [0.0, 0.002])
