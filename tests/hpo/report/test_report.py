@@ -93,6 +93,18 @@ def test_a_default_that_only_came_furthest_is_no_answer(tmp_path: Path) -> None:
     assert "No trial trained to the end; trial 0 (default) came furthest" in lead
 
 
+def test_the_value_of_a_default_that_was_stopped_says_of_which_epoch(tmp_path: Path) -> None:
+    study = build_study(tmp_path, num_samples=2, default={"x": 0.5})
+    default, other = ask(study), ask(study)
+    report(study, default, [0.9, 0.8])
+    study.tell(default.number, TrialState.STOPPED)
+    run_trial(study, [0.7, 0.5, 0.4, 0.3], trial=other)
+    answer = page_of(study.close()).section("answer")
+    assert "trial 1 0.3 " in answer
+    assert "default 0.8 at epoch 2 " in answer
+    assert "gain - " in answer
+
+
 def test_a_default_outside_the_space_is_at_no_place_of_an_axis(tmp_path: Path) -> None:
     default = {"lr": 0.5, "width": 512, "act": "gelu"}
     study = build_study(tmp_path, SPACE, 1, default)

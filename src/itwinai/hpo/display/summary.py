@@ -142,7 +142,8 @@ def _default_beside_front(result: StudyResult) -> Iterator[tuple[str, str]]:
         return
     pairs = [losses_of(result.objectives, t.metrics) for t in (*result.front, default)]
     beaten = int(dominated_by([losses for losses in pairs if losses is not None])[-1])
-    verdict = f"beaten in all by {plural(beaten, 'trial')} of it" if beaten else "on the front"
+    by = f"beaten by {plural(beaten, 'trial')} of it, nowhere worse"
+    verdict = by if beaten else "on the front"
     yield "default", f"{_scored(result, default)}; {verdict}"
 
 

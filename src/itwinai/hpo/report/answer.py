@@ -11,7 +11,7 @@ from itwinai.hpo.display.view import standing
 from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import Estimate, Gain, Importance, WinnerEstimate, read_confirmation
 from itwinai.hpo.record import PIPELINE_FILE, StudyResult, state_of
-from itwinai.hpo.report.parts import Command, Section, Table, said, values_of
+from itwinai.hpo.report.parts import Command, Section, Table, or_dash, said, values_of
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 from itwinai.io.files import shortest
 
@@ -118,17 +118,23 @@ def _spent(result: StudyResult) -> str:
 
 def _worth(result: StudyResult, winner: WinnerEstimate) -> Table:
     default = result.default
-    known = None if default is None or default is winner.trial else default.metric(result.metric)
-    recorded = None if known is None else result.lead(winner.trial)
-    best = name_of(winner.trial)
+    lead, best = result.lead(winner.trial), name_of(winner.trial)
+    before = "-" if default is None else _recorded(result, default)
     rows = [
-        [best, number(winner.recorded), *_estimated(winner.expected)],
-        ["default", "-" if known is None else number(known), *_estimated(winner.default)],
-        ["gain", "-" if recorded is None else number(recorded), *_estimated(winner.gain)],
+        [best, _recorded(result, winner.trial), *_estimated(winner.expected)],
+        ["default", before, *_estimated(winner.default)],
+        ["gain", or_dash(lead), *_estimated(winner.gain)],
     ]
     title = f"{said(result.metric)} ({result.mode}), recorded and as the model expects it"
     shown = rows[:1] if default is None or winner.trial.is_default else rows
     return Table(title, ["", "recorded", "expected", "95% interval"], shown)
+
+
+def _recorded(result: StudyResult, trial: TrialResult) -> str:
+    """A trial's value, and of which epoch if that is not comparable with one of the last."""
+    value = trial.metric(result.metric)
+    early = value is not None and trial.state is not TrialState.COMPLETED
+    return or_dash(value) + (f" at epoch {number(trial.epochs)}" if early else "")
 
 
 def _estimated(estimate: Estimate | None) -> list[str]:
