@@ -10,6 +10,9 @@ from typing import Protocol
 
 import itwinai
 
+#: Digits that a number is written with at most.
+_MOST_DIGITS = 8
+
 
 class TrialStopped(BaseException):
     """Ends a user's own ``train()`` when its trial is stopped.
@@ -90,6 +93,20 @@ class TellingReporter(NullReporter):
     ) -> bool:
         """Tell the user and go on."""
         self.done = progress.after(self.done)
-        values = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+        values = "  ".join(f"{name}={rounded(value)}" for name, value in metrics.items())
         itwinai.logger.info("epoch %g  %s", self.done, values)
         return False
+
+
+def rounded(value: float, digits: int = 4) -> str:
+    """Write a number with few digits; with more, up to 8, where it would look like a whole one.
+
+    Example:
+        >>> rounded(0.123456), rounded(0.99996), rounded(12345.6), rounded(2.0)
+        ('0.1235', '0.99996', '12345.6', '2')
+    """
+    for more in range(digits, _MOST_DIGITS):
+        text = f"{value:.{more}g}"
+        if not float(text).is_integer() or float(text) == value:
+            return text
+    return f"{value:.{_MOST_DIGITS}g}"

@@ -122,6 +122,9 @@ def test_what_was_not_measured_is_called_the_most_that_there_can_be(tmp_path: Pa
     assert cost.forecast.epochs is None
     assert "at most 720; what this scheduler saves was not measured" in str(cost)
     assert "at most" in str(cost).split("time")[1]
+    job = planned(tmp_path, scheduler={"name": "patience"}, seconds=1.0, limit=60.0)
+    assert job.jobs is not None
+    assert f"it takes at most {job.jobs.high:.0f} jobs, each going on" in str(job)
 
 
 def test_a_search_that_learns_nothing_is_expected_to_pass_less_often() -> None:
@@ -284,6 +287,8 @@ def test_what_is_wasteful_is_said_with_its_figure(
         {"space": {"lr": {"type": "uniform", "lower": 0.0, "upper": 0.1}}},
         {"space": {"lr": {"type": "uniform", "lower": 1e-3, "upper": 0.099}}},
         {"num_samples": 9, "algorithm": "random"},
+        {"num_samples": 4, "space": {"lr": {"grid_search": [0.1, 0.2, 0.3]}}},
+        {"num_samples": 8, "scheduler": "pbt"},
     ],
 )
 def test_what_is_not_wasteful_is_not_spoken_of(tmp_path: Path, settings: dict[str, Any]) -> None:

@@ -373,12 +373,15 @@ def _time(cost: PlannedCost) -> Iterator[tuple[str, str]]:
         part = f"about {cost.budget / wall.expected:.0%} of that"
         yield "budget", f"study.time_budget_s ends it after {duration(cost.budget)}, {part}"
     if cost.jobs is not None and cost.limit is not None:
-        yield "limit", _jobs(cost.jobs, duration(cost.limit))
+        known_saving = cost.forecast.epochs is not None
+        yield "limit", _jobs(cost.jobs, duration(cost.limit), known_saving)
 
 
-def _jobs(jobs: Spread, limit: str) -> str:
+def _jobs(jobs: Spread, limit: str, known_saving: bool) -> str:
     if jobs.high == 1:
         return f"{limit} are enough"
+    if not known_saving:
+        return f"{limit} may not be enough: it takes at most {jobs.high:.0f} jobs, each going on"
     if jobs.expected == 1:
         return (
             f"{limit} are enough for half of such studies; {jobs.high:.0f} jobs are, nearly always"

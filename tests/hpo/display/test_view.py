@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from itwinai.hpo.display import Snapshot
+from itwinai.hpo.display import Snapshot, number
 from itwinai.hpo.display.summary import duration
 from itwinai.hpo.display.view import counts, ended_line, live_table, outlook, seconds_left, visible
 from itwinai.hpo.insight.forecast import forecast
@@ -196,6 +196,27 @@ def test_until_anything_is_heard_the_slots_start() -> None:
 )
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(0.123456, "0.1235"), (0.5, "0.5"), (2.0, "2"), (12.0, "12"), (1.5e-7, "1.5e-07")],
+        *[(0.99996, "0.99996"), (99.996, "99.996"), (-1000.96, "-1000.96"), (15234.7, "15234.7")],
+        *[(1.000001e12, "1.000001e+12"), (2 + 1e-12, "2"), (float("nan"), "nan"), (7, "7")],
+    ],
+)
+def test_a_number_reads_as_a_whole_one_only_where_it_is_one(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_long_number_is_not_cut_off() -> None:
+    trial = TrialResult(0, TrialState.COMPLETED, {}, ({"accuracy": -1.2345678e15},))
+    result = replace(moment().result, trials=(trial,))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(live_table(Snapshot(result, total=1), height=20))
+    assert isinstance(console.file, io.StringIO)
+    assert "-1.2345678e+15" in console.file.getvalue()
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -15,7 +15,7 @@ from itwinai.hpo.display.confirmed import confirmed
 from itwinai.hpo.display.summary import summary
 from itwinai.hpo.errors import StudyError
 from itwinai.hpo.functions.step import FunctionTrainer
-from itwinai.hpo.insight import Confirmation, ledger, read_confirmation, sequential_gain
+from itwinai.hpo.insight import Confirmation, diagnose, ledger, read_confirmation, sequential_gain
 from itwinai.hpo.record import load_study
 
 #: Eight reruns of a default, with a deviation of about one.
@@ -100,6 +100,17 @@ def test_a_winner_that_is_none_is_told_beside_what_was_promised(tmp_path: Path) 
     assert no_test.startswith("trial 1: not on a test set: none was given")
     assert line.startswith("trial 1: no significant gain: -0.03333 [")
     assert line.endswith("by 3 reruns of each; the study's record promised 0.3")
+
+
+@pytest.mark.parametrize(("gain", "kinds"), [(0.9, []), (0.1, ["noise"])])
+def test_a_lead_that_reruns_prove_is_not_called_luck(
+    tmp_path: Path, gain: float, kinds: list[str]
+) -> None:
+    default = [1.0, 1.4, 0.6, 1.2, 0.8]
+    losses = {1: [value - gain for value in default], 0: default}
+    found = confirmation_of_losses(tmp_path, losses)
+    assert found.proves(1) == (not kinds)
+    assert [finding.kind for finding in diagnose(found.study)] == kinds
 
 
 def test_reruns_that_are_all_alike_are_told(tmp_path: Path) -> None:

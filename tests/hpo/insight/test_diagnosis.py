@@ -19,7 +19,7 @@ from itwinai.cli import app
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import StudyResult, load_study
 from itwinai.hpo.insight import Finding, diagnose, merged
-from itwinai.hpo.record import Setup
+from itwinai.hpo.record import Attempt, Setup, Start
 from itwinai.hpo.rungs import Bracket, Rungs
 from itwinai.hpo.schedulers import Setting, build_scheduler
 from itwinai.hpo.space import SearchSpace
@@ -115,6 +115,13 @@ def test_a_share_stays_one_when_its_range_is_widened(
     assert finding.patch == {"search_space": {"momentum": end}}
 
 
+def test_a_share_on_a_logarithmic_scale_stays_one(tmp_path: Path) -> None:
+    space = {"momentum": {"type": "loguniform", "lower": 1e-4, "upper": 0.9}}
+    curve = settled(lambda params: -math.log10(params["momentum"]))
+    (finding,) = found(studied(tmp_path, curve, space=space), "bound")
+    assert finding.patch == {"search_space": {"momentum": {"upper": 1.0}}}
+
+
 def test_a_narrow_range_far_from_zero_is_widened_by_its_own_measure(tmp_path: Path) -> None:
     space = {"size": {"type": "uniform", "lower": 1000, "upper": 1010}}
     curve = settled(lambda params: -params["size"])
@@ -140,6 +147,15 @@ def test_a_missing_logarithm_is_found_and_not_called_a_bound(tmp_path: Path) -> 
     (finding,) = diagnose(result)
     assert "the best 5 trials lie in the lowest" in finding.evidence
     assert patched(space, finding)["optim_lr"] == SearchSpace.parse(SPACE)["optim_lr"]
+
+
+def test_the_best_at_the_low_end_of_a_linear_range_lie_in_some_part_of_it(tmp_path: Path) -> None:
+    space = {"optim_lr": {"type": "uniform", "lower": 1e-4, "upper": 1.0}}
+    points = [{"optim_lr": 0.0001 * (1 + n / 10)} for n in range(6)]
+    curve = settled(lambda params: params["optim_lr"])
+    study = build_study(tmp_path, space, 1, points=points, num_samples=6)
+    (finding,) = found(simulate(study, curve), "logarithm")
+    assert "the best 5 trials lie in the lowest 1% of it" in finding.evidence
 
 
 @pytest.mark.parametrize("lower", [0.0, 0.002])
@@ -170,6 +186,14 @@ def test_a_region_that_fails_is_found_and_left_out(tmp_path: Path) -> None:
     assert not any(left.contains(value) for value in failed)
     good = [t.params["optim_lr"] for t in result.trials if t.state != "diverged"]
     assert sum(left.contains(value) for value in good) >= len(good) - 1
+
+
+def test_the_end_at_which_no_trial_fails_stays_where_it_is(tmp_path: Path) -> None:
+    """It must not be rounded: a momentum of 1 would fail, too."""
+    space = {"momentum": {"type": "uniform", "lower": 0.5, "upper": 0.99996}}
+    curve: Curve = lambda p, e: {"loss": math.nan if p["momentum"] < 0.7 else p["momentum"]}  # noqa: E731
+    (finding,) = found(studied(tmp_path, curve, space=space, scheduler="none"), "failing region")
+    assert finding.patch["search_space"]["momentum"].keys() == {"lower"}
 
 
 def test_a_category_that_fails_is_left_out(tmp_path: Path) -> None:
@@ -315,6 +339,14 @@ def test_trials_that_early_stopping_would_have_ended_are_waste(tmp_path: Path) -
     assert finding.patch == {"study": {"scheduler": "auto"}}
 
 
+def test_early_stopping_that_would_stop_nothing_is_not_advised(tmp_path: Path) -> None:
+    short = build_study(tmp_path, epochs=3, num_samples=12, name="short")
+    assert found(simulate(short, lambda p, e: {"loss": p["x"] + 1 / e}), "waste") == []
+    audited = studied(tmp_path, settled(bowl(-2.5)), 20, audit=20)
+    with_asha = dataclasses.replace(audited, setup=Setup("random", "asha"))
+    assert found(with_asha, "waste") == []
+
+
 def test_early_stopping_that_would_have_ended_the_best_is_not_missed(tmp_path: Path) -> None:
     result = studied(tmp_path, misleading, 20, scheduler="none")
     assert found(result, "waste") == []
@@ -349,6 +381,19 @@ def test_of_trials_that_are_alike_none_is_in_the_worse_half(tmp_path: Path) -> N
 
     result = studied(tmp_path, at_chance_first, 12, scheduler="none")
     assert found(result, "waste") == []
+
+
+def test_slots_that_a_run_did_not_have_were_not_idle(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1)
+    result = simulate(study, lambda p, e: {"loss": p["x"]})
+    times = [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0), (4, 2000.0), (5, 3000.0)]  # four, then one
+    attempts = tuple(Attempt(trial, began, 1000.0) for trial, began in times)
+    cost = dataclasses.replace(result.cost, elapsed=3000.0)
+    result = dataclasses.replace(result, attempts=attempts, cost=cost)
+    starts = tuple(Start(time, "", "", "") for time in (0.0, 1500.0))
+    assert found(dataclasses.replace(result, starts=starts), "waste") == []
+    (finding,) = found(dataclasses.replace(result, starts=starts[:1]), "waste")
+    assert finding.evidence == "Slots had no trial for 50% of their time."
 
 
 @pytest.mark.parametrize(("luck", "kinds"), [(0.5, ["noise"]), (0.001, [])])

@@ -93,6 +93,18 @@ def test_a_default_that_only_came_furthest_is_no_answer(tmp_path: Path) -> None:
     assert "No trial trained to the end; trial 0 (default) came furthest" in lead
 
 
+def test_the_value_of_a_default_that_was_stopped_says_of_which_epoch(tmp_path: Path) -> None:
+    study = build_study(tmp_path, num_samples=2, default={"x": 0.5})
+    default, other = ask(study), ask(study)
+    report(study, default, [0.9, 0.8])
+    study.tell(default.number, TrialState.STOPPED)
+    run_trial(study, [0.7, 0.5, 0.4, 0.3], trial=other)
+    answer = page_of(study.close()).section("answer")
+    assert "trial 1 0.3 " in answer
+    assert "default 0.8 at epoch 2 " in answer
+    assert "gain - " in answer
+
+
 def test_a_default_outside_the_space_is_at_no_place_of_an_axis(tmp_path: Path) -> None:
     default = {"lr": 0.5, "width": 512, "act": "gelu"}
     study = build_study(tmp_path, SPACE, 1, default)
@@ -138,6 +150,15 @@ def test_a_gain_is_never_told_without_its_interval(tmp_path: Path) -> None:
     page = page_of(studied(tmp_path))
     (lead,) = re.findall(r"The answer (.*?\.) loss \(min\)", page.section("answer"))
     assert re.search(r"\(95% interval [-\d.e]+ to [-\d.e]+\)", lead)
+
+
+def test_the_ends_of_an_interval_can_be_told_apart(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1, default={"x": 0.9}, num_samples=12)
+    result = simulate(study, lambda params, epoch: {"loss": 5000 + params["x"] ** 2})
+    answer = page_of(result).section("answer")
+    ends = re.findall(r"([-+.\de]+) to ([-+.\de]+)", answer)
+    assert len(ends) > 2
+    assert all(float(low) < float(high) for low, high in ends)
 
 
 def test_energy_that_was_measured_stands_apart_from_an_estimate(tmp_path: Path) -> None:
@@ -308,6 +329,38 @@ def test_studies_side_by_side(tmp_path: Path) -> None:
     assert "is expected to be the best, with loss" in text
     names = {row["a"] for row in page.data["rows"][0]}
     assert names == {"one", "two"}
+
+
+def test_the_best_of_three_studies_is_proven_against_each(tmp_path: Path) -> None:
+    """The second one is known well and the third hardly, so that it may be the best."""
+
+    def of(name: str, trials: int, offset: float, spread: float) -> StudyResult:
+        study = build_study(tmp_path, epochs=1, num_samples=trials, name=name)
+        return simulate(study, lambda p, e: {"loss": offset + spread * p["x"]})
+
+    studies = of("one", 16, 0.0, 0.01), of("two", 16, 1.0, 0.01), of("three", 3, 1.0, 8.0)
+    text = page_of(*studies).section("comparison")
+    assert text.count("one is expected to be the best") == 1
+    assert "the interval of three overlaps, so that this is not proven" in text
+
+
+def test_failures_with_one_message_are_counted_together(tmp_path: Path) -> None:
+    study = build_study(tmp_path, num_samples=3)
+    for number in range(3):
+        trial = ask(study)
+        where = f"traceback: trials/0000{number}/log.txt"
+        reason = f"ValueError: no (here) ({where})" if number < 2 else f"Lost (rank 1, {where})"
+        study.tell(trial.number, TrialState.FAILED, reason)
+    text = page_of(study.close()).section("failures")
+    assert "failed 2 0 ValueError: no (here) (traceback: trials/00000/log.txt)" in text
+    assert "failed 1 2 Lost (rank 1, traceback: trials/00002/log.txt)" in text
+
+
+def test_where_nothing_makes_a_difference_nothing_matters(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1, num_samples=6)
+    result = simulate(study, lambda params, epoch: {"loss": 0.5})
+    text = page_of(result).section("importance")
+    assert "The trials show no difference that a hyper-parameter would have made." in text
 
 
 def test_it_is_read_from_the_record_alone(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import Confirmation, Gain
 
 _ALIKE = (
@@ -24,10 +24,11 @@ def confirmed(confirmation: Confirmation) -> list[str]:
 
 def gained(gain: Gain) -> str:
     """Say a verdict with its interval."""
-    interval = f"[{number(gain.low)}, {number(gain.high)}], 95 %"
+    mean, low, high = interval(gain.mean, gain.low, gain.high, digits=4)
     if gain.verdict == "better":
-        return f"better by {number(gain.mean)} {interval}"
-    return f"{gain.verdict}: {gain.mean:+.4g} {interval}"
+        return f"better by {mean} [{low}, {high}], 95 %"
+    sign = "+" if gain.mean >= 0 else ""
+    return f"{gain.verdict}: {sign}{mean} [{low}, {high}], 95 %"
 
 
 def _of(confirmation: Confirmation, candidate: int) -> Iterator[str]:

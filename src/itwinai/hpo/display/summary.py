@@ -11,7 +11,7 @@ from rich.text import Text
 
 from itwinai.errors import one_line, visible
 from itwinai.hpo.display.confirmed import confirmed
-from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import estimate_winner, read_confirmation
 from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.record import StudyResult, resume_command
@@ -30,6 +30,9 @@ OTHER_ENDS = {
     TrialState.HUNG: "hung",
     TrialState.INTERRUPTED: "interrupted",
 }
+
+#: Relative difference that is told; a smaller one would read as none.
+_TOLD = 0.0005
 
 #: Trials of a Pareto front that are listed.
 _FRONT_SHOWN = 10
@@ -139,7 +142,8 @@ def _default_beside_front(result: StudyResult) -> Iterator[tuple[str, str]]:
         return
     pairs = [losses_of(result.objectives, t.metrics) for t in (*result.front, default)]
     beaten = int(dominated_by([losses for losses in pairs if losses is not None])[-1])
-    verdict = f"beaten in all by {plural(beaten, 'trial')} of it" if beaten else "on the front"
+    by = f"beaten by {plural(beaten, 'trial')} of it, nowhere worse"
+    verdict = by if beaten else "on the front"
     yield "default", f"{_scored(result, default)}; {verdict}"
 
 
@@ -186,7 +190,8 @@ def _difference(result: StudyResult, best: TrialResult, default: TrialResult) ->
     new, old = best.metric(result.metric), default.metric(result.metric)
     if new is None or old is None:
         return "not comparable"
-    relative = f" ({(new - old) / abs(old):+.1%})" if old else ""
+    share = (new - old) / abs(old) if old else 0.0
+    relative = f" ({share:+.1%})" if abs(share) >= _TOLD else ""
     word = "better" if (new > old) == (result.mode == "max") and new != old else "no better"
     return f"the best is {word}: {new - old:+.4g}{relative}"
 
@@ -209,11 +214,8 @@ def _expected(result: StudyResult, best: TrialResult) -> Iterator[tuple[str, str
         yield "", f"one training of each proves no gain; {proof}"
     else:
         gain = winner.gain
-        low, high = number(gain.lower, 3), number(gain.upper, 3)
-        yield (
-            "",
-            f"expected gain {number(gain.value, 3)} [{low}, {high}], 95 %, by a model; {proof}",
-        )
+        value, low, high = interval(gain.value, gain.lower, gain.upper)
+        yield "", f"expected gain {value} [{low}, {high}], 95 %, by a model; {proof}"
 
 
 def _epochs(result: StudyResult) -> str:

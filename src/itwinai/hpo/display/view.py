@@ -243,7 +243,7 @@ def _rows(result: StudyResult, shown: tuple[TrialResult, ...]) -> Table:
         ("state", 13),
         ("epoch", max(5, *(len(_epoch(result, trial)) for trial in shown), _width(result))),
         ("curve", WIDTH),
-        *((metric, max(10, min(20, len(metric)))) for metric in metrics),
+        *((metric, _metric_width(metric, shown)) for metric in metrics),
     ):
         table.add_column(title, width=width, no_wrap=True)
     names = {name: name for name in widths}
@@ -260,6 +260,12 @@ def _rows(result: StudyResult, shown: tuple[TrialResult, ...]) -> Table:
             style="bold" if trial.number in best else None,
         )
     return table
+
+
+def _metric_width(metric: str, shown: tuple[TrialResult, ...]) -> int:
+    """Width of a metric's column, in which no value is cut off."""
+    values = [len(score(trial, metric)) for trial in shown]
+    return max(10, min(20, len(metric)), *values)
 
 
 def _epoch(result: StudyResult, trial: TrialResult) -> str:

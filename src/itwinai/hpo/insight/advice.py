@@ -18,6 +18,9 @@ _WIDE = 100
 #: With fewer trials the default search has hardly begun to learn.
 _FEW = 10
 
+#: Algorithms that ``auto`` may become and that have as many trials as their points or places.
+_UNTAUGHT = ("grid", "pbt")
+
 
 def advice(
     configuration: StudyConfiguration,
@@ -42,7 +45,7 @@ def advice(
         *_crowded(setup, cores),
         *_first_epoch(setup, epochs),
         *_linear_ranges(space),
-        *_few_trials(configuration, trials),
+        *_few_trials(configuration, setup, trials),
     ]
     return tuple(sentences)
 
@@ -100,8 +103,9 @@ def _linear_ranges(space: Mapping[str, object]) -> Iterator[str]:
             )
 
 
-def _few_trials(configuration: StudyConfiguration, trials: int) -> Iterator[str]:
-    if configuration.algorithm == AUTO and trials < _FEW:
+def _few_trials(configuration: StudyConfiguration, setup: Setup, trials: int) -> Iterator[str]:
+    """Speak of few trials where auto has become a search that more of them teach."""
+    if configuration.algorithm == AUTO and setup.algorithm not in _UNTAUGHT and trials < _FEW:
         yield (
             f"With {trials} trials algorithm: auto has hardly begun to learn from the first ones: "
             f"give study.num_samples: {_FEW} or more."

@@ -75,7 +75,8 @@ def without_logarithm(result: StudyResult, model: Learnt | None) -> Iterator[Fin
             best = _best(model, completed)
             highest = float(_points(model, best)[:, coordinate].max())
             if highest <= 0.5 and all(name in trial.params for trial in best):
-                support = f", and the best {_TOP} trials lie in the lowest {highest:.0%} of it"
+                percent = max(1, math.ceil(100 * highest))
+                support = f", and the best {_TOP} trials lie in the lowest {percent}% of it"
         decades = math.log10(domain.upper / domain.lower)
         yield Finding(
             kind="logarithm",
@@ -141,8 +142,8 @@ def _widened(end: _End) -> Range | None:
         value = round(end.value + sign * by, -math.floor(math.log10(by)))
         if domain.lower >= 0:
             value = max(value, domain.lower / 2)
-        if isinstance(domain, Float) and domain.lower >= 0 and domain.upper <= 1:
-            value = min(value, 1.0)
+    if isinstance(domain, Float) and domain.lower >= 0 and domain.upper <= 1:
+        value = min(value, 1.0)
     value = _on_step(domain, value, end)
     if sign * (value - end.value) <= 0:
         return None

@@ -49,6 +49,11 @@ class Confirmation:
         """What a candidate gains by the study's metric; None until three reruns of each ended."""
         return self._gain(candidate, self.study.metric, looks(self._most_of(candidate)))
 
+    def proves(self, trial: int) -> bool:
+        """Whether the reruns of a trial call it better than the default."""
+        gain = self.gain(trial) if trial in self.candidates else None
+        return gain is not None and gain.verdict == "better"
+
     def gain_on_test(self, candidate: int) -> Gain | None:
         """The same on the test set, by all reruns; None without one, or before the verdict."""
         name = _on_test(self.study.metric)

@@ -22,6 +22,7 @@ from itwinai.hpo.insight.finding import Finding, changed, ended, ranged
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.space import Choice, Float, Integer, Parameter
 from itwinai.hpo.trial import POOR, TrialResult
+from itwinai.reporting import rounded
 
 #: The ratio from which on a region is no chance.
 _RATIO = 10
@@ -54,7 +55,7 @@ class _Region:
 
     def __str__(self) -> str:
         word = {"from": ">=", "up to": "<=", "being": "="}[self.side]
-        value = f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
+        value = rounded(self.value) if isinstance(self.value, float) else str(self.value)
         return f"{self.name} {word} {value}"
 
 
@@ -178,10 +179,12 @@ def _without(domain: Parameter, region: _Region, trials: Sequence[TrialResult]) 
     if not outside:
         return None
     # The good value that is next to the region is known to be one.
-    lower = domain.lower if region.side == "from" else min(outside)
-    upper = max(outside) if region.side == "from" else domain.upper
+    nearest = max(outside) if region.side == "from" else min(outside)
     if isinstance(domain, Float) and domain.step is None:
-        lower, upper = (float(f"{bound:.4g}") for bound in (lower, upper))
+        short = float(f"{nearest:.4g}")
+        nearest = short if domain.contains(short) and not _beyond(region, short) else nearest
+    lower = domain.lower if region.side == "from" else nearest
+    upper = nearest if region.side == "from" else domain.upper
     return ranged(domain, lower, upper) if lower < upper else None
 
 

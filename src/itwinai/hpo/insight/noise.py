@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from itwinai.hpo.insight.confirmation import read_confirmation
+from itwinai.hpo.insight.confirmation import Confirmation, read_confirmation
 from itwinai.hpo.insight.finding import Finding, alike
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.trial import TrialResult, TrialState
@@ -20,13 +20,16 @@ _FEWEST, _SURE = 3, 2.0
 def luck_of_the_best(result: StudyResult) -> Iterator[Finding]:
     """Find a lead of the best trial over the default that two trainings of one may differ by.
 
-    Known from the study's confirmation, or from trials of the same values with other seeds.
+    Known from the study's confirmation, or from trials of the same values with other seeds. Nothing
+    is said of a trial that its reruns call better.
     """
     best, default = result.best, result.default
     if best is None or default is None or best.number == default.number:
         return
-    lead, deviation = result.lead(best), _deviation(result)
-    if lead is None or deviation is None:
+    lead, confirmation = result.lead(best), read_confirmation(result)
+    deviation = _deviation(result, confirmation)
+    proven = confirmation is not None and confirmation.proves(best.number)
+    if lead is None or deviation is None or proven:
         return
     apart = math.sqrt(2) * deviation
     if lead >= _SURE * apart:
@@ -41,9 +44,10 @@ def luck_of_the_best(result: StudyResult) -> Iterator[Finding]:
     )
 
 
-def _deviation(result: StudyResult) -> float | None:
+def _deviation(result: StudyResult, confirmation: Confirmation | None) -> float | None:
     """The deviation of a configuration's value from seed to seed; None if too few tell."""
-    groups = [group for group in (*_rerun(result), *_repeated(result)) if len(group) > 1]
+    values = (*_rerun(result.metric, confirmation), *_repeated(result))
+    groups = [group for group in values if len(group) > 1]
     freedom = sum(len(group) - 1 for group in groups)
     if freedom < _FEWEST:
         return None
@@ -51,12 +55,11 @@ def _deviation(result: StudyResult) -> float | None:
     return math.sqrt(squares / freedom)
 
 
-def _rerun(result: StudyResult) -> list[list[float]]:
-    confirmation = read_confirmation(result)
+def _rerun(metric: str, confirmation: Confirmation | None) -> list[list[float]]:
     if confirmation is None:
         return []
     arms = (*confirmation.candidates, confirmation.default)
-    return [confirmation.values(arm, result.metric) for arm in arms]
+    return [confirmation.values(arm, metric) for arm in arms]
 
 
 def _repeated(result: StudyResult) -> list[list[float]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from itwinai.hpo.insight.finding import Finding, alike, ended
+from itwinai.hpo.insight.forecast import NO_SCHEDULER
 from itwinai.hpo.record import StudyResult
+from itwinai.hpo.study.choosing import FIRST_RUNG
 from itwinai.hpo.trial import TrialState
 
 Array = NDArray[np.float64]
@@ -30,7 +32,10 @@ def never_led(result: StudyResult) -> Iterator[Finding]:
     """
     curves = _curves(result)
     third = result.epochs // 3
-    if third < 1 or len(curves) < _FEWEST or _any(result, TrialState.STOPPED, TrialState.PAUSED):
+    has_scheduler = result.setup is not None and result.setup.scheduler != NO_SCHEDULER
+    if has_scheduler or _any(result, TrialState.STOPPED, TrialState.PAUSED):
+        return
+    if len(curves) < _FEWEST or result.epochs <= FIRST_RUNG:  # the remedy would stop none either
         return
     losses = curves[:, third - 1]
     # Of equal ones none is worse.
@@ -78,14 +83,13 @@ def idle_slots(result: StudyResult) -> Iterator[Finding]:
     attempts = result.attempts
     if not attempts:
         return
-    slots = _most_at_once([(attempt.began, attempt.ended) for attempt in attempts])
     busy = sum(attempt.seconds for attempt in attempts)
-    idle = slots * result.cost.elapsed - busy
-    if slots < 2 or idle < _SECONDS or idle < _IDLE * (idle + busy):
+    idle = result.slot_seconds - busy
+    if idle < _SECONDS or idle < _IDLE * (idle + busy):
         return
     yield Finding(
         kind="waste",
-        evidence=f"The {slots} slots had no trial for {idle / (idle + busy):.0%} of their time.",
+        evidence=f"Slots had no trial for {idle / (idle + busy):.0%} of their time.",
         cost=f"{idle:.0f} seconds of a slot.",
         remedy="Run several times as many trials as there are slots, or fewer at the same time.",
     )
@@ -102,9 +106,3 @@ def _curves(result: StudyResult) -> Array:
 
 def _any(result: StudyResult, *states: TrialState) -> bool:
     return any(trial.state in states for trial in result.trials)
-
-
-def _most_at_once(times: Sequence[tuple[float, float]]) -> int:
-    """How many of some times overlap at most; where one ends another may begin."""
-    changes = sorted([(end, -1) for _, end in times] + [(begin, 1) for begin, _ in times])
-    return int(np.cumsum([change for _, change in changes]).max(initial=0))

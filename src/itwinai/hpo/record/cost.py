@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from itwinai.hpo.record.attempts import Attempt
+from itwinai.hpo.record.attributes import Start
 from itwinai.hpo.trial import TrialResult, TrialState, epochs_as_kept
 
 #: Ends of trials that would have trained on without early stopping.
@@ -46,6 +49,29 @@ def cost_of(attempts: Sequence[Attempt], trials: Sequence[TrialResult], epochs: 
         full_epochs=epochs_as_kept(run + _spared(attempts, trials, epochs)),
         elapsed=_elapsed(attempts),
     )
+
+
+def room_of(attempts: Sequence[Attempt], starts: Sequence[Start]) -> float:
+    """Seconds of all slots that there were while any trial ran.
+
+    In each run there were as many slots as were in use at once.
+
+    Args:
+        attempts: All attempts at all trials.
+        starts: How the runs were started, the first one first.
+    """
+    times = [start.time for start in starts[1:]]
+    runs: dict[int, list[Attempt]] = {}
+    for attempt in attempts:
+        runs.setdefault(bisect_right(times, attempt.began), []).append(attempt)
+    return sum(most_at_once(run) * _elapsed(run) for run in runs.values())
+
+
+def most_at_once(attempts: Iterable[Attempt]) -> int:
+    """How many attempts overlap at most; where one ends another may begin."""
+    known = list(attempts)
+    changes = sorted([(a.ended, -1) for a in known] + [(a.began, 1) for a in known])
+    return max(accumulate(change for _, change in changes), default=0)
 
 
 def _spared(attempts: Sequence[Attempt], trials: Iterable[TrialResult], epochs: int) -> float:

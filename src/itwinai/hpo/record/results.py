@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from itwinai.hpo.objectives import Objective, losses_of, pareto_front
 from itwinai.hpo.record.attempts import Attempt
 from itwinai.hpo.record.attributes import Setup, Start
-from itwinai.hpo.record.cost import Cost
+from itwinai.hpo.record.cost import Cost, room_of
 from itwinai.hpo.record.nodes import NodeVerdict
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import TrialResult, TrialState
+from itwinai.reporting import rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ class StudyResult:
         top = choose(known.values())
         ties = [number for number, value in known.items() if value == top]
         if best.number not in ties:
-            return f"by the model's mean; the {word} is {top:.4g}, of trial {ties[0]}"
+            return f"by the model's mean; the {word} is {rounded(top)}, of trial {ties[0]}"
         if len(ties) == 1:
             return f"the {word} of {len(known)} completed"
         chosen = "the first" if len(self.objectives) == 1 else "one"
@@ -157,6 +158,11 @@ class StudyResult:
     def copies(self) -> int:
         """Trials that have begun as copies of others; :attr:`total` does not count them."""
         return sum(trial.parent is not None for trial in self.trials)
+
+    @property
+    def slot_seconds(self) -> float:
+        """Seconds of all slots that there were while any trial ran, idle ones included."""
+        return room_of(self.attempts, self.starts)
 
     def lead(self, trial: TrialResult) -> float | None:
         """By how much a trial's recorded value of the primary metric is better than the default's.

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from itwinai.hpo.display.confirmed import confirmed, gained
 from itwinai.hpo.display.summary import duration, name_of
 from itwinai.hpo.display.view import standing
-from itwinai.hpo.display.words import number, plural
+from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import Estimate, Gain, Importance, WinnerEstimate, read_confirmation
 from itwinai.hpo.record import PIPELINE_FILE, StudyResult, state_of
-from itwinai.hpo.report.parts import Command, Section, Table, said, values_of
+from itwinai.hpo.report.parts import Command, Section, Table, or_dash, said, values_of
 from itwinai.hpo.trial import FAILURES, TrialResult, TrialState
 from itwinai.io.files import shortest
 
@@ -45,17 +45,17 @@ def gain_of(winner: WinnerEstimate) -> str:
     if gain is None:
         return "there is no default to compare with"
     if winner.verdict == "better":
-        return f"expected to be better than the default by {interval(gain)}"
+        return f"expected to be better than the default by {estimated(gain)}"
     return (
-        f"not proven to be better than the default: the difference is {interval(gain)}, "
+        f"not proven to be better than the default: the difference is {estimated(gain)}, "
         "which includes none"
     )
 
 
-def interval(estimate: Estimate) -> str:
+def estimated(estimate: Estimate) -> str:
     """Write an estimate with its interval."""
-    low, high = number(estimate.lower, 3), number(estimate.upper, 3)
-    return f"{number(estimate.value, 3)} (95% interval {low} to {high})"
+    value, low, high = interval(estimate.value, estimate.lower, estimate.upper)
+    return f"{value} (95% interval {low} to {high})"
 
 
 def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
@@ -80,10 +80,9 @@ def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
 def _proven(result: StudyResult, number: int) -> Gain | None:
     """What reruns from fresh seeds tell of a trial, if they call it better."""
     confirmation = read_confirmation(result)
-    if confirmation is None or number not in confirmation.candidates:
+    if confirmation is None or not confirmation.proves(number):
         return None
-    gain = confirmation.gain(number)
-    return gain if gain is not None and gain.verdict == "better" else None
+    return confirmation.gain(number)
 
 
 def _choice(result: StudyResult) -> str:
@@ -119,24 +118,31 @@ def _spent(result: StudyResult) -> str:
 
 def _worth(result: StudyResult, winner: WinnerEstimate) -> Table:
     default = result.default
-    known = None if default is None or default is winner.trial else default.metric(result.metric)
-    recorded = None if known is None else result.lead(winner.trial)
-    best = name_of(winner.trial)
+    lead, best = result.lead(winner.trial), name_of(winner.trial)
+    before = "-" if default is None else _recorded(result, default)
     rows = [
-        [best, number(winner.recorded), *_estimated(winner.expected)],
-        ["default", "-" if known is None else number(known), *_estimated(winner.default)],
-        ["gain", "-" if recorded is None else number(recorded), *_estimated(winner.gain)],
+        [best, _recorded(result, winner.trial), *_estimated(winner.expected)],
+        ["default", before, *_estimated(winner.default)],
+        ["gain", or_dash(lead), *_estimated(winner.gain)],
     ]
     title = f"{said(result.metric)} ({result.mode}), recorded and as the model expects it"
     shown = rows[:1] if default is None or winner.trial.is_default else rows
     return Table(title, ["", "recorded", "expected", "95% interval"], shown)
 
 
+def _recorded(result: StudyResult, trial: TrialResult) -> str:
+    """A trial's value, and of which epoch if that is not comparable with one of the last."""
+    value = trial.metric(result.metric)
+    early = value is not None and trial.state is not TrialState.COMPLETED
+    return or_dash(value) + (f" at epoch {number(trial.epochs)}" if early else "")
+
+
 def _estimated(estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return ["-", "-"]
-    low, high = number(estimate.lower, 3), number(estimate.upper, 3)
-    return [number(estimate.value), f"{low} to {high}"]
+    _, low, high = interval(estimate.value, estimate.lower, estimate.upper)
+    value, *_ = interval(estimate.value, estimate.lower, estimate.upper, digits=4)
+    return [value, f"{low} to {high}"]
 
 
 def _values(result: StudyResult, winner: WinnerEstimate, matters: Sequence[Importance]) -> Table:

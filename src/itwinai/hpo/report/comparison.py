@@ -9,7 +9,7 @@ from itwinai.hpo.display.words import number
 from itwinai.hpo.insight import WinnerEstimate
 from itwinai.hpo.record import StudyResult, state_of
 from itwinai.hpo.report import charts
-from itwinai.hpo.report.answer import interval
+from itwinai.hpo.report.answer import estimated
 from itwinai.hpo.report.parts import Chart, Section, Table, said
 from itwinai.hpo.report.trials import best_so_far
 
@@ -45,11 +45,17 @@ def _lead(alike: Sequence[Known]) -> str:
         return "There are not two studies here that can be compared yet."
     objective = alike[0][1].objectives[0]
     ordered = sorted(expected, key=lambda pair: pair[0].value, reverse=objective.mode == "max")
-    (best, name), (second, other), *_ = ordered
-    apart = best.upper < second.lower if objective.mode == "min" else best.lower > second.upper
-    rest = "" if apart else f"; the interval of {other} overlaps, so that this is not proven"
+    (best, name), *others = ordered
+    near = [
+        other
+        for one, other in others
+        if (one.lower <= best.upper if objective.mode == "min" else one.upper >= best.lower)
+    ]
+    whose = f"interval of {near[0]} overlaps" if len(near) == 1 else "others' intervals overlap"
+    rest = f"; the {whose}, so that this is not proven"
     return (
-        f"{name} is expected to be the best, with {said(objective.metric)} {interval(best)}{rest}."
+        f"{name} is expected to be the best, with {said(objective.metric)} {estimated(best)}"
+        f"{rest if near else ''}."
     )
 
 
@@ -70,7 +76,7 @@ def _table(known: Sequence[Known]) -> Table:
             state_of(result),
             f"{said(result.metric)} ({result.mode})",
             "-" if winner is None else number(winner.recorded),
-            "-" if winner is None or winner.expected is None else interval(winner.expected),
+            "-" if winner is None or winner.expected is None else estimated(winner.expected),
             str(len(result.trials)),
             number(result.cost.epochs),
             duration(result.cost.seconds),

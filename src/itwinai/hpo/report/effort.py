@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from itwinai.io.files import shortest
 _BARS, _TIMES = 400, 300
 _FAILED = (*FAILURES, TrialState.DIVERGED)
 _SOURCES = (RAPL, NVML)
+_TRACEBACK = re.compile(r"(?: \(|, )traceback: [^()]*(?=\)$)")
 _UNITS = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"))
 
 
@@ -75,7 +77,7 @@ def timeline(result: StudyResult) -> Section:
     """When which slot was used."""
     use = _Use.of(result.attempts)
     spent = sum(attempt.seconds for attempt in result.attempts)
-    room = use.slots * result.cost.elapsed
+    room = result.slot_seconds
     share = spent / room if room else 0.0
     chart, data = _together(use) if len(use.attempts) > _BARS else _one_by_one(use, result)
     return Section(
@@ -85,7 +87,7 @@ def timeline(result: StudyResult) -> Section:
         f"used ({duration(room - spent)} of slots idle).",
         notes=[
             "Each trial is put into the first slot that was free. Times in which nothing ran, as "
-            "between two runs, do not count as idle."
+            "between runs, do not count as idle; a run has as many slots as were in use at once."
         ],
         charts=[chart] if use.attempts else [],
         data=data,
@@ -95,12 +97,12 @@ def timeline(result: StudyResult) -> Section:
 def failures(result: StudyResult) -> Section:
     """What went wrong, by kind and message."""
     failed = [trial for trial in result.trials if trial.state in _FAILED]
-    keyed = sorted(failed, key=lambda trial: (_FAILED.index(trial.state), _message(trial)))
+    keyed = sorted(failed, key=lambda trial: (_FAILED.index(trial.state), _cause(trial)))
     groups = [
-        (state, message, list(trials))
-        for (state, message), trials in groupby(keyed, lambda t: (t.state, _message(t)))
+        (state, list(trials))
+        for (state, _), trials in groupby(keyed, lambda t: (t.state, _cause(t)))
     ]
-    groups.sort(key=lambda group: -len(group[2]))
+    groups.sort(key=lambda group: -len(group[1]))
     kinds = [state for state in _FAILED if any(trial.state is state for trial in failed)]
     counts = [f"{sum(t.state is kind for t in failed)} {OTHER_ENDS[kind]}" for kind in kinds]
     lead = f"{len(failed)} of {plural(len(result.trials), 'trial')} have no result: "
@@ -113,8 +115,8 @@ def failures(result: StudyResult) -> Section:
                 "By kind and message, the most frequent first",
                 ["kind", "trials", "first", "message"],
                 [
-                    [state.value, str(len(trials)), str(trials[0].number), said(message)]
-                    for state, message, trials in groups[:50]
+                    [state.value, str(len(trials)), str(trials[0].number), _message(trials[0])]
+                    for state, trials in groups[:50]
                 ],
             )
         ]
@@ -312,7 +314,12 @@ def _together(use: _Use) -> tuple[Chart, Table]:
 
 
 def _message(trial: TrialResult) -> str:
-    return one_line(trial.reason, longest=500) or "no message"
+    return said(one_line(trial.reason, longest=500) or "no message")
+
+
+def _cause(trial: TrialResult) -> str:
+    """Why it failed, without the place of its own log."""
+    return _TRACEBACK.sub("", trial.reason)
 
 
 def _attempts_at(result: StudyResult, trials: Sequence[TrialResult]) -> list[Attempt]:

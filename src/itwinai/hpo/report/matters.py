@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itwinai.hpo.insight import Importance
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.report import charts
-from itwinai.hpo.report.parts import Chart, Section, Table, said
+from itwinai.hpo.report.parts import Chart, Section, Table, said, scored
 
 #: Hyper-parameters that are drawn at most.
 _MOST = 30
@@ -28,7 +28,7 @@ def importance(result: StudyResult, matters: Sequence[Importance]) -> Section:
     return Section(
         key="importance",
         title="Importance",
-        lead=_lead(matters),
+        lead=_lead(matters, few=len(scored(result)) < 2),
         notes=[
             "Total Sobol indices of a model of all trials, the stopped ones included; "
             "interactions count for each that takes part. The first reading expects a learning "
@@ -47,9 +47,11 @@ def importance(result: StudyResult, matters: Sequence[Importance]) -> Section:
     )
 
 
-def _lead(matters: Sequence[Importance]) -> str:
-    if not matters:
+def _lead(matters: Sequence[Importance], few: bool) -> str:
+    if not matters and few:
         return "Too few trials have reported to say which hyper-parameter matters."
+    if not matters:
+        return "The trials show no difference that a hyper-parameter would have made."
     first = [f"{said(found.name)} ({found.share:.0%})" for found in matters if found.rank == 1]
     unsure = [said(found.name) for found in matters if found.uncertain]
     rest = f"; uncertain: {', '.join(unsure)}" if unsure else ""

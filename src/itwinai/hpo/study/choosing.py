@@ -17,7 +17,7 @@ AUTO = "auto"
 _MODEL_UNTIL = 2000
 
 #: Epochs of the first rung; there is nothing to stop early in a shorter training.
-_FIRST_RUNG = 3
+FIRST_RUNG = 3
 
 #: The share that goes on at a rung of the default scheduler, chosen by the efficacy benchmark:
 #: trials that the model has proposed are worth more patience than others.
@@ -81,11 +81,11 @@ def _algorithm(
 def _scheduler(algorithm: Any, epochs: int) -> tuple[Any, str]:
     if algorithm in PAIRS:
         return algorithm, "as the algorithm"
-    if epochs <= _FIRST_RUNG:
+    if epochs <= FIRST_RUNG:
         return "none", f"{epochs} epochs are too few to stop early"
     modelled = algorithm == "mfgp"
     keep = _KEEP_MODELLED if modelled else _KEEP
-    asha = AshaOptions(grace_period=_FIRST_RUNG, reduction_factor=3, keep=keep)
+    asha = AshaOptions(grace_period=FIRST_RUNG, reduction_factor=3, keep=keep)
     who = "two thirds go" if modelled else "half goes"
     after = ", ".join(f"{level:g}" for level in asha.levels(epochs))
     options = asha.model_dump(exclude_unset=True)

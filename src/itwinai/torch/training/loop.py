@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 import itwinai
 from itwinai import job
 from itwinai.errors import ConfigurationError, NotANumberError
-from itwinai.reporting import NullReporter, TrialStopped
+from itwinai.reporting import NullReporter, TrialStopped, rounded
 from itwinai.torch.optimization.schedules import goes_by_step, seems_by_step, stands
 from itwinai.torch.training import hooks, state
 from itwinai.torch.training.agreement import job_ends, run_hook
@@ -192,5 +192,6 @@ def _check_number(training: Training) -> None:
 def _show(training: Training) -> None:
     """Print the epoch of a training alone; a trial's is in the study's table and record."""
     if isinstance(training.reporter, NullReporter) and training.strategy.is_main_worker:
-        values = "  ".join(f"{name}={value:.4g}" for name, value in training.epoch_metrics.items())
+        metrics = training.epoch_metrics.items()
+        values = "  ".join(f"{name}={rounded(value)}" for name, value in metrics)
         itwinai.logger.info("epoch %d/%d  %s", training.current_epoch + 1, training.epochs, values)
