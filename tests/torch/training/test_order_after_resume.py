@@ -224,12 +224,17 @@ def test_batches_of_another_make_do_not_go_on_in_the_middle_of_an_epoch(tmp_path
     ("kind", "start", "steps"),
     [(OwnLoop, "epoch_0", None), (InSteps, "epoch_0", 6), (InSteps, "epoch_1_step_2", 6)],
 )
-def test_a_loop_that_tells_no_epoch_has_another_order_in_each(tmp_path, kind, start, steps):
+def test_a_loop_that_tells_no_epoch_has_another_order_in_each(
+    tmp_path, kind, start, steps, caplog, monkeypatch
+):
+    monkeypatch.setattr(itwinai.logger, "propagate", True)
     changes = {"kind": kind, "shuffle": True, "checkpoint_every_steps": steps}
     whole = trained(tmp_path, Numbered(), **changes)
     checkpoint = tmp_path / "checkpoints" / start
     resumed = trained(tmp_path / "b", Numbered(), from_checkpoint=checkpoint, **changes)
     assert {1: whole[1][-len(resumed[1]) :], 2: whole[2]} == resumed
+    is_told = "warning: epoch 2 goes on after its batch 2" in caplog.text
+    assert is_told == ("step" in start)
     assert len({tuple(order) for order in whole.values()}) == EPOCHS
 
 

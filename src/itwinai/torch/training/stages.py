@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.torch.metrics import OTHER_THAN_MEAN, EpochMetrics, flatten, names_no_mean
 from itwinai.torch.reproducibility import random_numbers_kept
@@ -82,6 +83,13 @@ def remaining_batches(training: Training) -> Iterator[Any]:
     loader, where.hook = hooks.train_loader_of(training), "remaining_batches()"
     state.release_place(training)
     source, steps = position.begin(loader, training.torch_rng), training.optimization.steps
+    if position.batches and training.strategy.is_main_worker:
+        itwinai.logger.warning(
+            "warning: epoch %d goes on after its batch %d: what a loop of your own adds up over "
+            "the epoch, such as a mean loss, is of the rest alone",
+            training.current_epoch + 1,
+            position.batches,
+        )
     try:
         for batch, turn in _turns(training, "train", source):
             training.turn, steps = turn, training.optimization.steps
