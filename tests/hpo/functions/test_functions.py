@@ -670,6 +670,24 @@ def test_what_a_function_reports_again_is_passed_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_1"]
 
 
+def test_a_function_that_trains_a_part_of_its_checkpoint_again_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone(tmp_path, NullReporter()).report({"loss": 1.0}, [1.5], epoch=1.5)
+    assignment = Assignment(0, {}, str(tmp_path), str(tmp_path / "epoch_1_part_0.5"), 1.5)
+    kept = NewestCheckpoint(tmp_path)
+    trial = Trial(Task(assignment, Place(), TrialConfig({}), None, 4, kept), NullReporter())
+    assert trial.load() == [1.5]
+    trial.report({"loss": 1.0}, epoch=1.75)
+    assert "once more" not in caplog.text
+    trial = Trial(Task(assignment, Place(), TrialConfig({}), None, 4, kept), NullReporter())
+    trial.load()
+    for epoch in trial.epochs():  # 1, of which the checkpoint holds a half
+        trial.report({"loss": 1.0}, epoch=epoch + 0.5)
+        break
+    assert "trains up to epoch 1.5 once more" in caplog.text
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_new_trainings_of_what_several_processes_trained_are_told_to_be_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int

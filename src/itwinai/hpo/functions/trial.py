@@ -170,6 +170,8 @@ class Trial:
             raise ReportError(f"trial.report(epoch={epoch}): give the epochs trained so far")
         self._done = self._after(Progress(epoch if epoch is None else float(epoch)))
         if self._done <= self._task.assignment.epochs:
+            if self._random is not None:
+                self._tell_repeated()
             return
         kept = self._task.checkpoint
         if checkpoint is not None and self.rank == 0:
@@ -195,6 +197,16 @@ class Trial:
             )
         self._last = done
         return done
+
+    def _tell_repeated(self) -> None:
+        """Say that what a checkpoint holds is trained once more."""
+        held = self._task.assignment.epochs
+        self._reporter.note(
+            "trained twice",
+            f"warning: trial {self.number} goes on from a checkpoint after epoch {held:g}, and "
+            f"trains up to epoch {self._done:g} once more, with what it had learnt there already. "
+            "Keep the place within the epoch in the checkpoint, too, and begin behind it.",
+        )
 
     def _begin(self) -> None:
         """Before the first report: what is tuned was read."""
