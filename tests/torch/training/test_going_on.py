@@ -452,6 +452,35 @@ class Average:
         ]
 
 
+class Warming(MLP):
+    """A model whose temperature falls with its forward passes in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = 2.0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.temperature *= 0.9 if self.training else 1
+        return super().forward(inputs) / (1 + self.temperature)
+
+
+class Scaled(nn.Module):
+    """A loss that divides by the mean size that it has had, and counts what it has seen."""
+
+    size: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("size", torch.ones(()))
+        self.seen = 0
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(output, target)
+        self.size = 0.9 * self.size + 0.1 * loss.detach()
+        self.seen += 1
+        return loss / self.size + self.seen
+
+
 class Remembering(TorchTrainer):
     """What is trained next follows from values of all kinds that its steps leave behind."""
 
@@ -464,10 +493,14 @@ class Remembering(TorchTrainer):
         self.average = Average(0.9)
         self.told: list[float] = []
 
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.loss = Scaled()
+
     def train_step(self, batch: Any, batch_idx: int) -> Any:
         inputs, target = batch
         output = self.model(inputs) * torch.from_numpy(self.scale) + self.hidden
-        loss = nn.functional.cross_entropy(output, target)
+        loss = self.loss(output, target)
         loss = loss * (1 + sum(self.recent) + self.classes[0] / 100)
         self.hidden = 0.5 * (self.hidden + output.mean(0).detach())
         self.scale *= np.float32(0.99)
@@ -483,9 +516,10 @@ class Remembering(TorchTrainer):
 
 @pytest.mark.parametrize(("newest", "steps"), [("epoch_1", 8), ("epoch_1_step_2", 6)])
 def test_values_of_all_kinds_that_change_go_on_where_they_were(tmp_path, newest, steps):
-    whole = trained(Remembering, tmp_path, epochs=3, checkpoint_every_steps=6)
+    every = {"epochs": 3, "model": Warming}
+    whole = trained(Remembering, tmp_path, checkpoint_every_steps=6, **every)
     begin = tmp_path / "checkpoints" / newest
-    resumed = trained(Remembering, tmp_path / "b", epochs=3, from_checkpoint=begin)
+    resumed = trained(Remembering, tmp_path / "b", from_checkpoint=begin, **every)
     assert resumed.told == whole.told[steps:]
     assert (resumed.recent, resumed.classes) == (whole.recent, whole.classes)
     assert resumed.recent.maxlen == 3

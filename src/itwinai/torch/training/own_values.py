@@ -1,10 +1,11 @@
 """Values of a user's own trainer that change as it trains.
 
-Such as a weight that is annealed, a hidden state, the stage of a curriculum; also those of a helper
-of the user's own, an average kept by hand or a buffer of samples, if it is an attribute and gives
-no state. Those that have changed since the training began are in the checkpoint. They come back
-where the training that goes on began them alike; what its configuration begins otherwise stays. A
-list of numbers that has only grown is a history, of which each run has its own.
+Such as a weight that is annealed, a hidden state, the stage of a curriculum; also those of a
+network, of a loss, and of a helper of the user's own, an average kept by hand or a buffer of
+samples, if it is an attribute and gives no state. Those that have changed since the training began
+are in the checkpoint. They come back where the training that goes on began them alike; what its
+configuration begins otherwise stays. A list of numbers that has only grown is a history, of which
+each run has its own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from itwinai.torch.checkpoints.copies import (
 )
 from itwinai.torch.checkpoints.plain import has_state
 
+#: What every module of PyTorch has.
+_OF_MODULES = frozenset(vars(nn.Module()))
+
 #: Folders of installed libraries.
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -46,7 +50,7 @@ def own_values(training: Any) -> dict[str, Any]:
     """
     values = {}
     for prefix, holder in _holders(training):
-        for name, value in _parts(training, holder).items():
+        for name, value in _parts(training, prefix, holder).items():
             try:
                 values[prefix + name] = copied(value)
             except NoCopyError:
@@ -87,17 +91,25 @@ def bring_back_made(training: Any) -> None:
 
 
 def _holders(training: Any) -> Iterator[tuple[str, Any]]:
-    """The trainer, and each helper of the user's own that it has, with what precedes its names."""
+    """Whatever has values of the user's own, with what precedes their names.
+
+    The trainer, each helper that it has, and the parts of its networks and of its loss.
+    """
     yield "", training
-    for name, value in _parts(training, training).items():
-        keeps_itself = isinstance(value, type | nn.Module) or has_state(value)
-        if hasattr(value, "__dict__") and not keeps_itself and _is_own(type(value)):
+    unwrap, loss = training.strategy.unwrap, getattr(training, "loss", None)
+    theirs = {**_parts(training, "", training), "model": training.model, "loss": loss}
+    for name, value in theirs.items():
+        if isinstance(value, nn.Module):
+            for path, module in unwrap(value).named_modules(prefix=name):
+                if _is_own(type(module)):
+                    yield f"{path}.", module
+        elif hasattr(value, "__dict__") and not has_state(value) and _is_own(type(value)):
             yield f"{name}.", value
 
 
 def _is_own(kind: type) -> bool:
     """Whether a class is the user's, and none of a library that is installed."""
-    if kind.__module__.partition(".")[0] == "itwinai":
+    if kind.__module__.partition(".")[0] == "itwinai" or issubclass(kind, type):
         return False
     if kind.__module__ == "__main__" or kind.__module__ not in sys.modules:
         return True  # it may have come from another program
@@ -107,11 +119,18 @@ def _is_own(kind: type) -> bool:
     return not Path(file).is_relative_to(sysconfig.get_path("stdlib"))
 
 
-def _parts(training: Any, holder: Any) -> dict[str, Any]:
-    if holder is not training:
-        return dict(vars(holder))
-    ours = training.names_configured | _names_of_classes(type(training))
-    return {name: value for name, value in vars(training).items() if name not in ours}
+def _parts(training: Any, prefix: str, holder: Any) -> dict[str, Any]:
+    """The attributes that may be of the user's own."""
+    theirs = vars(holder)
+    if holder is training:
+        ours = training.names_configured | _names_of_classes(type(training))
+    elif isinstance(holder, nn.Module):
+        ours = _OF_MODULES
+        if prefix.startswith("loss."):  # of which a checkpoint has no state
+            theirs = {**theirs, **dict(holder.named_buffers(recurse=False))}
+    else:
+        ours = frozenset()
+    return {name: value for name, value in theirs.items() if name not in ours}
 
 
 def _first(training: Any, first: Mapping[str, Any], path: str) -> list[Any]:
@@ -135,6 +154,8 @@ def _put(holder: Any, name: str, value: Any, device: str) -> None:
     if isinstance(like, torch.Tensor) and like.is_leaf and like.requires_grad:
         with torch.no_grad():  # an optimizer may know it
             like.copy_(now)
+    elif isinstance(holder, nn.Module):
+        setattr(holder, name, now)
     else:
         vars(holder)[name] = now  # a frozen dataclass would refuse it otherwise
 
