@@ -338,6 +338,42 @@ def test_a_state_that_could_run_code_is_refused_before_the_training(tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+class WithPath(MLP):
+    """Keeps a path in its state."""
+
+    def get_extra_state(self) -> Path:
+        return Path("x")
+
+    def set_extra_state(self, state: Path) -> None:
+        assert state == Path("x")
+
+
+class FromFile(ExponentialLR):
+    """A schedule that has a path as an attribute, which PyTorch takes for its state."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.source = Path("x")
+        super().__init__(optimizer, gamma=0.9)
+
+
+class Scheduled(Rates):
+    """With that schedule."""
+
+    def create_model_loss_optimizer(self) -> None:
+        super().create_model_loss_optimizer()
+        self.lr_scheduler = FromFile(self.optimizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "changes"),
+    [("model", Rates, {"model": WithPath}), ("lr_scheduler", Scheduled, {})],
+)
+def test_such_a_state_of_what_is_trained_is_refused_too(tmp_path, name, kind, changes):
+    with pytest.raises(CheckpointError, match=rf"the trainer's {name}: .* object of pathlib"):
+        trained(kind, tmp_path, **changes)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_another_second_network_is_named(tmp_path):
     class Wider(Adversarial):
         def create_model_loss_optimizer(self) -> None:

@@ -102,8 +102,13 @@ def check_states(training: Built) -> None:
     Raises:
         CheckpointError: Naming the attribute, and what in its state is no plain value.
     """
-    for name, value in stateful(training).items():
-        if isinstance(value, nn.Module | nn.Parameter | Optimizer):
+    main = {
+        "model": training.strategy.unwrap(training.model),
+        "optimizer": training.optimizer,
+        "lr_scheduler": training.lr_scheduler,
+    }
+    for name, value in {**main, **stateful(training)}.items():
+        if value is None or isinstance(value, nn.Parameter):
             continue
         odd = odd_part(value.state_dict())
         if odd is not None:
