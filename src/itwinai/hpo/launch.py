@@ -80,6 +80,7 @@ class StudyPlan:
         scheduler: Who stops trials early.
         choice: What ``auto`` has become and why, and the size of a grid, in one line; maybe empty.
         source: A study whose trials it learns from.
+        alike: Values that all trials have alike, by their dotted names, where those are known.
     """
 
     configuration: StudyConfiguration
@@ -90,6 +91,7 @@ class StudyPlan:
     scheduler: Scheduler
     choice: str = ""
     source: StudyResult | None = None
+    alike: Mapping[str, Any] | None = None
 
     @property
     def total(self) -> int:
@@ -260,6 +262,8 @@ def run_study(
         progress = StudyProgress(console)
         study = plan.open(listener=_both(progress.update, listener))
         _note(study, resources, setup, pipeline)
+        if pipeline is None and plan.alike is not None:  # a pipeline that is kept tells it itself
+            study.note_alike(plan.alike)
         with company(study), progress.follow(study, slots=setup.slots):
             try:
                 run_trials(study, program, resources)

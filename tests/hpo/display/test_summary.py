@@ -118,6 +118,17 @@ def test_a_difference_to_zero_is_not_relative(tmp_path: Path) -> None:
     assert shown(study.close())["default, more"] == "the best is better: +0.4"
 
 
+@pytest.mark.parametrize(("last", "is_told"), [(0.5, True), (0.50001, False)])
+def test_that_all_trials_came_to_the_same_numbers_is_told(
+    tmp_path: Path, last: float, is_told: bool
+) -> None:
+    study = make_study(tmp_path)
+    for value in (0.5, 0.5, last):
+        train(study, 0.1, 0.2, 0.3, value)
+    told = shown(study.close()).get("no effect", "")
+    assert ("nothing that is tuned (optim_lr, hidden) seems to change" in told) == is_told
+
+
 def test_a_study_may_have_no_default(tmp_path: Path) -> None:
     study = make_study(tmp_path, default=None)
     train(study, 0.1, 0.2, 0.3, 0.5)

@@ -688,6 +688,21 @@ def test_a_function_that_trains_a_part_of_its_checkpoint_again_is_told(
     assert "trains up to epoch 1.5 once more" in caplog.text
 
 
+def test_a_study_that_goes_on_says_which_values_of_its_configuration_have_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(config: Any, trial: Trial) -> None:
+        trial.report({"loss": config.x + config.data.noise})
+
+    config = {"x": 1.0, "data": {"noise": np.int64(1), "names": ["a"], "made by": train}}
+    run(train, tmp_path, config=config, num_samples=1, epochs=1)
+    run(train, tmp_path, config={**config, "x": 2.0}, num_samples=2, epochs=1, resume=True)
+    assert "trained otherwise" not in caplog.text
+    changed = {**config, "data": {"noise": 0.0}}
+    run(train, tmp_path, config=changed, num_samples=3, epochs=1, resume=True)
+    assert "since then config.data.noise, config.data.names has changed" in caplog.text
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_new_trainings_of_what_several_processes_trained_are_told_to_be_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int

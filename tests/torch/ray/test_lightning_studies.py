@@ -419,6 +419,7 @@ def test_a_lost_trial_of_a_configuration_goes_on(tmp_path: Path) -> None:
         ({"lrr": LR}, "search_space.lrr: neither the module nor the data module takes it; did"),
         ({"model.init_args.widht": LR}, "did you mean 'model.init_args.width'?"),
         ({"momentum": LR}, "They take lr, width, plateau, batch_size"),
+        ({"trainer.max_epochs": {"type": "int", "lower": 1, "upper": 9}}, "of one length"),
     ],
 )
 def test_a_name_that_nothing_takes_is_refused(

@@ -13,6 +13,7 @@ from itwinai.errors import one_line, visible
 from itwinai.hpo.display.confirmed import confirmed
 from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import estimate_winner, read_confirmation
+from itwinai.hpo.insight.finding import alike
 from itwinai.hpo.objectives import dominated_by, losses_of
 from itwinai.hpo.record import StudyResult, resume_command
 from itwinai.hpo.trial import AGAIN, FAILURES, TrialResult, TrialState
@@ -36,6 +37,9 @@ _TOLD = 0.0005
 
 #: Trials of a Pareto front that are listed.
 _FRONT_SHOWN = 10
+
+#: Trials of different values, times the numbers that they have alike, for that to be no chance.
+_NO_CHANCE = 9
 
 #: Width of the label in front of each line.
 _LABEL = 12
@@ -66,6 +70,7 @@ def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
     yield from _front(result) if several else _best(result)
     yield from _default_beside_front(result) if several else _default(result)
     yield from _confirmation(result)
+    yield from _without_effect(result)
     yield "epochs", _epochs(result)
     if several:
         yield "checkpoints", f"{result.record.parent / 'trials'}, by number"
@@ -145,6 +150,24 @@ def _default_beside_front(result: StudyResult) -> Iterator[tuple[str, str]]:
     by = f"beaten by {plural(beaten, 'trial')} of it, nowhere worse"
     verdict = by if beaten else "on the front"
     yield "default", f"{_scored(result, default)}; {verdict}"
+
+
+def _without_effect(result: StudyResult) -> Iterator[tuple[str, str]]:
+    """Say that trials with various values came to the same numbers, in all that they reported."""
+    whole = (TrialState.COMPLETED, TrialState.STOPPED)
+    trials = [t for t in result.trials if t.state in whole and t.history and t.parent is None]
+    reports = min((len(trial.history) for trial in trials), default=0)
+    told = [[dict(metrics) for metrics in trial.history[:reports]] for trial in trials]
+    if len(set(map(repr, told))) != 1:
+        return
+    numbers = {value for metrics in told[0] for value in metrics.values()}
+    if len(alike(trials)) * len(numbers) >= _NO_CHANCE:
+        names = ", ".join(dict.fromkeys(name for trial in trials for name in trial.params))
+        yield (
+            "no effect",
+            f"all {len(trials)} trials reported the same numbers: nothing that is tuned ({names}) "
+            "seems to change the training. Does it use it?",
+        )
 
 
 def _best(result: StudyResult) -> Iterator[tuple[str, str]]:

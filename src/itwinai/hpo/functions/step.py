@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import itwinai
 from itwinai.components import BaseComponent, monitor_exec
 from itwinai.config.model import validate
 from itwinai.config.nesting import value_at
+from itwinai.config.values import is_numpy_number, plain
 from itwinai.errors import ConfigurationError, did_you_mean
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.functions.program import Function, FunctionProgram
@@ -135,7 +136,8 @@ class FunctionTrainer(BaseComponent):
         for name in self.search_space:
             _check_name(name, self.config)
         default = self._default(self.search_space)
-        return plan_study(self.study, self.search_space, self.epochs, default)
+        plan = plan_study(self.study, self.search_space, self.epochs, default)
+        return replace(plan, alike=dict(_values(self.config, self.search_space)))
 
     @property
     def study_places(self) -> dict[str, str]:
@@ -195,6 +197,18 @@ class FunctionSubject:
 def _as_one(data: tuple[Any, ...]) -> Any:
     """What ``trial.data`` is of what a step got: a single value as it is."""
     return data[0] if len(data) == 1 else data or None
+
+
+def _values(
+    content: Mapping[str, Any], tuned: Container[str], path: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The values of a configuration that are not tuned, by their dotted names."""
+    for key, value in content.items():
+        name = f"{path}{key}"
+        if name not in tuned and isinstance(value, Mapping) and value:
+            yield from _values(value, tuned, f"{name}.")
+        elif name not in tuned:
+            yield name, plain(value) if is_numpy_number(value) else value
 
 
 def _check_function(function: Any) -> None:

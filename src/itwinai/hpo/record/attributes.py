@@ -23,6 +23,8 @@ TOTAL = "total"
 THREADS = "threads"
 RUNS = "runs"
 SETUP = "setup"
+#: Of each value of a function's configuration that is not tuned: a print of it.
+ALIKE = "alike"
 #: What trials held in earlier runs, where that was something else: until when, and the resources.
 HELD = "held before"
 EARLY = "ended early"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 
+import itwinai
 from itwinai.errors import ConfigurationError
 from itwinai.hpo.config import StudyConfiguration
 from itwinai.hpo.errors import StudyError
@@ -31,6 +34,30 @@ def keep_setup(study: optuna.Study, setup: attributes.Setup) -> None:
         earlier = study.user_attrs.get(attributes.HELD, [])
         study.set_user_attr(attributes.HELD, [*earlier, [time.time(), before.held]])
     keep_fact(study, attributes.SETUP, setup.kept())
+
+
+def keep_alike(study: optuna.Study, values: Mapping[str, Any]) -> None:
+    """Keep prints of what all trials have alike, and say what was another for those that ended.
+
+    Args:
+        study: The study.
+        values: By their dotted names; of what JSON cannot write nothing is kept.
+    """
+    prints = {}
+    for name, value in values.items():
+        with suppress(TypeError, ValueError):
+            text = json.dumps(value, sort_keys=True)
+            prints[name] = hashlib.sha256(text.encode()).hexdigest()[:16]  # it may be a secret
+    before = study.user_attrs.get(attributes.ALIKE, prints)
+    changed = [name for name in {**before, **prints} if before.get(name) != prints.get(name)]
+    if changed:
+        itwinai.logger.warning(
+            "warning: study %r has trials that were trained otherwise: since then config.%s has "
+            "changed. They do not compare with new ones. Restore what was there, or give the "
+            "study another name.",
+            *(study.study_name, ", config.".join(changed)),
+        )
+    keep_fact(study, attributes.ALIKE, prints)
 
 
 def seeds_of(study: optuna.Study, seed: int | None) -> attributes.Seeds:

@@ -28,7 +28,7 @@ from itwinai.hpo.search import Algorithm
 from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.study.advisor import Advisor, candidates_of
 from itwinai.hpo.study.avoiding import fails_nearby
-from itwinai.hpo.study.facts import keep_fact, keep_setup, seeds_of
+from itwinai.hpo.study.facts import keep_alike, keep_fact, keep_setup, seeds_of
 from itwinai.hpo.study.keeping import CheckpointKeeper
 from itwinai.hpo.study.limits import Limits
 from itwinai.hpo.study.memory import Memory
@@ -300,6 +300,10 @@ class Study:
     def note_threads(self, threads: int) -> None:
         """Note how many threads each of a trial's processes has, to repeat a trial bit by bit."""
         keep_fact(self._optuna, attributes.THREADS, threads)
+
+    def note_alike(self, values: Mapping[str, Any]) -> None:
+        """Keep what all trials have alike; say what has changed since an earlier run."""
+        keep_alike(self._optuna, values)
 
     def note_setup(self, setup: Setup) -> None:
         """Note who decides in this run and what its trials get, to tell how much is left."""

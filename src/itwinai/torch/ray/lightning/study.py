@@ -18,6 +18,9 @@ from itwinai.hpo.space import SearchSpace
 from itwinai.torch.lightning_cli import built, parsed
 from itwinai.torch.ray.lightning.training import LightningTraining, with_values
 
+#: What says how many reports a full training has, by which a study compares trials.
+_LENGTH = ("trainer.max_epochs", "trainer.check_val_every_n_epoch")
+
 #: Sections of the configuration whose constructors' arguments need no path.
 _SECTIONS = ("model", "data")
 
@@ -162,8 +165,14 @@ def _place(name: str, content: Mapping[str, Any]) -> str:
     """Where a tuned name lies in the configuration.
 
     Raises:
-        ConfigurationError: If nothing takes it, or more than one constructor does.
+        ConfigurationError: If nothing takes it, or more than one constructor does, and for what
+            says how long a training is.
     """
+    if name in _LENGTH:
+        raise ConfigurationError(
+            f"search_space.{name}: a study compares trainings of one length, which config.{name} "
+            "says. Its scheduler stops what is not worth it."
+        )
     if value_at(content, name):
         return name
     takers = [s for s in _SECTIONS if value_at(content, f"{s}.init_args.{name}")]
