@@ -372,6 +372,20 @@ def test_it_is_read_from_the_record_alone(tmp_path: Path) -> None:
     assert "Use trial" in page_of(moved).section("answer")
 
 
+def test_the_search_space_is_told_with_conditions_and_constraints(tmp_path: Path) -> None:
+    space = SPACE | {
+        "depth": {"type": "randint", "lower": 1, "upper": 9, "only_if": {"act": ["tanh"]}},
+        "heads": {"type": "constant", "value": 4},
+    }
+    study = build_study(tmp_path, space, num_samples=1, constraints=["depth * heads <= width"])
+    run_trial(study, [0.5, 0.4, 0.3, 0.2])
+    origin = page_of(study.close()).section("origin")
+    assert "depth type randint, lower 1, upper 9, only if act is tanh" in origin
+    assert "act type choice, categories relu or tanh" in origin
+    assert "heads type constant, value 4" in origin
+    assert "constraint depth * heads <= width" in origin
+
+
 def test_secrets_are_not_passed_on(tmp_path: Path) -> None:
     space = {"x": SPACE["lr"], "api_key": {"type": "choice", "categories": ["hush-1", "hush-2"]}}
     (tmp_path / "study").mkdir(mode=0o700)

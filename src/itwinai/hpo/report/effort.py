@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import accumulate, groupby
+from typing import Any
 
 from itwinai.errors import one_line
 from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of
@@ -27,7 +28,7 @@ from itwinai.hpo.report.parts import (
     said,
     value_of,
 )
-from itwinai.hpo.space import Choice, Parameter
+from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import FAILURES, NVML, RAPL, TrialResult, TrialState, epochs_as_kept
 from itwinai.io.files import shortest
 
@@ -209,7 +210,8 @@ def origin(result: StudyResult) -> Section:
         "threads of a process": "not recorded" if result.threads is None else str(result.threads),
         "this report is by": f"itwinai {version('itwinai')}",
     }
-    space = [[said(name), said(_domain(name, domain))] for name, domain in result.space.items()]
+    space = [[said(name), said(_domain(result.space, name))] for name in result.space]
+    space += [["constraint", said(constraint)] for constraint in result.constraints]
     has_pipeline = (result.record.parent / PIPELINE_FILE).is_file()
     return Section(
         key="origin",
@@ -332,9 +334,17 @@ def _seeds(seeds: set[int | None]) -> str:
     return f"{known[0]}, of all trials" if len(known) == 1 else "one of its own for each trial"
 
 
-def _domain(name: str, domain: Parameter) -> str:
-    described = domain.describe()
-    if isinstance(domain, Choice):
-        values = [value_of({name: category}, name) for category in domain.categories]
-        described["categories"] = ", ".join(map(str, values))
-    return ", ".join(f"{key} {value}" for key, value in described.items())
+def _domain(space: SearchSpace, name: str) -> str:
+    described = space[name].describe()
+    if "categories" in described:
+        described["categories"] = _values(name, described["categories"])
+    parts = [f"{key} {value}" for key, value in described.items()]
+    conditions = space.conditions.get(name, {}).items()
+    return ", ".join(
+        [*parts, *(f"only if {p} is {_values(p, values)}" for p, values in conditions)]
+    )
+
+
+def _values(name: str, values: Iterable[Any]) -> str:
+    """Values of a hyper-parameter, without what is secret."""
+    return " or ".join(str(value_of({name: value}, name)) for value in values)
