@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -302,9 +303,9 @@ def _together(use: _Use) -> tuple[Chart, Table]:
     end = max(attempt.ended for attempt, _ in use.attempts)
     step = (end - use.begin) / _TIMES or 1.0
     changes = [0] * (_TIMES + 1)
-    for attempt, _ in use.attempts:
-        changes[int((attempt.began - use.begin) / step)] += 1
-        changes[int((attempt.ended - use.begin) / step)] -= 1
+    for attempt, _ in use.attempts:  # it counts at the times from its begin on, before its end
+        for time, change in ((attempt.began, 1), (attempt.ended, -1)):
+            changes[min(math.ceil((time - use.begin) / step), _TIMES)] += change
     rows: list[Row] = [
         {"x": index * step / use.seconds, "v": count}
         for index, count in enumerate(accumulate(changes))
