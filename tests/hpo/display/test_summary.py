@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +110,18 @@ def test_the_default_may_be_the_best(tmp_path: Path) -> None:
     )
     assert lines["best, more"] == "optim_lr=0.0123457 hidden=32"
     assert lines["default"] == "trial 0 (default), score=0.5; nothing was better"
+
+
+def test_a_default_that_the_model_prefers_is_not_said_to_be_unbeaten(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    train(study, 0.1, 0.2, 0.3, 0.5)
+    train(study, 0.1, 0.2, 0.3, 0.6)
+    result = replace(study.close(), recommended=0)
+    lines = shown(result)
+    assert lines["best"].endswith("by the model's mean; the highest is 0.6, of trial 1")
+    assert lines["default"] == (
+        "trial 0 (default), score=0.5; by the model's mean nothing is better"
+    )
 
 
 def test_a_difference_to_zero_is_not_relative(tmp_path: Path) -> None:

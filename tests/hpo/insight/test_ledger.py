@@ -131,4 +131,6 @@ def test_slurm_is_asked_once_for_each_job(tmp_path: Path, monkeypatch: pytest.Mo
     shown = CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path / "studies")]).stdout
     assert "by Slurm    1 kWh of whole nodes, in 1 job" in shown.splitlines()
     plain = CliRunner().invoke(app, ["hpo", "ledger", str(tmp_path / "studies"), "--json"]).stdout
-    assert json.loads(plain)["jobs_joules"] == {"12": 3.6e6}
+    told = json.loads(plain)
+    assert told["jobs_joules"] == {"12": 3.6e6}
+    assert sorted(told["total"]["jobs"]) == ["12", "13"]  # each once, whatever ran in it

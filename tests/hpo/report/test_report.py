@@ -10,6 +10,7 @@ import shutil
 import sys
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from itwinai.cli import app
 from itwinai.errors import ConfigurationError, MissingPackageError, visible
 from itwinai.hpo import StudyResult, load_study, report_study
 from itwinai.hpo.insight import diagnose
-from itwinai.hpo.record import Setup, this_start
+from itwinai.hpo.record import Attempt, Setup, this_start
+from itwinai.hpo.report.effort import timeline
 from itwinai.hpo.trial import TrialState
 
 SPACE = {
@@ -372,6 +374,20 @@ def test_it_is_read_from_the_record_alone(tmp_path: Path) -> None:
     assert "Use trial" in page_of(moved).section("answer")
 
 
+def test_the_search_space_is_told_with_conditions_and_constraints(tmp_path: Path) -> None:
+    space = SPACE | {
+        "depth": {"type": "randint", "lower": 1, "upper": 9, "only_if": {"act": ["tanh"]}},
+        "heads": {"type": "constant", "value": 4},
+    }
+    study = build_study(tmp_path, space, num_samples=1, constraints=["depth * heads <= width"])
+    run_trial(study, [0.5, 0.4, 0.3, 0.2])
+    origin = page_of(study.close()).section("origin")
+    assert "depth type randint, lower 1, upper 9, only if act is tanh" in origin
+    assert "act type choice, categories relu or tanh" in origin
+    assert "heads type constant, value 4" in origin
+    assert "constraint depth * heads <= width" in origin
+
+
 def test_secrets_are_not_passed_on(tmp_path: Path) -> None:
     space = {"x": SPACE["lr"], "api_key": {"type": "choice", "categories": ["hush-1", "hush-2"]}}
     (tmp_path / "study").mkdir(mode=0o700)
@@ -401,6 +417,19 @@ def test_thousands_of_trials_are_thinned_out_and_that_is_said(tmp_path: Path) ->
     drawn = {row["n"] for row in page.data["rows"][0]}
     assert {trial.number for trial in ranked[:300]} <= drawn
     assert file.stat().st_size < 3_000_000
+
+
+def test_slots_in_use_are_told_at_the_times_at_which_they_were(tmp_path: Path) -> None:
+    study = build_study(tmp_path, epochs=1, num_samples=1)
+    run_trial(study, [0.5])
+    times = [(float(n), n % 3 + 0.5) for n in range(450)]
+    attempts = tuple(Attempt(0, began, seconds) for began, seconds in times)
+    section = timeline(replace(study.close(), attempts=attempts))
+    (chart,) = section.charts
+    at = [(row["x"] * 60, row["v"]) for row in chart.data]  # in minutes
+    assert len(at) == 301
+    for time, count in at[:-1]:
+        assert count == sum(began <= time < began + seconds for began, seconds in times)
 
 
 def test_the_command_writes_a_page(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def ledger_command(
     with messages_aside(True):
         spent = ledger(folder)
     every = total(spent.values())
-    joules = energy_of(sorted(set(every.jobs))) if every.jobs else {}
+    joules = energy_of(sorted(every.jobs)) if every.jobs else {}
     if as_json:
         studies = [{"directory": str(path), **vars(one)} for path, one in spent.items()]
         write_json({"studies": studies, "total": vars(every), "jobs_joules": joules})

@@ -198,11 +198,19 @@ def _default(result: StudyResult) -> Iterator[tuple[str, str]]:
         if default.reason:
             yield "", f"no gain is told, for it did not train to the end: {default.reason}"
     elif best is None or best.number == default.number:
-        yield "default", f"{_scored(result, default)}; nothing was better"
+        yield "default", f"{_scored(result, default)}; {nothing_better(result)}"
     else:
         yield "default", _scored(result, default)
         yield "", _difference(result, best, default)
         yield from _expected(result, best)
+
+
+def nothing_better(result: StudyResult) -> str:
+    """Say why the default is the best trial: by its recorded value, or by the model alone."""
+    leads = [result.lead(trial) for trial in result.trials]
+    if any(lead is not None and lead > 0 for lead in leads):
+        return "by the model's mean nothing is better"
+    return "nothing was better"
 
 
 def _scored(result: StudyResult, trial: TrialResult) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from itwinai.hpo.record import StudyResult
 from itwinai.hpo.search.multifidelity.curves import Scale, scale_of
 from itwinai.hpo.search.multifidelity.encoding import Encoder
+from itwinai.hpo.search.multifidelity.gp import NOISE
 from itwinai.hpo.search.multifidelity.priors import equal_priors, length_priors
 from itwinai.hpo.search.multifidelity.surrogate import Surrogate, on_one_thread, surrogate_of
 from itwinai.hpo.study.memory import Memory
@@ -20,6 +21,9 @@ Array = NDArray[np.float64]
 
 #: The draws of the model's settings are the same each time, so that a reader sees one answer.
 _SEED = 0
+
+#: Where nothing but luck makes trials differ, the search's own prior takes it for their merit.
+_ANY_NOISE = (NOISE[0], 2 * NOISE[1])
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,15 @@ class Learnt:
 
 
 @on_one_thread
-def learn(result: StudyResult, equal: bool = False) -> Learnt | None:
+def learn(result: StudyResult, equal: bool = False, open_to_luck: bool = False) -> Learnt | None:
     """Fit the model to a study; None where too few trials have reported the primary metric.
 
     Args:
         result: The study.
         equal: Whether all hyper-parameters have the same prior; otherwise a learning rate is
             expected to matter more.
+        open_to_luck: Whether the trials may differ by luck alone. A search does better to expect
+            little of it.
     """
     if not result.space:
         return None
@@ -67,7 +73,8 @@ def learn(result: StudyResult, equal: bool = False) -> Learnt | None:
     encoder = Encoder(result.space)
     priors = (equal_priors if equal else length_priors)(result.space)
     rng = np.random.default_rng(_SEED)
-    surrogate = surrogate_of(observations, result.epochs, encoder, priors, rng)
+    noise = _ANY_NOISE if open_to_luck else NOISE
+    surrogate = surrogate_of(observations, result.epochs, encoder, priors, rng, noise)
     if surrogate is None:
         return None
     curves = [observation.curve for observation in observations if len(observation.curve)]

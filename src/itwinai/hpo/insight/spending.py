@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from itwinai.hpo.insight.confirmation import NAME as CONFIRMATION
@@ -59,7 +59,8 @@ class Spent:
     def __add__(self, other: Spent) -> Spent:
         """Both together."""
         names = [field.name for field in fields(self)]
-        return Spent(*(getattr(self, name) + getattr(other, name) for name in names))
+        both = Spent(*(getattr(self, name) + getattr(other, name) for name in names))
+        return replace(both, jobs=tuple(dict.fromkeys(both.jobs)))
 
 
 def spent_by(result: StudyResult) -> Spent:

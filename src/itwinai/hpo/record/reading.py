@@ -100,6 +100,7 @@ def read_result(study: optuna.Study, record: Path) -> StudyResult:
         threads=attrs.get(attributes.THREADS),
         seconds_early=attrs.get(attributes.EARLY),
         space=space,
+        constraints=tuple(facts.get("constraints", ())),
         attempts=tuple(sorted(attempts, key=lambda attempt: (attempt.began, attempt.trial))),
         setup=attributes.Setup.read(attrs.get(attributes.SETUP)),
         held_before=tuple((until, held) for until, held in attrs.get(attributes.HELD, ())),

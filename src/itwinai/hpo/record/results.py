@@ -48,6 +48,7 @@ class StudyResult:
         total: Trials that it runs in all, copies of a population's members aside.
         threads: Threads of each of a trial's processes, in the last run; None if none has begun.
         space: What was searched, without its constraints.
+        constraints: These, as they were written.
         attempts: When each trial was in a slot, the earliest first.
         setup: Who decided in the last run and what its trials got; None in older records.
         held_before: What trials of earlier runs held, by resource, where that was something else:
@@ -68,6 +69,7 @@ class StudyResult:
     total: int = 0
     threads: int | None = None
     space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
+    constraints: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     setup: Setup | None = None
     held_before: tuple[tuple[float, Mapping[str, float]], ...] = ()

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from itwinai.hpo.display.confirmed import confirmed, gained
-from itwinai.hpo.display.summary import duration, name_of
+from itwinai.hpo.display.summary import duration, name_of, nothing_better
 from itwinai.hpo.display.view import standing
 from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import Estimate, Gain, Importance, WinnerEstimate, read_confirmation
@@ -65,7 +65,7 @@ def _lead(result: StudyResult, winner: WinnerEstimate | None) -> str:
     if winner.trial.state is not TrialState.COMPLETED:
         return f"No trial trained to the end; {name} came furthest, which is not an answer yet."
     if winner.trial.is_default:
-        return f"Keep the default configuration ({name}): nothing was better."
+        return f"Keep the default configuration ({name}): {nothing_better(result)}."
     proven = _proven(result, winner.trial.number)
     if proven:
         return f"Use {name}: by {plural(proven.reruns, 'rerun')} of each, {gained(proven)}."

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import accumulate, groupby
+from typing import Any
 
 from itwinai.errors import one_line
 from itwinai.hpo.display.summary import OTHER_ENDS, duration, name_of
@@ -27,7 +29,7 @@ from itwinai.hpo.report.parts import (
     said,
     value_of,
 )
-from itwinai.hpo.space import Choice, Parameter
+from itwinai.hpo.space import SearchSpace
 from itwinai.hpo.trial import FAILURES, NVML, RAPL, TrialResult, TrialState, epochs_as_kept
 from itwinai.io.files import shortest
 
@@ -209,7 +211,8 @@ def origin(result: StudyResult) -> Section:
         "threads of a process": "not recorded" if result.threads is None else str(result.threads),
         "this report is by": f"itwinai {version('itwinai')}",
     }
-    space = [[said(name), said(_domain(name, domain))] for name, domain in result.space.items()]
+    space = [[said(name), said(_domain(result.space, name))] for name in result.space]
+    space += [["constraint", said(constraint)] for constraint in result.constraints]
     has_pipeline = (result.record.parent / PIPELINE_FILE).is_file()
     return Section(
         key="origin",
@@ -300,9 +303,9 @@ def _together(use: _Use) -> tuple[Chart, Table]:
     end = max(attempt.ended for attempt, _ in use.attempts)
     step = (end - use.begin) / _TIMES or 1.0
     changes = [0] * (_TIMES + 1)
-    for attempt, _ in use.attempts:
-        changes[int((attempt.began - use.begin) / step)] += 1
-        changes[int((attempt.ended - use.begin) / step)] -= 1
+    for attempt, _ in use.attempts:  # it counts at the times from its begin on, before its end
+        for time, change in ((attempt.began, 1), (attempt.ended, -1)):
+            changes[min(math.ceil((time - use.begin) / step), _TIMES)] += change
     rows: list[Row] = [
         {"x": index * step / use.seconds, "v": count}
         for index, count in enumerate(accumulate(changes))
@@ -332,9 +335,17 @@ def _seeds(seeds: set[int | None]) -> str:
     return f"{known[0]}, of all trials" if len(known) == 1 else "one of its own for each trial"
 
 
-def _domain(name: str, domain: Parameter) -> str:
-    described = domain.describe()
-    if isinstance(domain, Choice):
-        values = [value_of({name: category}, name) for category in domain.categories]
-        described["categories"] = ", ".join(map(str, values))
-    return ", ".join(f"{key} {value}" for key, value in described.items())
+def _domain(space: SearchSpace, name: str) -> str:
+    described = space[name].describe()
+    if "categories" in described:
+        described["categories"] = _values(name, described["categories"])
+    parts = [f"{key} {value}" for key, value in described.items()]
+    conditions = space.conditions.get(name, {}).items()
+    return ", ".join(
+        [*parts, *(f"only if {p} is {_values(p, values)}" for p, values in conditions)]
+    )
+
+
+def _values(name: str, values: Iterable[Any]) -> str:
+    """Values of a hyper-parameter, without what is secret."""
+    return " or ".join(str(value_of({name: value}, name)) for value in values)

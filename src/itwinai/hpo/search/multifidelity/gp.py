@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 #: Keeps the covariance of coinciding points regular.
 _JITTER = 1e-6
 #: Normal priors on the logarithms of the variances, mean and deviation, in units of the values'.
-_AMPLITUDE, _NOISE = (0.0, 0.7), (math.log(0.02), 1.0)
+_AMPLITUDE, NOISE = (0.0, 0.7), (math.log(0.02), 1.0)
 #: Most steps towards the posterior's maximum; how many of the prior's deviations it may be away.
 _ITERATIONS, _FARTHEST = 30, 6.0
 #: Draws of the settings; steps of the chain before the first, and from one to the next.
@@ -41,6 +41,7 @@ class Data:
         values: Observations (n,), of mean 0 and variance 1.
         variances: Known parts (n,) of the observations' noise variances.
         lengths: Normal priors (g, 2) on the logarithms of the length scales: means and deviations.
+        noise: The same on the logarithm of the noise variance.
     """
 
     columns: Array
@@ -48,6 +49,7 @@ class Data:
     values: Array
     variances: Array
     lengths: Array
+    noise: tuple[float, float] = NOISE
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class _Posterior:
 
     def __init__(self, data: Data) -> None:
         self._likelihood = _Likelihood(data)
-        self._centre, self._spread = np.vstack([data.lengths, _AMPLITUDE, _NOISE]).T
+        self._centre, self._spread = np.vstack([data.lengths, _AMPLITUDE, data.noise]).T
 
     def settings(self, place: Array) -> Settings:
         """Return the settings at a place (p,)."""

@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 from itwinai.hpo.search.multifidelity.curves import Observation, final_values
 from itwinai.hpo.search.multifidelity.encoding import Encoder
-from itwinai.hpo.search.multifidelity.gp import Data, GaussianProcess, fit
+from itwinai.hpo.search.multifidelity.gp import NOISE, Data, GaussianProcess, fit
 
 Array = NDArray[np.float64]
 
@@ -70,6 +70,7 @@ def surrogate_of(
     encoder: Encoder,
     lengths: Array,
     rng: np.random.Generator,
+    noise: tuple[float, float] = NOISE,
 ) -> Surrogate | None:
     """Fit regressions to trials of any length; None while fewer than two have reported.
 
@@ -79,6 +80,7 @@ def surrogate_of(
         encoder: Of the search space.
         lengths: Normal priors (d, 2) on the logarithms of the length scales.
         rng: Draws the settings, and the trials to leave out where there are very many.
+        noise: Normal prior on the logarithm of the noise variance, in units of the values'.
     """
     values, variances = final_values(observations, epochs)
     known = _informative(values, rng)
@@ -88,7 +90,8 @@ def surrogate_of(
     columns = encoder.columns(points)
     centre, width = float(values[known].mean()), float(values[known].std()) or 1.0
     standardised = (values[known] - centre) / width
-    data = Data(columns[known], encoder.owners, standardised, variances[known] / width**2, lengths)
+    parts = variances[known] / width**2
+    data = Data(columns[known], encoder.owners, standardised, parts, lengths, noise)
     waiting = columns[np.isnan(values)]
     return Surrogate(fit(data, rng), points[known], data.columns, waiting, centre, width)
 
