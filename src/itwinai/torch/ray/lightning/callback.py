@@ -18,7 +18,6 @@ from itwinai.torch.training.source import generator_states
 
 try:
     from lightning.pytorch.callbacks import Checkpoint
-    from lightning.pytorch.loops.loop import _Loop
     from lightning.pytorch.plugins.environments import TorchElasticEnvironment
     from lightning.pytorch.plugins.io import CheckpointIO
     from lightning.pytorch.utilities.combined_loader import CombinedLoader
@@ -195,7 +194,9 @@ def _begin_next_epoch(loop: Any) -> None:
         return
     loop.epoch_progress.increment_completed()
     loop.reset_restart_stage()
-    _Loop.restarting.fset(loop, False)  # its own setter would not take it
+    # Its own setter would not take it, that of its base does.
+    base = [kind for kind in type(loop).__mro__ if "restarting" in vars(kind)][-1]
+    vars(base)["restarting"].fset(loop, False)
 
 
 def _warn_of_generators(trainer: Any) -> None:
