@@ -40,6 +40,12 @@ def lucky() -> Callable[[Mapping[str, Any], int], dict[str, float]]:
     return curve
 
 
+def by_luck(seed: int) -> Curve:
+    """Trainings that no hyper-parameter makes better or worse."""
+    rng, luck = np.random.default_rng(seed), dict[float, float]()
+    return lambda p, e: {"score": luck.setdefault(p["lr"], rng.normal()) - 1 / e}
+
+
 def negated(curve: Callable[..., dict[str, float]]) -> Callable[..., dict[str, float]]:
     return lambda params, epoch: {"score": -curve(params, epoch)["validation_loss"]}
 
@@ -108,10 +114,6 @@ def test_trials_that_differ_by_luck_alone_prove_nothing(tmp_path: Path) -> None:
 def test_of_many_studies_that_differ_by_luck_alone_hardly_any_has_a_better_trial(
     tmp_path: Path,
 ) -> None:
-    def by_luck(seed: int) -> Curve:
-        rng, luck = np.random.default_rng(seed), dict[float, float]()
-        return lambda p, e: {"score": luck.setdefault(p["lr"], rng.normal()) - 1 / e}
-
     verdicts = []
     for seed in range(12):
         settings = {"num_samples": 12, "seed": seed, "metric": "score", "mode": "max"}
@@ -188,6 +190,16 @@ def test_importances_tell_what_matters(tmp_path: Path) -> None:
     assert third.share < 0.1
     assert not third.uncertain
     assert importances(result) == (first, second, third)  # the same at each look
+
+
+def test_where_trials_differ_by_luck_alone_what_matters_is_uncertain(tmp_path: Path) -> None:
+    settled = 0
+    for seed in range(4):
+        settings = {"num_samples": 24, "seed": seed, "metric": "score", "mode": "max"}
+        study = build_study(tmp_path / str(seed), SPACE, EPOCHS, DEFAULT, **settings)
+        found = importances(simulate(study, by_luck(seed)))
+        settled += any(not importance.uncertain for importance in found)
+    assert settled <= 1
 
 
 def test_what_is_not_told_apart_shares_a_rank(tmp_path: Path) -> None:

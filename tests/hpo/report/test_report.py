@@ -346,6 +346,16 @@ def test_the_best_of_three_studies_is_proven_against_each(tmp_path: Path) -> Non
     assert "the interval of three overlaps, so that this is not proven" in text
 
 
+def test_a_study_without_an_estimate_is_said_not_to_be_compared(tmp_path: Path) -> None:
+    def of(name: str, trials: int, loss: float) -> StudyResult:
+        study = build_study(tmp_path, epochs=1, num_samples=trials, name=name)
+        return simulate(study, lambda p, e: {"loss": loss + p["x"]})
+
+    text = page_of(of("one", 4, 1.0), of("two", 4, 2.0), of("three", 1, 0.0)).section("comparison")
+    assert "one is expected to be the best" in text
+    assert "Not compared, as too few of their trials have reported: three." in text
+
+
 def test_failures_with_one_message_are_counted_together(tmp_path: Path) -> None:
     study = build_study(tmp_path, num_samples=3)
     for number in range(3):

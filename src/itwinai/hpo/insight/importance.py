@@ -3,7 +3,8 @@
 The model has learnt from all trials, the stopped ones included, which evaluators over completed
 trials cannot. Its settings are drawn several times, and an index is the mean over these draws. Its
 priors expect a learning rate to matter more; beside it stands the reading with equal priors. Where
-the two disagree, the priors speak and not the trials.
+the two disagree, the priors speak and not the trials. Where luck may be most of what makes trials
+differ, an index says little: of studies of nothing but luck a third named what matters most.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 
 #: Base points of the estimator, as a power of two, and the difference of two readings that agree.
 _EXPONENT, _AGREEMENT = 8, 0.15
+#: Part of the variance below which luck may be most of it.
+_EXPLAINED = 0.4
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,23 @@ class Importance:
         equal: The same by a model that expects no hyper-parameter to matter more than another.
         rank: Its place among all, from 1. Neighbours share one whose shares differ by less than the
             standard error of their difference over the model's draws.
+        explained: The part of the variance of trainings over the whole space that is not luck, by a
+            model that leaves it open; the same for all.
     """
 
     name: str
     share: float
     equal: float
     rank: int
+    explained: float = 1.0
 
     @property
     def uncertain(self) -> bool:
-        """Whether the two readings disagree, so that the trials have not settled it yet."""
-        return abs(self.share - self.equal) > _AGREEMENT
+        """Whether the trials have not settled it yet.
+
+        The two readings disagree, or most of what makes the trials differ may be luck.
+        """
+        return abs(self.share - self.equal) > _AGREEMENT or self.explained < _EXPLAINED
 
 
 def importances(result: StudyResult) -> tuple[Importance, ...]:
@@ -59,9 +68,10 @@ def importances(result: StudyResult) -> tuple[Importance, ...]:
     known = [_total_indices(model) for model in models if model is not None]
     if len(known) < 2 or any(not len(draws) for draws in known):
         return ()
+    explained = _explained(result)
     readings = zip(*(draws.mean(axis=0) for draws in known), _ranks(known[0]), strict=True)
     found = [
-        Importance(name, float(share), float(equal), rank)
+        Importance(name, float(share), float(equal), rank, explained)
         for name, (share, equal, rank) in zip(result.space, readings, strict=True)
     ]
     return tuple(sorted(found, key=lambda importance: -importance.share))
@@ -81,17 +91,24 @@ def _ranks(draws: Array) -> list[int]:
     return [int(rank) for rank in ranks]
 
 
+def _explained(result: StudyResult) -> float:
+    """The part of the variance that is not luck."""
+    model = learn(result, open_to_luck=True)
+    if model is None:
+        return 0.0
+    signal = _means(model, _points(model)).var(axis=1)
+    noise = np.array([process.noise for process in model.surrogate.processes])
+    return float((signal / (signal + noise)).mean())
+
+
 def _total_indices(model: Learnt) -> Array:
     """Return the total indices (n, d) of each draw that is not the same everywhere.
 
     Jansen's estimator (Saltelli et al., "Variance based sensitivity analysis of model output",
     2010, table 2, equation f), over the two halves of a scrambled Sobol sequence.
     """
-    from scipy.stats.qmc import Sobol  # takes a second, which a study that starts does not need
-
     dimensions = model.encoder.dimensions
-    # The scrambling is fixed: the same study has the same importances.
-    both = Sobol(2 * dimensions, rng=np.random.default_rng(0)).random_base2(_EXPONENT)
+    both = _points(model, halves=2)
     base, other = both[:, :dimensions], both[:, dimensions:]
     values = _means(model, base)
     variances = np.concatenate([values, _means(model, other)], axis=1).var(axis=1)
@@ -103,6 +120,18 @@ def _total_indices(model: Learnt) -> Array:
     differ = variances > 1e-12
     indices: Array = totals[differ] / (2 * variances[differ, None])
     return indices.clip(max=1)
+
+
+def _points(model: Learnt, halves: int = 1) -> Array:
+    """Return points that fill the space evenly, beside each other as often as there are halves.
+
+    The scrambling is fixed: the same study has the same importances.
+    """
+    from scipy.stats.qmc import Sobol  # takes a second, which a study that starts does not need
+
+    sequence = Sobol(halves * model.encoder.dimensions, rng=np.random.default_rng(0))
+    points: Array = sequence.random_base2(_EXPONENT)
+    return points
 
 
 def _means(model: Learnt, points: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from itwinai.hpo.display.summary import duration
 from itwinai.hpo.display.words import number
@@ -28,7 +28,10 @@ def comparison(results: Sequence[StudyResult], winners: Sequence[WinnerEstimate 
         key="comparison",
         title="Side by side",
         lead=_lead(alike),
-        notes=[f"{others} with another metric than {metric} are not drawn."] if others else [],
+        notes=[
+            *([f"{others} with another metric than {metric} are not drawn."] if others else []),
+            *_unestimated(alike),
+        ],
         tables=[_table(known)],
         charts=[Chart(f"Best completed {metric} so far", spec, rows)] if rows else [],
         data=Table(
@@ -57,6 +60,12 @@ def _lead(alike: Sequence[Known]) -> str:
         f"{name} is expected to be the best, with {said(objective.metric)} {estimated(best)}"
         f"{rest if near else ''}."
     )
+
+
+def _unestimated(alike: Sequence[Known]) -> Iterator[str]:
+    names = [name for name, _, winner in alike if winner is None or winner.expected is None]
+    if names:
+        yield f"Not compared, as too few of their trials have reported: {', '.join(names)}."
 
 
 def _table(known: Sequence[Known]) -> Table:

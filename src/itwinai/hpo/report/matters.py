@@ -35,6 +35,8 @@ def importance(result: StudyResult, matters: Sequence[Importance]) -> Section:
             "rate to matter more, the second expects nothing. Where the two disagree, the trials "
             "have not settled it. Those of one rank are not told apart. With few trials the order "
             "is a hint, no proof.",
+            f"By a model that leaves it open, {shown[0].explained:.0%} of the variance over the "
+            "whole space is not luck; where that is little, nothing is settled.",
         ]
         if shown
         else [],

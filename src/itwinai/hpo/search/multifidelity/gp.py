@@ -72,6 +72,11 @@ class GaussianProcess:
         self._factor = cholesky(covariance, lower=True, check_finite=False)
         self._weights = cho_solve((self._factor, True), data.values, check_finite=False)
 
+    @property
+    def noise(self) -> float:
+        """Noise variance of all observations."""
+        return self._settings.noise
+
     def predict(self, columns: Array) -> tuple[Array, Array]:
         """Return the function's means (m,) and standard deviations (m,) at columns (m, c)."""
         covariance = self._covariance(columns)
