@@ -522,6 +522,21 @@ def test_csv_and_parquet_hold_a_row_per_trial(study: Path, tmp_path: Path) -> No
     assert hpo("export", study).stdout == (tmp_path / "trials.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [("a.yaml", "config"), ("a.parquet", "parquet"), ("a.db", "optuna"), ("a.txt", "csv")],
+)
+def test_the_files_name_says_the_format(
+    study: Path, tmp_path: Path, name: str, format_: str
+) -> None:
+    told = json.loads(hpo("export", study, "-o", tmp_path / name, "--json").stdout)
+    assert told["format"] == format_
+    said = json.loads(
+        hpo("export", study, "-o", tmp_path / name, "--format", "csv", "--json").stdout
+    )
+    assert said["format"] == "csv"
+
+
 def test_no_text_of_a_csv_is_a_formula(tmp_path: Path) -> None:
     settings = {"metric": "a", "mode": "min", "algorithm": "grid"}
     by_hand(tmp_path, settings, texts=("=1+1", "@sum"))

@@ -100,6 +100,17 @@ def test_the_best_is_set_against_the_default(
     assert lines["default, more"] == f"the best is {difference}"
 
 
+def test_what_proves_the_gain_is_there_for_this_study(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    train(study, 0.1, 0.2, 0.3, 0.5)
+    train(study, 0.1, 0.2, 0.3, 0.75)
+    called = "; itwinai.hpo.confirm in the program that started the study proves it"
+    assert shown(study.close())["default, more, more"].endswith(called)
+    keep_pipeline(study.directory, "steps: []")
+    command = f"; 'itwinai hpo confirm {study.directory}' proves it"
+    assert shown(study.result())["default, more, more"].endswith(command)
+
+
 def test_the_default_may_be_the_best(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     train(study, 0.1, 0.2, 0.3, 0.5)
@@ -249,7 +260,8 @@ def test_a_study_without_any_metric(tmp_path: Path, fails: bool) -> None:
     if fails:
         study.tell(train(study), TrialState.FAILED, "KeyError: 'x'")
     lines = shown(study.close())
-    assert lines["best"] == "none: no trial has a score"
+    assert lines["best"] == "none: no usable trial has reported score"
+    assert "read back" not in lines
     assert lines["epochs"] == "0 run; early stopping saved none"
     assert "checkpoint" not in lines
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -519,8 +520,9 @@ def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
     def train(config: Any) -> None:
         raise AssertionError
 
-    with pytest.raises(ConfigurationError, match=r"as in train\(config, trial\)"):
-        run(train, tmp_path)
+    for function in (train, partial(train)):
+        with pytest.raises(ConfigurationError, match=r"^function: train cannot be called with"):
+            run(function, tmp_path)
 
 
 # -- once, without a study ---------------------------------------------------------------------

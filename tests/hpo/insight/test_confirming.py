@@ -177,7 +177,7 @@ def test_reruns_of_what_was_the_best_say_nothing_of_what_is(tmp_path: Path) -> N
     extended = study.close()
     assert extended.best is not None
     assert extended.best.number == 3
-    assert "'itwinai hpo confirm " in str(summary(extended))
+    assert "; itwinai.hpo.confirm in the program" in str(summary(extended))
     options = {"metric": "validation_loss", "mode": "min", "storage_path": str(tmp_path)}
     function = FunctionTrainer(lambda config, trial: None, X, {"x": 0.5}, study=options)
     with pytest.raises(StudyError, match="compare trial 1 with the default, and not trial 3"):

@@ -121,6 +121,14 @@ def test_a_lucky_value_is_not_recommended_where_its_neighbours_are_worse() -> No
     assert Proposer(SPACE, EPOCHS, 0).recommend([*poor, *lucky, *good]) in range(6, 12)
 
 
+def test_the_same_trials_have_the_same_best_whatever_the_seed() -> None:
+    values = cycle([0.10, 0.11])
+    curves = [[1.0] * (EPOCHS - 1) + [next(values)] for _ in range(6)]
+    points = [seen.params for seen in search(6, always(EPOCHS), seed=3)]
+    near = [Observation(p, c, "completed") for p, c in zip(points, curves, strict=True)]
+    assert len({Proposer(SPACE, EPOCHS, seed).recommend(near) for seed in range(12)}) == 1
+
+
 def test_only_completed_trials_and_candidates_are_recommended() -> None:
     proposer = Proposer(SPACE, EPOCHS, 0)
     good, poor = {"lr": 0.01, "optimizer": "adam"}, {"lr": 1.0, "optimizer": "sgd"}

@@ -27,16 +27,26 @@ class Format(str, Enum):
     OPTUNA = "optuna"
 
 
+#: What the name of the file says where no format is given; anything else is CSV.
+_BY_SUFFIX = {
+    ".yaml": Format.CONFIG,
+    ".yml": Format.CONFIG,
+    ".parquet": Format.PARQUET,
+    ".db": Format.OPTUNA,
+}
+
+
 @clean_exit()
 def export_command(
     study: StudyFolder,
     format: Annotated[  # noqa: A002
-        Format,
+        Format | None,
         typer.Option(
             help="csv, parquet: a row per trial. config: a configuration that trains the best "
-            "with 'itwinai exec-pipeline'. optuna: a database in SQLite."
+            "with 'itwinai exec-pipeline'. optuna: a database in SQLite. Without it the file's "
+            "name says which: .parquet, .yaml, .db; otherwise csv."
         ),
-    ] = Format.CSV,
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File to write; csv and config also without."),
@@ -46,6 +56,8 @@ def export_command(
     """Write a study for other programs."""
     from itwinai.hpo.record import csv_text, export_study
 
+    if format is None:
+        format = _BY_SUFFIX.get("" if output is None else output.suffix, Format.CSV)  # noqa: A001
     is_text = format in (Format.CSV, Format.CONFIG)
     if output is None and (as_json or not is_text):
         raise typer.BadParameter("say which file to write: -o FILE")

@@ -15,7 +15,7 @@ from itwinai.hpo.display.words import interval, number, plural
 from itwinai.hpo.insight import estimate_winner, read_confirmation
 from itwinai.hpo.insight.finding import alike
 from itwinai.hpo.objectives import dominated_by, losses_of
-from itwinai.hpo.record import StudyResult, resume_command
+from itwinai.hpo.record import PIPELINE_FILE, StudyResult, resume_command
 from itwinai.hpo.trial import AGAIN, FAILURES, TrialResult, TrialState
 from itwinai.io.failures import FILE_NAME, read_failures
 from itwinai.io.files import shortest
@@ -78,7 +78,8 @@ def lines_of(result: StudyResult) -> Iterator[tuple[str, str]]:
         yield "checkpoint", checkpoint_of(result.best)
     yield "record", str(result.record)
     folder, what = shortest(result.record.parent), "front" if several else "best.params"
-    yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'
+    if result.best is not None:
+        yield "read back", f'from itwinai.hpo import load_study; load_study("{folder}").{what}'
     yield "dashboard", f"itwinai hpo dashboard {shlex.quote(folder)}"
     if result.seconds_early is not None:
         yield "time", _time_saved(result, result.seconds_early)
@@ -173,7 +174,7 @@ def _without_effect(result: StudyResult) -> Iterator[tuple[str, str]]:
 def _best(result: StudyResult) -> Iterator[tuple[str, str]]:
     best = result.best
     if best is None:
-        yield "best", f"none: no trial has a {result.metric}"
+        yield "best", f"none: no usable trial has reported {result.metric}"
         return
     value = scores(result, best)
     if best.state is TrialState.COMPLETED:
@@ -240,13 +241,19 @@ def _expected(result: StudyResult, best: TrialResult) -> Iterator[tuple[str, str
     if confirmation is not None and best.number in confirmation.candidates:
         return
     winner = estimate_winner(result)
-    proof = f"'itwinai hpo confirm {shlex.quote(shortest(result.record.parent))}' proves it"
+    proof = f"{_proof(result.record.parent)} proves it"
     if winner is None or winner.gain is None:
         yield "", f"one training of each proves no gain; {proof}"
     else:
         gain = winner.gain
         value, low, high = interval(gain.value, gain.lower, gain.upper)
         yield "", f"expected gain {value} [{low}, {high}], 95 %, by a model; {proof}"
+
+
+def _proof(directory: Path) -> str:
+    if not (directory / PIPELINE_FILE).is_file():
+        return "itwinai.hpo.confirm in the program that started the study"
+    return f"'itwinai hpo confirm {shlex.quote(shortest(directory))}'"
 
 
 def _epochs(result: StudyResult) -> str:

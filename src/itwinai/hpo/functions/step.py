@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -220,8 +221,9 @@ def _check_function(function: Any) -> None:
     try:
         inspect.signature(function).bind(object(), object())
     except TypeError as error:
+        called = function.func if isinstance(function, functools.partial) else function
         raise ConfigurationError(
-            f"function: {getattr(function, '__name__', function)} cannot be called with the "
+            f"function: {getattr(called, '__name__', called)} cannot be called with the "
             f"configuration and the trial, as in train(config, trial): {error}"
         ) from None
     except ValueError:  # of a builtin, which has no signature

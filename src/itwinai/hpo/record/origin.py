@@ -96,7 +96,8 @@ def pipeline_of(directory: Path) -> Path:
     if not path.is_file():
         raise StudyError(
             f"{path}: there is no such file, because this study was not started with 'itwinai hpo "
-            "run' or 'itwinai exec-pipeline'. Do this from the program that started it."
+            "run' or 'itwinai exec-pipeline'. Do this from the program that started it: "
+            "study.resume=true goes on, and itwinai.hpo has confirm and rerun."
         )
     _check_sum(path)
     return path

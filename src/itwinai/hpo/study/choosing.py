@@ -75,7 +75,7 @@ def _algorithm(
         return "qmc", f"all {total} trials start at once, so there is nothing to learn from"
     if total is not None and total > _MODEL_UNTIL:
         return "random", f"{total} trials, too many for a model to pay"
-    return "mfgp", f"one objective, {len(space)} hyper-parameters"
+    return "mfgp", f"one objective, {len(space)} hyper-parameter{'s' * (len(space) > 1)}"
 
 
 def _scheduler(algorithm: Any, epochs: int) -> tuple[Any, str]:

@@ -76,7 +76,8 @@ class Proposer:
         """Return the index of the completed trial to use, None if there is none.
 
         It has the lowest mean of the regression: a value that similar configurations confirm,
-        where a single training may just be lucky.
+        where a single training may just be lucky. The same observations give the same answer,
+        whatever the seed: a study that is opened again without one keeps its best trial.
 
         Args:
             observations: All trials.
@@ -89,7 +90,7 @@ class Proposer:
         ]
         if not completed:
             return None
-        rng = np.random.default_rng([self._seed, len(observations)])
+        rng = np.random.default_rng(len(observations))
         model = self._model(observations, rng)
         if model is None:
             return min(completed, key=lambda index: observations[index].curve[-1])
