@@ -515,6 +515,20 @@ def test_mistakes_are_refused_before_anything_starts(
     assert not (tmp_path / "study").exists()
 
 
+def test_a_study_that_begins_with_the_import_of_its_function_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_unguarded.py").write_text(
+        "from itwinai.hpo import tune\n\n"
+        "def train(config, trial):\n"
+        "    trial.report({'loss': config.x})\n\n"
+        f"tune(train, {SPACE!r}, metric='loss', mode='min', num_samples=1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"my_unguarded\.py, line 6: the study begins"):
+        importlib.import_module("my_unguarded")
+
+
 def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
     def train(config: Any) -> None:
         raise AssertionError
