@@ -168,6 +168,22 @@ def test_a_plan_of_a_function_is_one_of_its_run(project: Path) -> None:
     assert not Path("studies/planned").exists()
 
 
+def test_a_function_of_a_package_finds_its_neighbours(project: Path) -> None:
+    package = project / "my_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "parts.py").write_text("HALF = 0.5\n")
+    (package / "within.py").write_text(
+        "from .parts import HALF\n\n\n"
+        "def fit(config, trial):\n"
+        "    trial.report({'loss': HALF * config.rate * config.epochs})\n"
+    )
+    where = ("--space", "space.yaml", "--metric", "loss", "--mode", "min", "--name", "packed")
+    itwinai("hpo", "run", "my_package/within.py:fit", *where, "--epochs", "1", "--trials", "2")
+    assert load_study("studies/packed").trials[0].metrics["loss"] == 0.01
+    itwinai("hpo", "rerun", "studies/packed", "--trial", "1")
+
+
 @pytest.mark.exhaustive
 def test_a_pipeline_tells_the_command_that_trains_its_best(project: Path) -> None:
     (project / "pipeline.yaml").write_text(PIPELINE)

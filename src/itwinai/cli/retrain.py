@@ -89,9 +89,11 @@ def _can_be_overridden(cfg: DictConfig, path: str) -> bool:
     node: Any = cfg
     for part in path.split("."):
         key = int(part) if OmegaConf.is_list(node) else part
+        if OmegaConf.is_dict(node) and key not in node.keys():  # noqa: SIM118 - even one unresolved
+            return True
         if OmegaConf.is_interpolation(node, key):
             return False
-        node = node.get(key)
+        node = node[key]
         if not OmegaConf.is_config(node):
             return not isinstance(node, str)
     return True

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from hand_driven import build_study, simulate
+from omegaconf import OmegaConf
 
+from itwinai.cli.retrain import retrain_hints
 from itwinai.components import DataGetter
 from itwinai.errors import ConfigurationError
 from itwinai.hpo import (
@@ -516,6 +518,20 @@ def test_mistakes_are_refused_before_anything_starts(
     assert not (tmp_path / "study").exists()
 
 
+def test_a_study_that_begins_with_the_import_of_its_function_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_unguarded.py").write_text(
+        "from itwinai.hpo import tune\n\n"
+        "def train(config, trial):\n"
+        "    trial.report({'loss': config.x})\n\n"
+        f"tune(train, {SPACE!r}, metric='loss', mode='min', num_samples=1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"my_unguarded\.py, line 6: the study begins"):
+        importlib.import_module("my_unguarded")
+
+
 def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
     def train(config: Any) -> None:
         raise AssertionError
@@ -703,6 +719,20 @@ def test_a_study_that_goes_on_says_which_values_of_its_configuration_have_change
     changed = {**config, "data": {"noise": 0.0}}
     run(train, tmp_path, config=changed, num_samples=3, epochs=1, resume=True)
     assert "since then config.data.noise, config.data.names has changed" in caplog.text
+
+
+def test_the_command_that_trains_the_best_makes_sections_that_the_configuration_lacks(
+    tmp_path: Path,
+) -> None:
+    space = {"model.width": {"type": "int", "lower": 1, "upper": 9}}
+    study = build_study(tmp_path, space, num_samples=1)
+    step = FunctionTrainer(approach, space, {}, 4, {"metric": "loss", "mode": "min"})
+    step.study_result = simulate(study, lambda params, epoch: {"validation_loss": 1.0})
+    described = {"_target_": "itwinai.pipeline.Pipeline", "steps": {"fit": {"search_space": space}}}
+    cfg = OmegaConf.create({"training_pipeline": described})
+    OmegaConf.set_struct(cfg, True)  # as Hydra composes it
+    (hint,) = retrain_hints(cfg, [], Pipeline({"fit": step}))
+    assert "++training_pipeline.steps.fit.config.model.width=" in hint
 
 
 @pytest.mark.parametrize("workers", [1, 2])

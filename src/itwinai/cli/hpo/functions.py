@@ -108,7 +108,15 @@ def _located(file: Path, name: str) -> tuple[Path, str]:
         raise ConfigurationError(f"{file}: Python cannot import a file of this name; rename it")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    found = importlib.import_module(module)
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        if "relative import" not in str(error) or not (folder / "__init__.py").exists():
+            raise
+        sys.path.remove(str(folder))
+        folder, module = _in_package(folder, module)
+        sys.path.insert(0, str(folder))
+        found = importlib.import_module(module)
     if Path(str(found.__file__)).resolve() != file.resolve():
         raise ConfigurationError(
             f"{file}: Python has another module of this name, {found.__file__}; rename the file"
@@ -119,3 +127,10 @@ def _located(file: Path, name: str) -> tuple[Path, str]:
             f"{file}: it has no function '{name}'{did_you_mean(name, known) or '.'}"
         )
     return folder, f"{module}.{name}"
+
+
+def _in_package(folder: Path, module: str) -> tuple[Path, str]:
+    """The folder that a module's package is imported from, and the module's whole name."""
+    while (folder / "__init__.py").exists():
+        folder, module = folder.parent, f"{folder.name}.{module}"
+    return folder, module

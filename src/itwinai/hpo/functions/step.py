@@ -102,6 +102,7 @@ class FunctionTrainer(BaseComponent):
             ConfigurationError: For whatever cannot work, before anything starts.
             StudyError: As of :func:`itwinai.hpo.launch.run_study`.
         """
+        _check_import(self.function)
         plan = self.checked_plan()
         program = FunctionSubject(self, data).program(None, self.epochs)
         self.study_result = run_study(plan, program, pipeline=self.study_pipeline)
@@ -228,6 +229,21 @@ def _check_function(function: Any) -> None:
         ) from None
     except ValueError:  # of a builtin, which has no signature
         return
+
+
+def _check_import(function: Any) -> None:
+    """Refuse a study that begins with the import of its function's module: trials import it too."""
+    module = getattr(getattr(function, "func", function), "__module__", None)
+    frame = inspect.currentframe()
+    while frame is not None:
+        is_import = frame.f_code.co_name == "<module>" and module != "__main__"
+        if is_import and frame.f_globals.get("__name__") == module:
+            raise ConfigurationError(
+                f"{frame.f_code.co_filename}, line {frame.f_lineno}: the study begins while "
+                f"'{module}' is imported, and each trial's process would import it and begin it "
+                "again. Put this line below if __name__ == '__main__':"
+            )
+        frame = frame.f_back
 
 
 def _check_purpose(space: SearchSpace | None, has_study: bool, seed: int | None) -> None:
