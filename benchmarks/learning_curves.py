@@ -77,9 +77,13 @@ class Task:
         return float(self._interpolate(self._cost, self._cost_axes, params))
 
     def regret(self, params: Mapping[str, Any]) -> float:
-        """True final value (mean over the seeds) from 0, the grid's best, to 1, a random median."""
-        true = float(self._interpolate(self._true, list(self.space), params))
+        """True final value from 0, the grid's best, to 1, a random median."""
+        true = self.final(params)
         return min(WORST_REGRET, (true - self._best) / (self._median - self._best))
+
+    def final(self, params: Mapping[str, Any]) -> float:
+        """True final value: the mean over the seeds."""
+        return float(self._interpolate(self._true, list(self.space), params))
 
     @cached_property
     def _true(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,8 @@ Array = NDArray[np.float64]
 #: The draws of the model's settings are the same each time, so that a reader sees one answer.
 _SEED = 0
 
-#: Where nothing but luck makes trials differ, the search's own prior takes it for their merit.
-_ANY_NOISE = (NOISE[0], 2 * NOISE[1])
+#: Prior of a noise that may be all there is, which the search's own would take for merit.
+_ANY_NOISE = (math.log(0.2), 2.0)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 The search's model knows better than any single training, because similar configurations and
 unfinished trainings speak for it, too. How much of a value is luck it has to leave open: with the
-search's own prior it called a third of the winners better where nothing but luck made trials
-differ. Its interval is too narrow all the same, because the search looked where the model was
-optimistic. Over simulated studies of real learning curves, and of luck alone, it had to be widened
-2.8 times with 24 trials and 2.4 times with 50 to hold the true value about as often as it says. It
-still is an estimate: only trainings with fresh seeds prove a gain.
+search's own prior it called most winners of a random search better where nothing but luck made
+trials differ. Its interval is too narrow all the same, because the search looked where the model
+was optimistic, and is widened (``benchmarks/winner.py``). It still is an estimate: only trainings
+with fresh seeds prove a gain.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from itwinai.hpo.trial import TrialResult, TrialState
 
 #: Half of a 95 % interval, in deviations of a normal distribution.
 _HALF = 1.96
-#: How much wider an interval must be, at numbers of trials; logarithmic in between and before.
-_FEW, _MANY, _AT_FEW, _AT_MANY = 24, 50, 2.8, 2.4
+#: How many times wider than the model says an interval must be to hold what it promises.
+_WIDENING = 2.4
 
 #: Last words of the names of metrics that are never above 1, and of those never below 0.
 _SHARES = ("accuracy", "acc", "auc", "auroc", "dice", "f1", "iou", "precision", "r2", "recall")
@@ -90,12 +89,6 @@ def estimate_winner(result: StudyResult) -> WinnerEstimate | None:
     )
 
 
-def widening(trials: int) -> float:
-    """How many times wider than the model says an interval must be to hold what it promises."""
-    share = math.log(max(trials, 2) / _FEW) / math.log(_MANY / _FEW)
-    return max(_AT_MANY, _AT_FEW + share * (_AT_MANY - _AT_FEW))
-
-
 def _comparable(result: StudyResult, best: TrialResult) -> TrialResult | None:
     """The default trial, if another one is best and it was not left without a result."""
     default = result.default
@@ -108,7 +101,7 @@ def _comparable(result: StudyResult, best: TrialResult) -> TrialResult | None:
 
 def _estimates(result: StudyResult, model: Learnt, trials: list[TrialResult]) -> list[Estimate]:
     means, deviations = model.predict([trial.params for trial in trials])
-    half = _HALF * widening(model.trials) * deviations
+    half = _HALF * _WIDENING * deviations
     losses = model.scale.absolute(np.array([means, means - half, means + half]))
     # The scale has no end, an accuracy has: nothing is expected worse than what was ever reported.
     losses = np.clip(losses, _least(result, model), model.worst).T.tolist()
