@@ -114,7 +114,7 @@ def _at_bound(end: _End, wider: Range, near: int) -> Finding:
         evidence=f"{near} of the best {_TOP} trials lie at the {end.word} bound of {end.name}, "
         f"{end.value:g}, and the model expects the metric to get better towards it.",
         cost="Better values may lie beyond, where no trial has been.",
-        remedy=f"Widen {end.name} to {value:g}: a study may go on with wider ranges.",
+        remedy=f"Widen {end.name} to {value:g}: a study that is extended takes them.",
         patch=changed(end.name, end.domain, wider),
     )
 
