@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from itwinai.errors import ConfigurationError
-from itwinai.hpo import StudyResult, Trial, TrialState, rerun, tune
+from itwinai.hpo import StudyResult, Trial, TrialState, load_checkpoint, rerun, tune
 from itwinai.hpo.engine import Place, ray_cluster
 from itwinai.hpo.functions import FunctionProgram
 from itwinai.hpo.trial import Assignment
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
@@ -59,6 +60,13 @@ class Line(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5)
         found = {"scheduler": schedule, "monitor": "validation_loss"}
         return {"optimizer": optimizer, "lr_scheduler": found}
+
+
+class Parted(Line):
+    """Is dealt out to the processes of a trial, as Lightning wants it."""
+
+    def configure_model(self):
+        fully_shard(self.layers, mesh=self.device_mesh["data_parallel"])
 
 
 class Wavy(Line):
@@ -153,6 +161,25 @@ def train(config: Any, trial: Trial) -> None:
     weights = [weight.tolist() for weight in module.parameters()]
     after = {"epochs": trainer.current_epoch, "world": trainer.world_size, "weights": weights}
     (trial.folder / f"after-{trial.rank}.json").write_text(json.dumps(after))
+
+
+def train_together(config: Any, trial: Trial) -> None:
+    """The same over several processes, by DDP or by FSDP2."""
+    import lightning
+    import my_points
+    from lightning.pytorch.strategies import ModelParallelStrategy
+
+    from itwinai.torch.lightning import TrialCallback, trainer_options
+
+    kinds = {"ddp": my_points.Line, "fsdp2": my_points.Parted}
+    options = trainer_options(trial)
+    if config["by"] == "fsdp2":
+        options |= {"strategy": ModelParallelStrategy(save_distributed_checkpoint=False)}
+    callbacks = [my_points.Killed(config["mark"])] if config["mark"] else []
+    callbacks.append(TrialCallback(trial))
+    trainer = lightning.Trainer(max_epochs=4, callbacks=callbacks, **options)
+    points, begin = my_points.Points(), callbacks[-1].ckpt_path
+    trainer.fit(kinds[config["by"]](config["lr"]), datamodule=points, ckpt_path=begin)
 
 
 def after(folder: Path, trial: int, rank: int = 0) -> Any:
@@ -365,6 +392,28 @@ def test_the_processes_of_a_trial_train_together(tmp_path: Path) -> None:
         first, second = (after(tmp_path, trial.number, rank) for rank in range(2))
         assert first == second
         assert (first["epochs"], first["world"]) == (trial.epochs, 2)
+
+
+def test_a_model_in_parts_trains_as_a_whole_one_and_goes_on(tmp_path: Path) -> None:
+    """By FSDP2, whose checkpoint is in one piece; one of its processes is killed."""
+    results = {}
+    for by, mark in (("ddp", ""), ("fsdp2", ""), ("fsdp2", str(tmp_path / "mark"))):
+        config = {"lr": 0.05, "by": by, "mark": mark}
+        study = STUDY | {"storage_path": tmp_path / f"{by} {bool(mark)}", "num_samples": 1}
+        results[by, bool(mark)] = tune(
+            train_together, {"lr": LR}, config=config, epochs=4, study=study, workers_per_trial=2
+        )
+    assert (tmp_path / "mark").exists()
+    best = {way: result.best for way, result in results.items()}
+    histories = [trial.history for trial in best.values() if trial is not None]
+    assert histories == [histories[0]] * 3
+    states = [
+        load_checkpoint(trial.checkpoint)["state_dict"]
+        for trial in best.values()
+        if trial is not None and trial.checkpoint is not None
+    ]
+    assert [name for name in states[0] if not torch.equal(states[0][name], states[2][name])] == []
+    assert len(states) == 3
 
 
 # -- a configuration -------------------------------------------------------------------------------
