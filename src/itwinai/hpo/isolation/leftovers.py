@@ -13,6 +13,7 @@ from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any
 
+from itwinai.frames import is_own
 from itwinai.hpo.isolation.support import FEW, support
 from itwinai.reporting import Reporter
 
@@ -24,9 +25,6 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 #: Collections in collections that are compared.
 _DEPTH = 5
-
-#: Folders of what is installed, whose state is not the user's either.
-_INSTALLED = ("site-packages", "dist-packages")
 
 #: Names that are told of at once.
 _TOLD = 3
@@ -134,8 +132,7 @@ def _name_of_module(value: Any) -> str:
 
 def _is_users(name: str) -> bool:
     file = getattr(sys.modules.get(name), "__file__", None)
-    is_others = name.partition(".")[0] in _OTHERS
-    return file is not None and not is_others and not any(part in file for part in _INSTALLED)
+    return file is not None and is_own(file)
 
 
 def _is_imported(cls: type) -> bool:

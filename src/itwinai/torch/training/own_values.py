@@ -11,16 +11,15 @@ each run has its own.
 from __future__ import annotations
 
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 import itwinai
+from itwinai.frames import is_own
 from itwinai.torch.checkpoints.copies import (
     LARGEST,
     NoCopyError,
@@ -34,9 +33,6 @@ from itwinai.torch.checkpoints.plain import has_state
 
 #: What every module of PyTorch has.
 _OF_MODULES = frozenset(vars(nn.Module()))
-
-#: Folders of installed libraries.
-_INSTALLED = {"site-packages", "dist-packages"}
 
 #: Of a value that has changed: what it was first, in a list that is empty if it was not there, and
 #: what it is.
@@ -108,15 +104,9 @@ def _holders(training: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(kind: type) -> bool:
-    """Whether a class is the user's, and none of a library that is installed."""
-    if kind.__module__.partition(".")[0] == "itwinai" or issubclass(kind, type):
-        return False
-    if kind.__module__ == "__main__" or kind.__module__ not in sys.modules:
-        return True  # it may have come from another program
-    file = getattr(sys.modules[kind.__module__], "__file__", None)
-    if file is None or not _INSTALLED.isdisjoint(Path(file).parts):
-        return False
-    return not Path(file).is_relative_to(sysconfig.get_path("stdlib"))
+    """Whether a class is the user's; one of the main program may have come from another one."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return kind.__module__ == "__main__" or (file is not None and is_own(file))
 
 
 def _parts(training: Any, prefix: str, holder: Any) -> dict[str, Any]:
