@@ -103,8 +103,8 @@ def _honesty(result: StudyResult, winner: WinnerEstimate) -> Iterator[str]:
     yield (
         f"A recorded best is the luckiest of {plural(len(result.trials), 'trial')} and therefore "
         "promises too much. The estimate is that of a model of all trials' learning curves; its "
-        f"interval is widened for {plural(winner.trials, 'trial')}, because a search looks where "
-        "its model is optimistic. It is no proof: only trainings from fresh seeds are."
+        "interval is widened, because a search looks where its model is optimistic. It is no "
+        "proof: only trainings from fresh seeds are."
     )
 
 
