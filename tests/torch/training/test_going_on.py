@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -520,6 +520,8 @@ class Scaled(nn.Module):
 class Remembering(TorchTrainer):
     """What is trained next follows from values of all kinds that its steps leave behind."""
 
+    shares: ClassVar[list[float]] = [1.0, 1.0]
+
     def __init__(self, **others: Any) -> None:
         super().__init__(**others)
         self.hidden = torch.zeros(2)
@@ -540,6 +542,8 @@ class Remembering(TorchTrainer):
         loss = loss * (1 + sum(self.recent) + self.classes[0] / 100)
         self.hidden = 0.5 * (self.hidden + output.mean(0).detach())
         self.scale *= np.float32(0.99)
+        loss = loss * self.shares[0]
+        self.shares = [0.9 * share for share in self.shares]
         self.recent.append(float(loss.detach()) / 10)
         self.classes[0] += int((target == 0).sum())
         self.told.append(float(loss.detach()))
@@ -557,6 +561,7 @@ def test_values_of_all_kinds_that_change_go_on_where_they_were(tmp_path, newest,
     begin = tmp_path / "checkpoints" / newest
     resumed = trained(Remembering, tmp_path / "b", from_checkpoint=begin, **every)
     assert resumed.told == whole.told[steps:]
+    assert Remembering.shares == [1.0, 1.0]
     assert (resumed.recent, resumed.classes) == (whole.recent, whole.classes)
     assert resumed.recent.maxlen == 3
     assert resumed.scale.tolist() == whole.scale.tolist()
@@ -573,6 +578,7 @@ class Large(TorchTrainer):
 
     def train_epoch(self) -> Any:
         self.memory[self.current_epoch] = 1
+        self.late = torch.ones(5_000_000)
         return super().train_epoch()
 
 
@@ -581,8 +587,8 @@ def test_a_value_that_is_too_large_for_each_checkpoint_is_told(tmp_path, message
     newest = tmp_path / "checkpoints/epoch_0"
     assert (newest / "state.pt").stat().st_size < 2**20
     trained(Large, tmp_path, epochs=2, from_checkpoint=newest)
-    (line,) = [r.getMessage() for r in messages.records if "begins anew" in r.getMessage()]
-    assert line.startswith("warning: the trainer's memory had changed")
+    lines = [r.getMessage() for r in messages.records if "begins anew" in r.getMessage()]
+    assert [line.split()[3] for line in lines] == ["memory", "late"]
 
 
 class OfNumpy(Rates):

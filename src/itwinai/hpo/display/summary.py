@@ -158,10 +158,11 @@ def _without_effect(result: StudyResult) -> Iterator[tuple[str, str]]:
     whole = (TrialState.COMPLETED, TrialState.STOPPED)
     trials = [t for t in result.trials if t.state in whole and t.history and t.parent is None]
     reports = min((len(trial.history) for trial in trials), default=0)
-    told = [[dict(metrics) for metrics in trial.history[:reports]] for trial in trials]
-    if len(set(map(repr, told))) != 1:
+    told = ([dict(metrics) for metrics in trial.history[:reports]] for trial in trials)
+    first = next(told, [])
+    if any(repr(other) != repr(first) for other in told):  # of numbers NaN is not itself
         return
-    numbers = {value for metrics in told[0] for value in metrics.values()}
+    numbers = {value for metrics in first for value in metrics.values()}
     if len(alike(trials)) * len(numbers) >= _NO_CHANCE:
         names = ", ".join(dict.fromkeys(name for trial in trials for name in trial.params))
         yield (

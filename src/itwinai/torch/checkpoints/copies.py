@@ -97,7 +97,7 @@ def is_history(first: Sequence[Any], copied: Any) -> bool:
         first: The copy of what it was first, or empty if it was not there.
         copied: That of what it is.
     """
-    if not isinstance(copied, list | set | dict) or _holds_numbers(copied):
+    if not isinstance(copied, list | set | dict) or is_mark(copied) or _holds_numbers(copied):
         return False
     return _has_grown(first[0] if first else type(copied)(), copied)
 

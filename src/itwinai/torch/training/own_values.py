@@ -139,7 +139,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _put(holder: Any, name: str, value: Any, device: str) -> None:
-    like = getattr(holder, name, None)
+    like = vars(holder).get(name)  # not its class's, which later trainings have too
     now = restored(value, like, torch.device(device))
     if isinstance(like, torch.Tensor) and like.is_leaf and like.requires_grad:
         with torch.no_grad():  # an optimizer may know it
